@@ -1,0 +1,180 @@
+"""The command line: one sub-command a rule. Heavy imports stay inside the commands."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domain_experts import params as parameters
+from domain_experts.errors import UserError
+from domain_experts.runs import Job
+
+app = typer.Typer(
+    help="Reproduce MoE-MLoRA and M3oE. Usually called by Snakemake or DVC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+TierOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
+SkipMissing = Annotated[bool, typer.Option(help="leave out data sets that are not at hand")]
+Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
+
+
+def _study(tier: str, skip_missing: bool = False) -> parameters.Study:
+    from domain_experts.data.registry import missing_datasets
+
+    params = parameters.load()
+    study = parameters.Study(params, tier)
+    if not skip_missing:
+        return study
+    return parameters.Study(params, tier, missing_datasets(study))
+
+
+@app.command()
+def fetch(source: str) -> None:
+    """Download a source's raw files, or copy them from `data.local`, and verify them."""
+    from domain_experts.data.fetch import fetch as fetch_source
+
+    fetch_source(source, parameters.load().data.local)
+
+
+@app.command()
+def prepare(dataset: str) -> None:
+    """Raw files to Interactions (or generate them)."""
+    from domain_experts.data.prepare import prepare as prepare_dataset
+
+    prepare_dataset(dataset, parameters.load().data.datasets[dataset])
+
+
+@app.command()
+def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> None:
+    """Draw the train/validation/test splits of all seeds of a tier."""
+    from domain_experts.data.split import write_splits
+
+    study = _study(tier, skip_missing)
+    write_splits(study.params.data, tier, dataset, study.seeds(dataset))
+
+
+@app.command()
+def train(
+    phase: str,
+    dataset: str,
+    backbone: str,
+    arm: str,
+    tier: TierOption,
+    skip_missing: SkipMissing = False,
+    threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
+) -> None:
+    """Train all runs of one job; finished ones come from the run store."""
+    _set_threads(threads)
+    from domain_experts.training.job import execute
+
+    study = _study(tier, skip_missing)
+    job = Job(phase, dataset, backbone, arm)
+    execute(study, job, device=study.params.device, threads=threads)
+
+
+def _set_threads(threads: int) -> None:
+    """Fix thread counts before numpy and torch load: they are part of a result's identity."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+@app.command()
+def compare(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+    """Paired comparisons of the arms from their test predictions."""
+    from domain_experts.evaluation.compare import write_comparisons
+
+    write_comparisons(_study(tier, skip_missing))
+
+
+@app.command()
+def tables(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+    """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
+    from domain_experts.reporting.tables import write_tables
+
+    write_tables(_study(tier, skip_missing))
+
+
+@app.command()
+def figures(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+    """All figures, as PDF and PNG, from the runs' metrics."""
+    from domain_experts.reporting.figures import write_figures
+
+    write_figures(_study(tier, skip_missing))
+
+
+@app.command()
+def headline(tier: TierOption) -> None:
+    """Print the main table, and where everything else is."""
+    from domain_experts.reporting.headline import print_headline
+
+    print_headline(tier)
+
+
+@app.command()
+def runs(tier: TierOption) -> None:
+    """List the runs of a tier."""
+    for run in _study(tier).runs:
+        typer.echo(run.path)
+
+
+@app.command()
+def schema(check: Check = False) -> None:
+    """Write docs/params.schema.json, the JSON schema of params.yaml."""
+    _generated(Path("docs/params.schema.json"), parameters.json_schema(), check, "schema")
+
+
+@app.command("dvc-yaml")
+def dvc_yaml(
+    tier: Annotated[str | None, typer.Option(help="only this tier's file")] = None,
+    check: Check = False,
+) -> None:
+    """Write dvc.yaml (quick) and workflow/paper/dvc.yaml (paper) from the table of phases."""
+    from domain_experts.dvc_pipeline import dvc_files
+
+    for path, text in dvc_files(parameters.load(), tier).items():
+        _generated(path, text, check, "dvc-yaml")
+
+
+def _generated(path: Path, text: str, check: bool, command: str) -> None:
+    """Write a generated file if it changed, or with `check` refuse one that is out of step."""
+    if path.is_file() and path.read_text() == text:
+        return
+    if check:
+        raise UserError(f"{path} is out of step; run `domain-experts {command}`")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@app.command()
+def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
+    """Fetch a tier's data, models and results with DVC, so that nothing is left to do."""
+    from domain_experts.dvc_pipeline import pull as pull_tier
+
+    pull_tier(_study(tier), remote)
+
+
+@app.command()
+def unlock() -> None:
+    """Clear Snakemake's lock after a crash, if no training process is still alive."""
+    from domain_experts.training.store import unlock as unlock_workflow
+
+    unlock_workflow()
+
+
+def main() -> None:
+    """Entry point: what a user can mend is one message, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(
+            f"error: {where}{error.strerror or error}. Mend it (free space, permissions) and run "
+            "again: what was finished is kept."
+        )

@@ -1,0 +1,1 @@
+"""Sources, readers, Interactions and splits."""

@@ -1,0 +1,1 @@
+"""Exact per-domain metrics and paired comparisons."""

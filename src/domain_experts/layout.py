@@ -1,0 +1,70 @@
+"""Where every file of the project lies; paths are relative to the project's root."""
+
+from pathlib import Path
+
+from domain_experts.runs import INDEX, Job, Run
+
+PARAMS = Path("params.yaml")
+STORE = Path(".runs")
+
+
+def raw(source: str) -> Path:
+    """Folder of a source's raw files."""
+    return Path("data/raw", source)
+
+
+def raw_record(source: str) -> Path:
+    """Where the raw files came from, their checksums, and how they were verified."""
+    return raw(source) / "source.json"
+
+
+def interactions(dataset: str) -> Path:
+    """Folder of a data set's Interactions."""
+    return Path("data/interactions", dataset)
+
+
+def card(dataset: str) -> Path:
+    """The data set's card: fields, sizes, counts, checksums."""
+    return interactions(dataset) / "card.json"
+
+
+def splits(tier: str, dataset: str) -> Path:
+    """Folder of a data set's splits in a tier."""
+    return Path("data/splits", tier, dataset)
+
+
+def split_file(tier: str, dataset: str, seed: int) -> Path:
+    """One uint8 per row: 0 train, 1 validation, 2 test."""
+    return splits(tier, dataset) / f"seed={seed}.npy"
+
+
+def split_index(tier: str, dataset: str) -> Path:
+    """Counts and positive rates per seed, split, domain and task."""
+    return splits(tier, dataset) / "splits.json"
+
+
+def results(tier: str) -> Path:
+    return Path("results", tier)
+
+
+def figures(tier: str) -> Path:
+    return Path("figures", tier)
+
+
+def artifacts(tier: str) -> Path:
+    return Path("artifacts", tier)
+
+
+def job_index(tier: str, job: Job) -> Path:
+    """The one declared product of a training job: its runs and their files' checksums."""
+    return results(tier) / "runs" / job.path / INDEX
+
+
+def run_results(tier: str, run: Run) -> Path:
+    """Folder of `metrics.json` and `run.json`."""
+    return results(tier) / "runs" / run.path
+
+
+def run_artifacts(tier: str, run: Run) -> Path:
+    """Folder of `model.safetensors` and `predictions.npy`."""
+    return artifacts(tier) / run.path

@@ -1,0 +1,1 @@
+"""Embedding, tower, adapted layer and backbones."""

@@ -1,0 +1,368 @@
+"""params.yaml: validation, and the one expansion of experiments into runs."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from domain_experts.errors import UserError
+from domain_experts.layout import PARAMS
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.runs import Job, Run
+from domain_experts.settings import (
+    AdapterSettings,
+    Fraction,
+    ModelSettings,
+    Positive,
+    Protocol,
+    RateSettings,
+    RunSettings,
+    Settings,
+    TrainingSettings,
+)
+
+TIERS = ("smoke", "quick", "paper")
+TierName = Literal["smoke", "quick", "paper"]
+EXPERTS_KEY = "adapter.experts_per_domain"
+T = TypeVar("T", bound=Settings)
+
+
+class MovieLens(Settings):
+    """MovieLens ratings; the domain is an attribute of the user, the label is rating 5."""
+
+    source: Literal["ml-100k", "ml-1m"]
+    domain: Literal["gender", "age", "occupation"]
+
+
+class Planted(Settings):
+    """Generated clicks whose domains share planted experts: domain d belongs to group d mod groups.
+
+    logit = bias_d + popularity_i + common <p_u, q_i> + strength (<w_g, q_i> + <T_g p_u, q_i>)
+    """
+
+    source: Literal["planted"]
+    seed: int = Field(description="the data's own seed; runs differ by their split only")
+    rows: Positive
+    users: Positive
+    items: Positive
+    domains: Positive
+    groups: Positive = Field(description="planted experts; domains of one group share one")
+    latent_dim: Positive
+    common: float = Field(ge=0, description="weight of the affinity that all domains share")
+    strength: float = Field(ge=0, description="weight of the group's own affinity")
+    sparsity: float = Field(ge=0, description="Zipf exponent of users and items; 0 = uniform")
+    skew: float = Field(gt=0, le=1, description="rows of each domain over those of the one before")
+    positive_rate: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _groups_have_domains(self) -> Self:
+        if self.groups > self.domains:
+            raise ValueError(f"groups ({self.groups}) exceed domains ({self.domains})")
+        return self
+
+
+Dataset = Annotated[MovieLens | Planted, Field(discriminator="source")]
+
+
+class Data(Settings):
+    """Data sets, and where local copies of raw files lie."""
+
+    local: str | None = Field(
+        description="folder with raw data by source (ml-100k/, ml-1m/), used when no download "
+        "answers; the environment variable DOMAIN_EXPERTS_DATA_LOCAL overrides it"
+    )
+    test_fraction: Fraction
+    validation_fraction: Fraction
+    datasets: dict[str, Dataset]
+
+
+class Experiment(Settings):
+    """A grid of runs that answers one question."""
+
+    question: str
+    datasets: dict[TierName, tuple[str, ...]] = Field(description="data sets, by tier")
+    backbones: tuple[str, ...] = Field(min_length=1)
+    arms: tuple[str, ...] = Field(min_length=1)
+    vary: dict[str, tuple[Any, ...]] = Field(
+        default={}, description="dotted setting to the values it takes"
+    )
+    seeds: dict[TierName, tuple[int, ...]] = Field(
+        default={}, description="seeds instead of the tier's own"
+    )
+
+
+class Tier(Settings):
+    """How much is run."""
+
+    seeds: tuple[int, ...] = Field(min_length=1)
+    set: dict[str, Any] = Field(default={}, description="dotted settings replaced in this tier")
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    tier: TierName = Field(description="tier of a bare `snakemake`; --config tier=... overrides")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU if there is one")
+    data: Data
+    model: ModelSettings
+    adapter: AdapterSettings
+    training: TrainingSettings
+    rates: RateSettings
+    protocols: dict[Literal["described", "released"], Protocol]
+    experiments: dict[str, Experiment]
+    tiers: dict[TierName, Tier]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for protocol in ("described", "released"):
+            _known("protocols", protocol, self.protocols)
+        for tier in TIERS:
+            _known("tiers", tier, self.tiers)
+        for name, experiment in self.experiments.items():
+            where = f"experiments.{name}"
+            for dataset in itertools.chain(*experiment.datasets.values()):
+                _known(f"{where}.datasets", dataset, self.data.datasets)
+            for backbone in experiment.backbones:
+                _known(f"{where}.backbones", backbone, BACKBONES)
+            for arm in experiment.arms:
+                _known(f"{where}.arms", arm, ARMS)
+        if self.data.test_fraction + self.data.validation_fraction >= 1:
+            raise ValueError("data: test_fraction + validation_fraction leave no training rows")
+        return self
+
+
+def _known(where: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: unknown name '{name}'; known are {', '.join(sorted(known))}")
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        UserError: names the file and the line or key, and the values that are allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    return _validated(Params, values, path)
+
+
+def _validated(model: type[T], values: Any, where: object) -> T:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for issue in error.errors():
+            key = ".".join(str(part) for part in issue["loc"]) or "(top level)"
+            message = issue["msg"].removeprefix("Value error, ")
+            if issue["type"] == "extra_forbidden":
+                message = f"unknown key; known here: {_known_keys(model, issue['loc'])}"
+            elif issue["type"] != "missing" and "input" in issue and issue["loc"]:
+                message += f" (found {issue['input']!r})"
+            lines.append(f"  {key}: {message}")
+        raise UserError(f"{where}: cannot be used:\n" + "\n".join(lines)) from None
+
+
+def _known_keys(model: type[Settings], location: tuple[int | str, ...]) -> str:
+    """Keys allowed beside an unknown one, read from the JSON schema."""
+    schema = model.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location[:-1]:
+        node = _resolve(schema, node)
+        options = [node, *(_resolve(schema, option) for option in node.get("oneOf", []))]
+        node = next(
+            (
+                option.get("properties", {}).get(part)
+                or option.get("additionalProperties")
+                or option
+                for option in options
+                if part in option.get("properties", {})
+                or isinstance(option.get("additionalProperties"), dict)
+            ),
+            # a discriminated union puts the discriminator's value into the location
+            _resolve(schema, {"$ref": node.get("discriminator", {}).get("mapping", {}).get(part)})
+            if "discriminator" in node
+            else node,
+        )
+    return ", ".join(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def json_schema() -> str:
+    """The JSON schema of params.yaml, for editors and the docs."""
+    schema = Params.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+class Study:
+    """The runs of one tier: every experiment expanded, with the runs that those start from."""
+
+    def __init__(self, params: Params, tier: str, leave_out: frozenset[str] = frozenset()) -> None:
+        if tier not in TIERS:
+            raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
+        self.params = params
+        self.tier = tier
+        self.leave_out = leave_out
+        """Data sets whose raw files are missing: their runs are expected, but not made."""
+
+    @cached_property
+    def expected(self) -> dict[str, tuple[Run, ...]]:
+        """Experiment -> its runs, data sets that are left out included."""
+        return {
+            name: tuple(dict.fromkeys(self._expand(name, experiment)))
+            for name, experiment in self.params.experiments.items()
+        }
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run to make, upstream runs first, each once."""
+        found: dict[Run, None] = {}
+
+        def add(run: Run) -> None:
+            for upstream in self.upstream(run):
+                add(upstream)
+            found[run] = None
+
+        for run in itertools.chain(*self.expected.values()):
+            if run.dataset not in self.leave_out:
+                add(run)
+        return tuple(found)
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Data sets of the tier, in order of appearance, less those left out."""
+        return tuple(d for d in self.all_datasets if d not in self.leave_out)
+
+    @cached_property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Data sets of the tier, those left out included."""
+        return tuple(dict.fromkeys(run.dataset for runs in self.expected.values() for run in runs))
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Raw sources that the tier's data sets are read from."""
+        specs = (self.params.data.datasets[name] for name in self.datasets)
+        return tuple(dict.fromkeys(s.source for s in specs if isinstance(s, MovieLens)))
+
+    def jobs(self, phase: str | None = None) -> tuple[Job, ...]:
+        """The training jobs, of one phase or of all."""
+        jobs = dict.fromkeys(run.job for run in self.runs)
+        return tuple(job for job in jobs if phase in (None, job.phase))
+
+    def runs_of(self, job: Job) -> tuple[Run, ...]:
+        """The runs of one job.
+
+        Raises:
+            UserError: params.yaml asks for no such job in this tier.
+        """
+        runs = tuple(run for run in self.runs if run.job == job)
+        if not runs:
+            raise UserError(
+                f"tier '{self.tier}' has no job {job.path}; see `domain-experts runs` for those it "
+                "has, and `experiments` in params.yaml"
+            )
+        return runs
+
+    def upstream(self, run: Run) -> tuple[Run, ...]:
+        """The runs whose weights `run` starts from."""
+        found = []
+        for arm in run.spec.needs:
+            reads = ARMS[arm].reads
+            variant = tuple(
+                (key, value)
+                for key, value in run.variant
+                if key != EXPERTS_KEY and any(key == r or key.startswith(f"{r}.") for r in reads)
+            )
+            found.append(self._run(run.dataset, run.backbone, arm, variant, run.seed))
+        return tuple(found)
+
+    def seeds(self, dataset: str) -> tuple[int, ...]:
+        """Seeds of the splits of a data set."""
+        return tuple(sorted({run.split_seed for run in self.runs if run.dataset == dataset}))
+
+    def settings(self, arm: str, variant: tuple[tuple[str, Any], ...] = ()) -> RunSettings:
+        """The resolved settings of an arm: params.yaml, then the tier's `set`, then the variant.
+
+        Raises:
+            UserError: a dotted key names no setting, or its value is out of range.
+        """
+        params = self.params
+        values: dict[str, Any] = {
+            "model": params.model.model_dump(),
+            "adapter": params.adapter.model_dump(),
+            "training": params.training.model_dump(),
+            "rates": params.rates.model_dump(),
+            "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
+        }
+        where = f"params.yaml (tiers.{self.tier}.set, or an experiment's vary)"
+        for key, value in (*params.tiers[self.tier].set.items(), *variant):
+            *parents, last = key.split(".")
+            node: Any = values
+            for parent in parents:
+                node = node.get(parent) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise UserError(f"{where}: '{key}' is not a setting")
+            node[last] = value
+        return _validated(RunSettings, values, where)
+
+    def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
+        seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
+        grid = itertools.product(*([(k, v) for v in vs] for k, vs in experiment.vary.items()))
+        for variant, dataset, arm in itertools.product(
+            list(grid), experiment.datasets.get(self.tier, ()), experiment.arms
+        ):
+            for backbone in experiment.backbones if ARMS[arm].backbone else (NO_BACKBONE,):
+                for seed in seeds:
+                    yield self._run(dataset, backbone, arm, variant, seed)
+
+    def _run(
+        self,
+        dataset: str,
+        backbone: str,
+        arm: str,
+        variant: tuple[tuple[str, Any], ...],
+        seed: int,
+    ) -> Run:
+        defaults = self.settings(arm).model_dump()
+        settings = self.settings(arm, variant)
+        changed = tuple((k, v) for k, v in variant if _at(defaults, k) != v)
+        if arm == "experts":
+            # trained once, for the largest number that any experiment asks for
+            most = self._most_experts_per_domain(dataset, backbone)
+            settings = settings.model_copy(
+                update={
+                    "adapter": settings.adapter.model_copy(update={"experts_per_domain": most})
+                }
+            )
+        return Run(dataset, backbone, arm, changed, seed, settings)
+
+    def _most_experts_per_domain(self, dataset: str, backbone: str) -> int:
+        asked = [
+            value
+            for experiment in self.params.experiments.values()
+            if dataset in experiment.datasets.get(self.tier, ())
+            and backbone in experiment.backbones
+            for value in experiment.vary.get(EXPERTS_KEY, ())
+        ]
+        return max([self.settings("experts").adapter.experts_per_domain, *asked])
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

@@ -1,0 +1,84 @@
+"""Runs and jobs: what is trained, and where its files lie."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from domain_experts.registry import ARMS, Arm
+from domain_experts.settings import RunSettings
+
+DEFAULT_VARIANT = "default"
+INDEX = "runs.json"
+
+
+def variant_name(variant: tuple[tuple[str, Any], ...]) -> str:
+    """Folder name of a variant: `experts-per-domain=2`, or `default`."""
+    parts = (f"{key.rsplit('.', 1)[-1].replace('_', '-')}={value}" for key, value in variant)
+    return ",".join(parts) or DEFAULT_VARIANT
+
+
+@dataclass(frozen=True)
+class Job:
+    """All runs of one arm on one data set and backbone: one process, one Snakemake job."""
+
+    phase: str
+    dataset: str
+    backbone: str
+    arm: str
+
+    @property
+    def path(self) -> Path:
+        """Folder of the job below a tier's results or artifacts."""
+        return Path(self.phase, self.dataset, self.backbone, self.arm)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm x data set x backbone x variant x seed. Its identity is its path."""
+
+    dataset: str
+    backbone: str
+    arm: str
+    variant: tuple[tuple[str, Any], ...]
+    seed: int
+    settings: RunSettings
+
+    @property
+    def spec(self) -> Arm:
+        return ARMS[self.arm]
+
+    @property
+    def phase(self) -> str:
+        """The arm's own phase; variants of the gate are trained in `ablations`."""
+        return "ablations" if self.variant and self.spec.phase == "gates" else self.spec.phase
+
+    @property
+    def job(self) -> Job:
+        return Job(self.phase, self.dataset, self.backbone, self.arm)
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run below a tier's results or artifacts."""
+        return self.job.path / variant_name(self.variant) / f"seed={self.seed}"
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of the split that the run is trained and tested on."""
+        fixed = self.settings.protocol.split_seed
+        return self.seed if fixed is None else fixed
+
+    def payload(self) -> dict[str, Any]:
+        """The settings that matter to this run, for its key and for Snakemake's `params`."""
+        values = self.settings.model_dump(mode="json")
+        return {"arm": self.arm, "backbone": self.backbone, "seed": self.seed} | dict(
+            _read(values, self.spec.reads)
+        )
+
+
+def _read(values: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for key in keys:
+        value: Any = values
+        for part in key.split("."):
+            value = value[part]
+        yield key, value

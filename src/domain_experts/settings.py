@@ -1,0 +1,76 @@
+"""The settings that determine a run's numbers; the rest of params.yaml is in params.py.
+
+Training imports only this module, so that a change to experiments or tiers retrains nothing.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of all parameter models: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSettings(Settings):
+    """Backbone (moe_mlora: Movielens configuration of the released code)."""
+
+    embedding_dim: Positive = Field(description="width of each field's embedding")
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the deep tower")
+    dropout: Fraction = Field(description="dropout of the shared branch, before the activation")
+    embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
+    l2: float = Field(ge=0, description="L2 penalty on embeddings and linear weights")
+
+
+class AdapterSettings(Settings):
+    """Low-rank experts and their gate."""
+
+    alpha: Positive = Field(description="rank of a layer of width h is max(h // alpha, 1)")
+    experts_per_domain: Positive = Field(description="experts trained for each domain")
+    gate_dim: Positive = Field(description="width of the gate's own domain embedding")
+
+
+class TrainingSettings(Settings):
+    """Optimisation, the same in every phase."""
+
+    batch_size: Positive
+    learning_rate: float = Field(gt=0, le=1)
+    max_epochs: Positive = Field(description="cap per phase; early stopping usually comes first")
+    patience: Positive = Field(description="epochs without improvement before a phase stops")
+
+
+class RateSettings(Settings):
+    """The floors: smoothed click rates, no training."""
+
+    smoothing: float = Field(gt=0, description="pseudo-rows of prior added to each id")
+
+
+class Protocol(Settings):
+    """Where the paper's text and the released code differ, one switch each."""
+
+    split_seed: int | None = Field(description="seed of the split; null: the run's own seed")
+    batches: Literal["mixed", "by_domain"] = Field(
+        description="batches over all domains, or of one domain at a time, domain after domain"
+    )
+    fresh_optimizer: bool = Field(description="each phase starts with new Adam moments")
+    reset_best: bool = Field(description="each phase has its own best value to beat")
+    rollback: bool = Field(description="go back to the best weights after an epoch without gain")
+    keep_start: bool = Field(description="a phase may end with the weights it started from")
+    frozen_dropout: bool = Field(description="frozen layers keep their dropout in training")
+    min_improvement: float = Field(ge=0, description="gain in AUC that counts as an improvement")
+    expert_init: Literal["glorot_normal", "glorot_uniform"]
+
+
+class RunSettings(Settings):
+    """Everything that, with data and seed, determines a run."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    training: TrainingSettings
+    rates: RateSettings
+    protocol: Protocol

@@ -1,0 +1,1 @@
+"""Batches, the loop, the phases and the run store."""
