@@ -23,16 +23,6 @@ SkipMissing = Annotated[bool, typer.Option(help="leave out data sets that are no
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
 
-def _study(tier: str, skip_missing: bool = False) -> parameters.Study:
-    from domain_experts.data.registry import missing_datasets
-
-    params = parameters.load()
-    study = parameters.Study(params, tier)
-    if not skip_missing:
-        return study
-    return parameters.Study(params, tier, missing_datasets(study))
-
-
 @app.command()
 def fetch(source: str) -> None:
     """Download a source's raw files, or copy them from `data.local`, and verify them."""
@@ -54,7 +44,7 @@ def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> 
     """Draw the train/validation/test splits of all seeds of a tier."""
     from domain_experts.data.split import write_splits
 
-    study = _study(tier, skip_missing)
+    study = parameters.load_study(tier, skip_missing)
     write_splits(study.params.data, tier, dataset, study.seeds(dataset))
 
 
@@ -72,7 +62,7 @@ def train(
     _set_threads(threads)
     from domain_experts.training.job import execute
 
-    study = _study(tier, skip_missing)
+    study = parameters.load_study(tier, skip_missing)
     job = Job(phase, dataset, backbone, arm)
     execute(study, job, device=study.params.device, threads=threads)
 
@@ -88,7 +78,7 @@ def compare(tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """Paired comparisons of the arms from their test predictions."""
     from domain_experts.evaluation.compare import write_comparisons
 
-    write_comparisons(_study(tier, skip_missing))
+    write_comparisons(parameters.load_study(tier, skip_missing))
 
 
 @app.command()
@@ -96,7 +86,7 @@ def tables(tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
     from domain_experts.reporting.tables import write_tables
 
-    write_tables(_study(tier, skip_missing))
+    write_tables(parameters.load_study(tier, skip_missing))
 
 
 @app.command()
@@ -104,7 +94,7 @@ def figures(tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """All figures, as PDF and PNG, from the runs' metrics."""
     from domain_experts.reporting.figures import write_figures
 
-    write_figures(_study(tier, skip_missing))
+    write_figures(parameters.load_study(tier, skip_missing))
 
 
 @app.command()
@@ -118,7 +108,7 @@ def headline(tier: TierOption) -> None:
 @app.command()
 def runs(tier: TierOption) -> None:
     """List the runs of a tier."""
-    for run in _study(tier).runs:
+    for run in parameters.load_study(tier).runs:
         typer.echo(run.path)
 
 
@@ -155,7 +145,7 @@ def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
     """Fetch a tier's data, models and results with DVC, so that nothing is left to do."""
     from domain_experts.dvc_pipeline import pull as pull_tier
 
-    pull_tier(_study(tier), remote)
+    pull_tier(parameters.load_study(tier), remote)
 
 
 @app.command()

@@ -362,6 +362,32 @@ class Study:
         return max([self.settings("experts").adapter.experts_per_domain, *asked])
 
 
+def load_study(tier: str | None = None, skip_missing: bool = False, path: Path = PARAMS) -> Study:
+    """The study of a tier (default: the one named in params.yaml), less data that is not there.
+
+    Raises:
+        UserError: params.yaml cannot be used; or, without `skip_missing`, data sets that must be
+            placed by hand are missing (the message says which, and where they go).
+    """
+    from domain_experts.data.registry import SOURCES, at_hand
+
+    params = load(path)
+    study = Study(params, tier or params.tier)
+    absent = {
+        source
+        for source in study.sources
+        if not at_hand(source, params.data.local) and (skip_missing or SOURCES[source].by_hand)
+    }
+    if absent and not skip_missing:
+        places = "\n".join(f"  {SOURCES[source].placement}" for source in sorted(absent))
+        raise UserError(
+            f"data sets of tier '{study.tier}' are missing and cannot be downloaded:\n{places}\n"
+            "Place them, or leave them out with --config skip_missing=true."
+        )
+    left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
+    return Study(params, study.tier, frozenset(left_out))
+
+
 def _at(values: Any, key: str) -> Any:
     for part in key.split("."):
         values = values[part]
