@@ -1,0 +1,87 @@
+"""Digest of code: what a result's numbers depend on, found from the imports."""
+
+import ast
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "domain_experts"
+ROOT = Path(__file__).parent
+
+
+def code_digest(modules: Sequence[str]) -> str:
+    """SHA-256 over the sources of `modules` and of all they import from this package.
+
+    Raises:
+        ValueError: a name is not a module of this package.
+    """
+    digest = hashlib.sha256()
+    for name in source_modules(modules):
+        source = _path(name).read_bytes()
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()
+
+
+def source_modules(modules: Sequence[str]) -> tuple[str, ...]:
+    """Names of `modules` and of all that they import from this package, sorted.
+
+    Imports inside functions count; those under `if TYPE_CHECKING` change no number and do not.
+
+    Raises:
+        ValueError: a name is not a module of this package.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imports(name, _path(name))
+    return tuple(sorted(found))
+
+
+def source_files(modules: Sequence[str]) -> tuple[Path, ...]:
+    """Files of `source_modules`, relative to the package's folder."""
+    return tuple(_path(name).relative_to(ROOT) for name in source_modules(modules))
+
+
+def _path(name: str) -> Path:
+    path = _find(name)
+    if path is None:
+        raise ValueError(f"{name} is not a module of {PACKAGE}")
+    return path
+
+
+def _find(name: str) -> Path | None:
+    package, *parts = name.split(".")
+    if package != PACKAGE:
+        return None
+    base = ROOT.joinpath(*parts)
+    candidates = (base / "__init__.py", base.with_name(base.name + ".py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _imports(name: str, path: Path) -> tuple[str, ...]:
+    """Modules of this package that importing `name` imports, its parent packages included."""
+    parents = {name.rpartition(".")[0]} - {""}
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    named = _named_imports(ast.parse(path.read_text()), package)
+    return tuple(parents | {module for module in named if _find(module)})
+
+
+def _named_imports(node: ast.AST, package: str) -> Iterator[str]:
+    """Every name that an import statement at or below `node` may load as a module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        up = package.split(".")[: len(package.split(".")) - node.level + 1]
+        base = ".".join([*(up if node.level else []), *filter(None, [node.module])])
+        yield base
+        # an imported name is a submodule or something that the module defines
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+    else:
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in node.orelse if typing_only else ast.iter_child_nodes(node):
+            yield from _named_imports(child, package)

@@ -1,0 +1,84 @@
+"""The digest of code follows imports, and nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from domain_experts import digest
+from domain_experts.digest import code_digest, source_files, source_modules
+
+FILES = {
+    "__init__.py": "",
+    "job.py": "def run():\n    from domain_experts.models.tower import Tower\n    return Tower\n",
+    "types.py": (
+        "from typing import TYPE_CHECKING\n\n"
+        "if TYPE_CHECKING:\n    from domain_experts import plot\n"
+        "else:\n    import domain_experts.leaf\n"
+    ),
+    "leaf.py": "import os.path\nimport numpy\n",
+    "plot.py": "import domain_experts.leaf\n",
+    "models/__init__.py": "",
+    "models/tower.py": "from . import layer\nfrom ..leaf import thing\n",
+    "models/layer.py": "from domain_experts.models import tower\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(digest, "ROOT", tmp_path)
+    return tmp_path
+
+
+def modules(*names):
+    return tuple(sorted(["domain_experts", *(f"domain_experts.{name}" for name in names)]))
+
+
+def test_imports_are_followed_into_functions_relative_names_and_cycles(package):
+    found = source_modules(["domain_experts.job"])
+    assert found == modules("job", "leaf", "models", "models.tower", "models.layer")
+
+
+def test_imports_for_type_checking_do_not_count(package):
+    assert source_modules(["domain_experts.types"]) == modules("types", "leaf")
+
+
+def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package):
+    before = code_digest(["domain_experts.job"])
+    (package / "plot.py").write_text("x = 1\n")
+    assert code_digest(["domain_experts.job"]) == before
+    (package / "leaf.py").write_text("x = 1\n")
+    assert code_digest(["domain_experts.job"]) != before
+
+
+def test_the_digest_does_not_depend_on_order(package):
+    names = ["domain_experts.job", "domain_experts.plot"]
+    assert code_digest(names) == code_digest(names[::-1])
+
+
+def test_unknown_modules_are_refused(package):
+    for name in ("domain_experts.nowhere", "numpy"):
+        with pytest.raises(ValueError, match=f"{name} is not a module"):
+            code_digest([name])
+
+
+def test_the_static_closure_covers_what_python_imports():
+    """Oracle: the modules that a fresh interpreter holds after the import."""
+    code = "import sys, domain_experts.params; print(*(m for m in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    ours = {name for name in loaded if name.split(".")[0] == "domain_experts"}
+    assert ours <= set(source_modules(["domain_experts.params"]))
+
+
+def test_files_are_named_relative_to_the_package(package):
+    assert [str(path) for path in source_files(["domain_experts.plot"])] == [
+        "__init__.py",
+        "leaf.py",
+        "plot.py",
+    ]
