@@ -1,0 +1,206 @@
+"""Interactions: one table of rows, whatever the source; Parquet is the record, .npy is opened."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from domain_experts.errors import UserError
+from domain_experts.files import write_json
+from domain_experts.schema import Schema
+
+CARD = "card.json"
+RECORD = "interactions.parquet"
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Rows of a multi-domain, multi-task data set."""
+
+    schema: Schema
+    fields: np.ndarray
+    """(N, F) int32 codes, column j in [0, schema.sizes[j])."""
+    dense: np.ndarray
+    """(N, K) float32."""
+    labels: np.ndarray
+    """(N, T) uint8, 0 or 1."""
+    domain: np.ndarray
+    """(N,) int16, in [0, D)."""
+    truth: np.ndarray | None = None
+    """(N,) float32 true probability of a positive label; generated data only."""
+    planted_groups: tuple[int, ...] | None = None
+    """Planted group of each domain; generated data only."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """What `write` recorded; empty before that."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open what `write` wrote, memory-mapped.
+
+        Raises:
+            UserError: a file is missing or does not fit the card.
+        """
+        path = folder / CARD
+        remedy = f"run `domain-experts prepare {folder.name}`"
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; {remedy}") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+        arrays = {}
+        for name, expected in card["arrays"].items():
+            file = folder / f"{name}.npy"
+            try:
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+            except FileNotFoundError:
+                raise UserError(f"{file} is missing; {remedy}") from None
+            except (ValueError, EOFError) as error:
+                raise UserError(f"{file} is damaged ({error}); {remedy}") from None
+            found = _shape(array)
+            if found != expected:
+                raise UserError(
+                    f"{file} does not fit {path}: it holds {found['dtype']} {found['shape']}, "
+                    f"expected {expected['dtype']} {expected['shape']}; {remedy}"
+                )
+            arrays[name] = array
+        groups = card["planted_groups"]
+        return cls(
+            schema=Schema(
+                fields=tuple((item["name"], item["size"]) for item in card["fields"]),
+                dense=tuple(card["dense"]),
+                domains=tuple(card["domains"]),
+                tasks=tuple(card["tasks"]),
+            ),
+            planted_groups=None if groups is None else tuple(groups),
+            card=card,
+            **arrays,
+        )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, in a fixed order."""
+        arrays = {
+            "fields": self.fields,
+            "dense": self.dense,
+            "labels": self.labels,
+            "domain": self.domain,
+        }
+        return arrays if self.truth is None else arrays | {"truth": self.truth}
+
+
+def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write the Parquet record, the .npy files and, last, the card.
+
+    Args:
+        interactions: What to write.
+        folder: Its files are replaced; while that goes on there is no card.
+        provenance: Where the rows come from; goes into the card as it is.
+
+    Raises:
+        UserError: an empty domain, a code out of range, a label other than 0 or 1.
+    """
+    _refuse_misfits(interactions)
+    card = _card(interactions) | {"provenance": dict(provenance)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name:
+        new = Path(name)
+        for array_name, array in interactions.arrays.items():
+            np.save(new / f"{array_name}.npy", array, allow_pickle=False)
+        pq.write_table(_record(interactions), new / RECORD)
+        # without a card nobody opens a mixture of old and new files
+        (folder / CARD).unlink(missing_ok=True)
+        for file in sorted(new.iterdir()):
+            file.replace(folder / file.name)
+    write_json(folder / CARD, card)
+
+
+def _refuse_misfits(interactions: Interactions) -> None:
+    schema = interactions.schema
+    rows, columns = len(interactions.domain), len(schema.domains)
+    expected = {
+        "fields": {"dtype": "int32", "shape": [rows, len(schema.fields)]},
+        "dense": {"dtype": "float32", "shape": [rows, len(schema.dense)]},
+        "labels": {"dtype": "uint8", "shape": [rows, len(schema.tasks)]},
+        "domain": {"dtype": "int16", "shape": [rows]},
+        "truth": {"dtype": "float32", "shape": [rows]},
+    }
+    for name, array in interactions.arrays.items():
+        if _shape(array) != expected[name]:
+            raise ValueError(f"{name} is {_shape(array)}, expected {expected[name]}")
+    _refuse_range("domain", interactions.domain, columns)
+    for j, (name, size) in enumerate(schema.fields):
+        _refuse_range(f"field '{name}'", interactions.fields[:, j], size)
+    for j, name in enumerate(schema.tasks):
+        _refuse_range(f"label '{name}'", interactions.labels[:, j], 2)
+    counts = np.bincount(interactions.domain, minlength=columns)
+    empty = [name for name, count in zip(schema.domains, counts, strict=True) if count == 0]
+    if empty:
+        raise UserError(
+            f"domains without rows: {', '.join(empty)}; every domain needs some, so choose "
+            "another `domain` in params.yaml (data.datasets) or complete the raw files"
+        )
+
+
+def _refuse_range(name: str, codes: np.ndarray, size: int) -> None:
+    wrong = (codes < 0) | (codes >= size)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UserError(f"{name}: row {row} holds {codes[row]}, allowed are 0 to {size - 1}")
+
+
+def _record(interactions: Interactions) -> pa.Table:
+    """The Parquet record: one column per field, dense feature and label, and the domain."""
+    schema = interactions.schema
+    columns = {
+        f"field:{name}": interactions.fields[:, j] for j, (name, _) in enumerate(schema.fields)
+    }
+    columns |= {f"dense:{name}": interactions.dense[:, j] for j, name in enumerate(schema.dense)}
+    columns |= {f"label:{name}": interactions.labels[:, j] for j, name in enumerate(schema.tasks)}
+    columns["domain"] = interactions.domain
+    if interactions.truth is not None:
+        columns["truth"] = interactions.truth
+    return pa.table({name: pa.array(column) for name, column in columns.items()})
+
+
+def _card(interactions: Interactions) -> dict[str, Any]:
+    schema, domain = interactions.schema, interactions.domain
+    domains = len(schema.domains)
+    description = {
+        "fields": [{"name": name, "size": size} for name, size in schema.fields],
+        "dense": list(schema.dense),
+        "domains": list(schema.domains),
+        "tasks": list(schema.tasks),
+        "planted_groups": None
+        if interactions.planted_groups is None
+        else list(interactions.planted_groups),
+        "arrays": {name: _shape(array) for name, array in interactions.arrays.items()},
+    }
+    return description | {
+        "rows": len(domain),
+        "rows_by_domain": np.bincount(domain, minlength=domains).tolist(),
+        "positives_by_domain": {
+            task: np.bincount(domain[interactions.labels[:, j] == 1], minlength=domains).tolist()
+            for j, task in enumerate(schema.tasks)
+        },
+        "content": _digest(description, interactions.arrays),
+    }
+
+
+def _shape(array: np.ndarray) -> dict[str, Any]:
+    return {"dtype": str(array.dtype), "shape": list(array.shape)}
+
+
+def _digest(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Identity of the rows: it does not depend on where the raw files came from."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
