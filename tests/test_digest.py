@@ -82,3 +82,12 @@ def test_files_are_named_relative_to_the_package(package):
         "leaf.py",
         "plot.py",
     ]
+
+
+def test_data_beside_a_module_count_as_its_source(package):
+    (package / "plot").mkdir()
+    (package / "plot/numbers.csv").write_text("1\n")
+    before = code_digest(["domain_experts.plot"])
+    assert source_files(["domain_experts.plot"])[-1].as_posix() == "plot/numbers.csv"
+    (package / "plot/numbers.csv").write_text("2\n")
+    assert code_digest(["domain_experts.plot"]) != before

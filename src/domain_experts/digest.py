@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,13 +13,15 @@ ROOT = Path(__file__).parent
 def code_digest(modules: Sequence[str]) -> str:
     """SHA-256 over the sources of `modules` and of all they import from this package.
 
+    A module's data count as its source: the files of a folder `name/` beside `name.py`.
+
     Raises:
         ValueError: a name is not a module of this package.
     """
     digest = hashlib.sha256()
-    for name in source_modules(modules):
-        source = _path(name).read_bytes()
-        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    for path in source_files(modules):
+        source = (ROOT / path).read_bytes()
+        digest.update(f"{path.as_posix()}\0{len(source)}\0".encode() + source)
     return digest.hexdigest()
 
 
@@ -42,8 +44,12 @@ def source_modules(modules: Sequence[str]) -> tuple[str, ...]:
 
 
 def source_files(modules: Sequence[str]) -> tuple[Path, ...]:
-    """Files of `source_modules`, relative to the package's folder."""
-    return tuple(_path(name).relative_to(ROOT) for name in source_modules(modules))
+    """Files of `source_modules` and their data, relative to the package's folder."""
+    files = []
+    for path in map(_path, source_modules(modules)):
+        data = path.with_suffix("").rglob("*") if path.name != "__init__.py" else ()
+        files += [path, *sorted(file for file in data if file.is_file())]
+    return tuple(file.relative_to(ROOT) for file in files)
 
 
 def _path(name: str) -> Path:
@@ -82,6 +88,8 @@ def _named_imports(node: ast.AST, package: str) -> Iterator[str]:
         # an imported name is a submodule or something that the module defines
         yield from (f"{base}.{alias.name}" for alias in node.names)
     else:
-        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for child in node.orelse if typing_only else ast.iter_child_nodes(node):
+        children: Iterable[ast.AST] = ast.iter_child_nodes(node)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            children = node.orelse
+        for child in children:
             yield from _named_imports(child, package)
