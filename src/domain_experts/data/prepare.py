@@ -20,7 +20,7 @@ def prepare(dataset: str, spec: MovieLens | Planted) -> None:
     """
     if isinstance(spec, Planted):
         interactions = planted.generate(spec)
-        record = {
+        record: dict[str, Any] = {
             "source": spec.source,
             "statement": "generated",
             "settings": spec.model_dump(mode="json"),
