@@ -345,9 +345,7 @@ class Study:
             # trained once, for the largest number that any experiment asks for
             most = self._most_experts_per_domain(dataset, backbone)
             settings = settings.model_copy(
-                update={
-                    "adapter": settings.adapter.model_copy(update={"experts_per_domain": most})
-                }
+                update={"adapter": settings.adapter.model_copy(update={"experts_per_domain": most})}
             )
         return Run(dataset, backbone, arm, changed, seed, settings)
 

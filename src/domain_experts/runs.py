@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_experts.registry import ARMS, Arm
+from domain_experts.registry import ARMS, BACKBONES, Arm
 from domain_experts.settings import RunSettings
 
 DEFAULT_VARIANT = "default"
@@ -61,6 +61,12 @@ class Run:
     def path(self) -> Path:
         """Folder of the run below a tier's results or artifacts."""
         return self.job.path / variant_name(self.variant) / f"seed={self.seed}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code determines the run's numbers, with all that they import."""
+        backbone = (BACKBONES[self.backbone].module,) if self.spec.backbone else ()
+        return (self.spec.trainer, "domain_experts.training.job", *backbone)
 
     @property
     def split_seed(self) -> int:

@@ -1,0 +1,133 @@
+"""The adapted layer: y = dropout(x W + b) + sum_e g[b,e] (x A_e B_e + c_e), and its routings.
+
+| routing | gives |
+|---|---|
+| None | the plain layer |
+| Hard, rows grouped by domain | MLoRA; an expert of phase 2 |
+| (B, E) weights | MoE-MLoRA's gated sum |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from domain_experts.models.dropout import KeyedDropout
+from domain_experts.models.init import glorot
+
+
+@dataclass(frozen=True)
+class Hard:
+    """One expert per row: after `order`, `counts[i]` rows stand together for `experts[i]`.
+
+    `order` is a permutation of the batch (B,), or None if the rows already stand so.
+    """
+
+    experts: tuple[int, ...]
+    counts: tuple[int, ...]
+    order: Tensor | None = None
+
+
+Routing = Hard | Tensor | None
+
+
+def rank(width: int, alpha: int) -> int:
+    """Rank of the adapter of a layer (moe_mlora: r_l = max(int(h_l / alpha), 1))."""
+    return max(width // alpha, 1)
+
+
+class AdaptedLinear(nn.Module):
+    """A linear layer W (d_in, d_out), b (d_out) with any number of low-rank experts.
+
+    Expert e holds A_e (d_in, r), B_e (r, d_out), c_e (d_out) as parameters of its own, so that
+    the optimiser skips the experts that a step does not use.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, dropout: KeyedDropout, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(glorot("glorot_normal", d_in, d_out, generator))
+        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.dropout = dropout
+        self.A = nn.ParameterList()
+        self.B = nn.ParameterList()
+        self.c = nn.ParameterList()
+
+    def add_expert(self, alpha: int, init: str, generator: torch.Generator) -> None:
+        """Append an expert of rank max(d_out // alpha, 1) that adds nothing yet (B = c = 0)."""
+        d_in, d_out = self.weight.shape
+        r = rank(d_out, alpha)
+        self.A.append(nn.Parameter(glorot(init, d_in, r, generator)))
+        self.B.append(nn.Parameter(torch.zeros(r, d_out)))
+        self.c.append(nn.Parameter(torch.zeros(d_out)))
+
+    def forward(self, x: Tensor, routing: Routing) -> Tensor:
+        """x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
+        y: Tensor = self.dropout(torch.addmm(self.bias, x, self.weight))
+        if routing is None:
+            return y
+        if isinstance(routing, Hard):
+            return y + self._grouped(x, routing)
+        return y + self._gated(x, routing)
+
+    def _gated(self, x: Tensor, g: Tensor) -> Tensor:
+        """sum_e g[b,e] (x A_e B_e + c_e) in two matrix products, without a (B, E, d_out) tensor."""
+        low = (x @ torch.cat([*self.A], 1)).view(len(x), len(self.A), -1)
+        weighted = (low * g.unsqueeze(2)).flatten(1)
+        return torch.addmm(g @ torch.stack([*self.c]), weighted, torch.cat([*self.B], 0))
+
+    def _grouped(self, x: Tensor, routing: Hard) -> Tensor:
+        """x A_e B_e + c_e for the rows of each expert e."""
+        experts, counts = routing.experts, routing.counts
+        a, b, c = ([p[e] for e in experts] for p in (self.A, self.B, self.c))
+        if len(set(counts)) == 1:
+            rows = x.view(len(experts), counts[0], -1)
+            delta = torch.baddbmm(
+                torch.stack(c).unsqueeze(1), torch.bmm(rows, torch.stack(a)), torch.stack(b)
+            )
+            return delta.view(len(x), -1)
+        parts = zip(x.split(counts), a, b, c, strict=True)
+        return torch.cat([torch.addmm(ce, rows @ ae, be) for rows, ae, be, ce in parts])
+
+
+class Tower(nn.Module):
+    """The deep tower: adapted layers with ReLU, x_l = ReLU(AdaptedLinear(x_{l-1}))."""
+
+    def __init__(
+        self, d_in: int, hidden: Sequence[int], dropout: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.dropout = KeyedDropout(dropout)
+        widths = [d_in, *hidden]
+        self.layers = nn.ModuleList(
+            AdaptedLinear(i, o, self.dropout, generator)
+            for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def shared(self) -> list[nn.Parameter]:
+        """The shared weights W and b of every layer."""
+        return [p for name, p in self.named_parameters() if name.endswith(("weight", "bias"))]
+
+    @property
+    def experts(self) -> int:
+        """Number of experts E."""
+        layer: AdaptedLinear = self.layers[0]  # type: ignore[assignment]  # ModuleList is untyped
+        return len(layer.A)
+
+    def add_expert(self, alpha: int, init: str, generator: torch.Generator) -> None:
+        """Append one expert to every layer."""
+        for layer in self.layers:
+            layer.add_expert(alpha, init, generator)  # type: ignore[operator]
+
+    def forward(self, x: Tensor, routing: Routing) -> Tensor:
+        """x (B, d_in) to (B, hidden[-1])."""
+        order = routing.order if isinstance(routing, Hard) else None
+        if order is not None:
+            x = x[order]
+        for layer in self.layers:
+            x = torch.relu_(layer(x, routing))
+        if order is None:
+            return x
+        return torch.empty_like(x).index_copy(0, order, x)

@@ -1,0 +1,12 @@
+"""MLP: logit = w' tower([e_1, ..., e_F])."""
+
+from torch import Tensor
+
+from domain_experts.models.ctr import CTRModel, Deep
+
+
+class Model(CTRModel):
+    """The deep tower alone."""
+
+    def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
+        return deep(self.concatenated(fields, dense)) @ self.head

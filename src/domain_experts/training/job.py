@@ -1,0 +1,217 @@
+"""A training job: all runs of one arm on one data set and backbone."""
+
+import hashlib
+import json
+import platform
+import resource
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from domain_experts import layout
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import SPLITS, read_split
+from domain_experts.digest import code_digest
+from domain_experts.errors import UserError
+from domain_experts.evaluation.metrics import evaluate
+from domain_experts.files import replacing, sha256, write_json
+from domain_experts.registry import ARMS
+from domain_experts.runs import Job, Run, variant_name
+from domain_experts.training.progress import Progress
+from domain_experts.training.store import Entry
+from domain_experts.training.task import Outcome, Task
+
+if TYPE_CHECKING:
+    from domain_experts.params import Study
+
+METRICS, PROVENANCE = "metrics.json", "run.json"
+MODEL, PREDICTIONS = "model.safetensors", "predictions.npy"
+RESULTS = (METRICS, PROVENANCE)
+LIBRARIES = ("torch", "numpy", "scipy", "domain-experts")
+
+
+def execute(study: "Study", job: Job, device: str, threads: int) -> None:
+    """Make all runs of a job: from the store if finished, else by training; then publish them.
+
+    Results go to `layout.run_results`, weights and test predictions to `layout.run_artifacts`, and
+    last the job's index with the checksums of all that the seed determines.
+
+    Raises:
+        UserError: data, splits or upstream weights are missing or damaged; another process trains
+            one of the runs.
+    """
+    runs = study.runs_of(job)
+    interactions = Interactions.open(layout.interactions(job.dataset))
+    device = _device(device, threads) if ARMS[job.arm].backbone else "cpu"
+    entries = []
+    for run in runs:
+        key = run_key(study, run, interactions)
+        entry = Entry(key)
+        with entry.lock():
+            files = entry.finished()
+            if files is None:
+                names = _train(study, run, interactions, entry, device, threads)
+                files = entry.finish(names)
+            for name in files:
+                folder = layout.run_results if name in RESULTS else layout.run_artifacts
+                entry.publish(name, folder(study.tier, run))
+        # what run.json says is not determined by the seed
+        lasting = {name: digest for name, digest in files.items() if name != PROVENANCE}
+        entries.append({"path": run.path.as_posix(), "key": key, "files": lasting})
+    write_json(layout.job_index(study.tier, job), {"runs": entries})
+
+
+def run_key(study: "Study", run: Run, interactions: Interactions) -> str:
+    """Key of a run in the store: its settings, its data, its code, and the runs it starts from."""
+    identity = {
+        "settings": run.payload(),
+        "data": interactions.card["content"],
+        "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
+        "code": code_digest(run.modules),
+        "upstream": [run_key(study, up, interactions) for up in study.upstream(run)],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _device(asked: str, threads: int) -> str:
+    """The torch device, with torch set up for reproducible arithmetic."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise UserError("device is 'cuda' in params.yaml, but torch finds no GPU; set auto or cpu")
+    return "cuda" if available and asked != "cpu" else "cpu"
+
+
+def _train(
+    study: "Study", run: Run, interactions: Interactions, entry: Entry, device: str, threads: int
+) -> list[str]:
+    """Train and evaluate one run into its entry of the store; names of the files made."""
+    progress = Progress(" ".join(run.path.parts[1:]))
+    progress.say("starts")
+    started = time.perf_counter()
+    task = Task(
+        run=run,
+        interactions=interactions,
+        split=read_split(study.tier, run.dataset, run.split_seed),
+        upstream={up.arm: _weights(study, up) for up in study.upstream(run)},
+        device=device,
+        checkpoint=entry.checkpoint,
+        key=entry.key,
+        progress=progress,
+    )
+    outcome: Outcome = import_module(run.spec.trainer).train(task)
+    metrics = _metrics(task, outcome)
+    seconds = time.perf_counter() - started
+
+    names = [PREDICTIONS, METRICS, PROVENANCE]
+    with replacing(entry.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
+        np.save(file, outcome.logits["test"], allow_pickle=False)
+    if outcome.state:
+        names.append(MODEL)
+        with replacing(entry.folder / MODEL) as temporary:
+            save_file({n: np.ascontiguousarray(a) for n, a in outcome.state.items()}, temporary)
+    write_json(entry.folder / METRICS, metrics)
+    write_json(
+        entry.folder / PROVENANCE,
+        {
+            "wall_s": round(seconds, 3),
+            "train_rows_per_s": progress.rows_per_second,
+            "epochs": progress.epochs,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "device": device,
+            "threads": threads,
+            "machine": _processor(),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "code": code_digest(run.modules),
+            "data": interactions.card["content"],
+            "provenance": interactions.card["provenance"],
+            "key": entry.key,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    summary = metrics["test"][interactions.schema.tasks[0]]["wauc"]
+    progress.say(f"done in {seconds:.1f} s, {progress.epochs} epochs: test WAUC {summary:.4f}")
+    return names
+
+
+def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
+    """Published weights of an upstream run, checked against its job's index."""
+    path = layout.run_artifacts(study.tier, run) / MODEL
+    index = layout.job_index(study.tier, run.job)
+    remedy = f"remove {index} and run snakemake again: the run store still has finished runs"
+    try:
+        listed = {entry["path"]: entry for entry in json.loads(index.read_text())["runs"]}
+        expected = listed[run.path.as_posix()]["files"][MODEL]
+    except FileNotFoundError:
+        raise UserError(f"{index} is missing; run snakemake, which trains it first") from None
+    except KeyError:
+        raise UserError(f"{index} does not list {run.path}; {remedy}") from None
+    if not path.exists():
+        raise UserError(f"{path} is missing; {remedy}")
+    if sha256(path) != expected:
+        raise UserError(f"{path} does not fit {index}; {remedy}")
+    weights: Mapping[str, np.ndarray] = load_file(path)
+    return weights
+
+
+def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """What the seed determines: the content of metrics.json."""
+    run, schema = task.run, task.interactions.schema
+    domain = np.asarray(task.interactions.domain)
+    labels = np.asarray(task.interactions.labels)
+    domains = len(schema.domains)
+    groups = task.interactions.planted_groups
+    evaluations = {
+        split: evaluate(
+            outcome.logits[split],
+            labels[task.index(split)],
+            domain[task.index(split)],
+            schema.domains,
+            schema.tasks,
+            binned=run.spec.protocol == "released",
+        )
+        for split in outcome.logits
+    }
+    return {
+        "run": {
+            "dataset": run.dataset,
+            "backbone": run.backbone,
+            "arm": run.arm,
+            "variant": variant_name(run.variant),
+            "seed": run.seed,
+            "split_seed": run.split_seed,
+            "protocol": run.spec.protocol,
+            "experts": outcome.experts,
+        },
+        "domains": schema.domains,
+        "tasks": schema.tasks,
+        "planted_groups": groups,
+        "rows": {
+            split: np.bincount(domain[task.index(split)], minlength=domains).tolist()
+            for split in SPLITS
+        },
+        "parameters": {**outcome.parameters, "total": sum(outcome.parameters.values())},
+        "curve": outcome.curve,
+        "gate": None if outcome.gate is None else outcome.gate.tolist(),
+        **evaluations,
+    }
+
+
+def _processor() -> str:
+    """Model name of the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,297 @@
+"""The one training loop, for every phase.
+
+A phase trains lanes side by side. A lane is an independent training: its own rows, batches,
+dropout stream, parameters, early stopping and best weights. Backbone, gate and joint arms have one
+lane; the experts phase has one per expert. A step takes one batch from every lane that still has
+one in this epoch; the loss is the sum of the lanes' own batch means. Since lanes share no
+parameter, this equals training them one after another; a lane that has no batch left gets no
+gradient, so that the optimiser leaves its weights, moments and step count alone.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from domain_experts.evaluation.metrics import macro_auc
+from domain_experts.models.adapter import Hard
+from domain_experts.models.ctr import CTRModel
+from domain_experts.training.batches import Rows, by_domain, mixed
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.progress import Progress
+from domain_experts.training.streams import numpy_stream
+from domain_experts.settings import RunSettings
+
+EVALUATION_BATCH = 16384
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One independent training within a phase.
+
+    `expert` is the expert that the lane trains, None if the model routes by itself.
+    """
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    parameters: Mapping[str, nn.Parameter]
+    expert: int | None = None
+
+
+@dataclass
+class LaneState:
+    """What early stopping remembers of a lane."""
+
+    best: float | None = None
+    without_gain: int = 0
+    stopped: bool = False
+
+
+class Trainer:
+    """Trains the phases of one run, and goes on where its checkpoint ends.
+
+    With the protocol's `reset_best` each phase selects for itself and ends with its best weights.
+    Otherwise the value to beat and the best weights are those of all phases so far, and the caller
+    brings them back at the end (`restore_best`).
+    """
+
+    def __init__(
+        self,
+        model: CTRModel,
+        rows: Rows,
+        settings: RunSettings,
+        seed: int,
+        checkpoint: Checkpoint,
+        progress: Progress,
+    ) -> None:
+        self.model = model
+        self.rows = rows
+        self.settings = settings
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.curve: list[dict[str, Any]] = []
+        self._finished: list[str] = []
+        self._states: dict[str, LaneState] = {}
+        self._best: dict[str, Tensor] = {}
+        self._optimizer: torch.optim.Adam | None = None
+        self._resumed_phase = ""
+        self._resumed_epoch = 0
+        self._resumed_moments: dict[str, Tensor] = {}
+        self._resume()
+
+    def phase(self, name: str, lanes: Sequence[Lane]) -> None:
+        """Train one phase until every lane has stopped."""
+        if name in self._finished:
+            return
+        training, protocol = self.settings.training, self.settings.protocol
+        trained = {n: p for lane in lanes for n, p in lane.parameters.items()}
+        self._prepare(trained)
+        epoch = 0
+        if name == self._resumed_phase:
+            epoch = self._resumed_epoch
+            self._set_moments(trained)
+        else:
+            if protocol.reset_best or not self._states:
+                self._best = {}
+                self._states = {lane.name: LaneState() for lane in lanes}
+            for state in self._states.values():
+                state.without_gain, state.stopped = 0, False
+            if protocol.keep_start:
+                for lane in lanes:
+                    self._select(name, epoch, lane, None)
+        while epoch < training.max_epochs:
+            active = [lane for lane in lanes if not self._states[lane.name].stopped]
+            if not active:
+                break
+            epoch += 1
+            start = time.perf_counter()
+            losses = self._epoch(name, epoch, active)
+            seconds = time.perf_counter() - start
+            for lane, loss in zip(active, losses, strict=True):
+                self._select(name, epoch, lane, loss)
+            self._save(name, epoch, trained)
+            self._report(name, epoch, active, seconds)
+        if protocol.reset_best:
+            self.restore_best()
+        self._finished.append(name)
+
+    def restore_best(self) -> None:
+        """Bring back the best weights of every lane."""
+        self._restore(self._best)
+
+    @torch.no_grad()
+    def logits(self, index: np.ndarray, expert: int | None = None) -> Tensor:
+        """Logits (n, T) of the rows `index`, from one expert or as the model routes by itself."""
+        self.model.eval()
+        parts = []
+        for start in range(0, len(index), EVALUATION_BATCH):
+            chunk = torch.from_numpy(index[start : start + EVALUATION_BATCH])
+            fields, dense, domain, _ = self.rows.take(chunk.to(self.rows.domain.device))
+            routing = None if expert is None else Hard((expert,), (len(chunk),))
+            parts.append(self.model(fields, dense, domain, routing))
+        return torch.cat(parts)
+
+    def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """Freeze all but `trained`, and have an optimiser for it."""
+        names = {id(parameter) for parameter in trained.values()}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in names)
+        if self._optimizer is None or self.settings.protocol.fresh_optimizer:
+            self._optimizer = self._adam(trained)
+
+    def _adam(self, trained: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
+        model = self.settings.model
+        penalised = {id(parameter) for parameter in self.model.penalised()}
+        groups: list[dict[str, Any]] = [
+            # the gradient of l2 |w|^2 is 2 l2 w, which Adam's weight_decay adds as it stands
+            {
+                "params": [p for p in trained.values() if (id(p) in penalised) == is_penalised],
+                "weight_decay": 2 * model.l2 if is_penalised else 0.0,
+            }
+            for is_penalised in (True, False)
+        ]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.Adam(groups, lr=self.settings.training.learning_rate, fused=True)
+
+    def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
+        """One epoch of every lane; mean training loss of each."""
+        assert self._optimizer is not None
+        device = self.rows.domain.device
+        batches = [
+            self._batches(lane, numpy_stream(self.seed, phase, lane.name, epoch, "order"))
+            for lane in lanes
+        ]
+        masks = [numpy_stream(self.seed, phase, lane.name, epoch, "dropout") for lane in lanes]
+        totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
+        self.model.train()
+        if not self.settings.protocol.frozen_dropout:
+            dropout = self.model.tower.dropout
+            dropout.train(any(p.requires_grad for p in self.model.tower.shared()))
+        for step in range(max(map(len, batches))):
+            stepping = [i for i, own in enumerate(batches) if step < len(own)]
+            parts = [batches[i][step] for i in stepping]
+            counts = tuple(map(len, parts))
+            index = torch.from_numpy(np.concatenate(parts)).to(device)
+            fields, dense, domain, labels = self.rows.take(index)
+            self.model.tower.dropout.lanes = [
+                (masks[i], count) for i, count in zip(stepping, counts, strict=True)
+            ]
+            experts = tuple(e for i in stepping if (e := lanes[i].expert) is not None)
+            logits = self.model(fields, dense, domain, Hard(experts, counts) if experts else None)
+            losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+            means = torch.stack([own.mean() for own in losses.split(counts)])
+            self._optimizer.zero_grad()
+            means.sum().backward()
+            self._optimizer.step()
+            totals[stepping] += means.detach() * torch.tensor(counts, device=device)
+        rows = torch.tensor([len(lane.train) for lane in lanes], device=device)
+        return (totals / rows).tolist()
+
+    def _batches(self, lane: Lane, stream: np.random.Generator) -> list[np.ndarray]:
+        size = self.settings.training.batch_size
+        if self.settings.protocol.batches == "mixed":
+            return mixed(lane.train, size, stream)
+        domain = self.rows.domain.cpu().numpy()[lane.train]
+        return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
+
+    def _select(self, phase: str, epoch: int, lane: Lane, loss: float | None) -> None:
+        """Validate a lane, keep its weights if they are the best so far, else count or stop."""
+        protocol, state = self.settings.protocol, self._states[lane.name]
+        auc = self._validation_auc(lane)
+        improved = state.best is None or auc > state.best + protocol.min_improvement
+        if improved:
+            state.best, state.without_gain = auc, 0
+            for name, parameter in lane.parameters.items():
+                self._best[name] = parameter.detach().clone()
+        else:
+            state.without_gain += 1
+            state.stopped = state.without_gain >= self.settings.training.patience
+            if protocol.rollback and not state.stopped:
+                self._restore({name: self._best[name] for name in lane.parameters})
+        self.curve.append(
+            {
+                "phase": phase,
+                "lane": lane.name,
+                "epoch": epoch,
+                "train_loss": loss,
+                "validation_auc": auc,
+                "best": improved,
+            }
+        )
+
+    def _validation_auc(self, lane: Lane) -> float:
+        """Macro AUC over the domains of the lane's validation rows, mean over tasks."""
+        logits = self.logits(lane.validation, lane.expert).cpu().numpy()
+        index = torch.from_numpy(lane.validation).to(self.rows.domain.device)
+        labels = self.rows.labels[index].cpu().numpy()
+        domain = self.rows.domain[index].cpu().numpy()
+        domains = len(self.rows.schema.domains)
+        tasks = range(logits.shape[1])
+        return float(
+            np.mean([macro_auc(logits[:, t], labels[:, t], domain, domains) for t in tasks])
+        )
+
+    @torch.no_grad()
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+
+    def _save(self, phase: str, epoch: int, trained: Mapping[str, nn.Parameter]) -> None:
+        assert self._optimizer is not None
+        tensors = {f"model/{name}": value for name, value in self.model.named_parameters()}
+        tensors |= {f"best/{name}": value for name, value in self._best.items()}
+        for name, parameter in trained.items():
+            for moment, value in self._optimizer.state[parameter].items():
+                tensors[f"adam/{name}/{moment}"] = value
+        state = {
+            "phase": phase,
+            "epoch": epoch,
+            "finished": self._finished,
+            "lanes": {name: asdict(lane) for name, lane in self._states.items()},
+            "curve": self.curve,
+        }
+        self.checkpoint.save(tensors, state)
+
+    def _resume(self) -> None:
+        found = self.checkpoint.load()
+        if found is None:
+            return
+        tensors, state = found
+        device = self.rows.domain.device
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            group, rest = name.split("/", 1)
+            groups[group][rest] = tensor.to(device)
+        self._restore(groups["model"])
+        self._best = groups["best"]
+        self._resumed_moments = groups["adam"]
+        self._resumed_phase, self._resumed_epoch = state["phase"], state["epoch"]
+        self._finished = state["finished"]
+        self._states = {name: LaneState(**lane) for name, lane in state["lanes"].items()}
+        self.curve = state["curve"]
+        self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")
+
+    def _set_moments(self, trained: Mapping[str, nn.Parameter]) -> None:
+        assert self._optimizer is not None
+        for key, value in self._resumed_moments.items():
+            name, moment = key.rsplit("/", 1)
+            self._optimizer.state[trained[name]][moment] = value
+
+    def _report(self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float) -> None:
+        states = [self._states[lane.name] for lane in lanes]
+        self.progress.epoch(
+            phase,
+            epoch,
+            rows=sum(len(lane.train) for lane in lanes),
+            seconds=seconds,
+            best=float(np.mean([state.best for state in states if state.best is not None])),
+            epochs_left=self.settings.training.patience - min(s.without_gain for s in states),
+        )

@@ -1,0 +1,42 @@
+"""Progress of long trainings, as plain lines that several jobs can share a terminal with."""
+
+import sys
+import time
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Prints an epoch now and then; counts rows and seconds for the cost table."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.rows = 0
+        self.epochs = 0
+        self.training_seconds = 0.0
+        self._last_line = time.monotonic()
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Training throughput, evaluation not counted."""
+        return self.rows / self.training_seconds if self.training_seconds else None
+
+    def epoch(
+        self, phase: str, epoch: int, rows: int, seconds: float, best: float, epochs_left: int
+    ) -> None:
+        """Count an epoch over `rows` rows; `epochs_left` follow at least if none improves."""
+        self.rows += rows
+        self.epochs += 1
+        self.training_seconds += seconds
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.say(
+                f"{phase} epoch {epoch}: best validation AUC {best:.4f}, "
+                f"{rows / seconds / 1000:,.0f} k rows/s, "
+                f"ends in {epochs_left * seconds:,.0f} s unless it improves"
+            )
+
+    def say(self, message: str) -> None:
+        """Print one line to standard error."""
+        print(f"[{self.title}] {message}", file=sys.stderr, flush=True)

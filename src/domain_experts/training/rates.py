@@ -1,0 +1,47 @@
+"""The floors that every table shows: smoothed click rates, no training."""
+
+import numpy as np
+from scipy.special import logit
+
+from domain_experts.data.split import SPLITS
+from domain_experts.training.task import Outcome, Task
+
+
+def smoothed_rate_logits(task: Task, field: int) -> np.ndarray:
+    """Log-odds of each row's id in a field, relative to the overall rate.
+
+    The rate of an id is (clicks + m p) / (rows + m), p being the overall rate of the training rows
+    and m the pseudo-rows of `rates.smoothing`.
+
+    Returns:
+        (N, T) log-odds minus the overall log-odds: 0 for an id without training rows.
+    """
+    m = task.run.settings.rates.smoothing
+    train = task.index("train")
+    codes = np.asarray(task.interactions.fields[:, field])
+    labels = np.asarray(task.interactions.labels, np.float64)
+    size = task.interactions.schema.sizes[field]
+    overall = labels[train].mean(0)
+    rows = np.bincount(codes[train], minlength=size)
+    logits = np.empty(labels.shape)
+    for t, p in enumerate(overall):
+        clicks = np.bincount(codes[train], weights=labels[train, t], minlength=size)
+        rate = (clicks + m * p) / (rows + m)
+        logits[:, t] = (logit(rate) - logit(p))[codes]
+    return logits
+
+
+def outcome(task: Task, relative: np.ndarray) -> Outcome:
+    """Predictions from log-odds (N, T) relative to the overall rate."""
+    labels = np.asarray(task.interactions.labels, np.float64)
+    logits = (relative + logit(labels[task.index("train")].mean(0))).astype(np.float32)
+    return Outcome(
+        logits={split: logits[task.index(split)] for split in SPLITS[1:]},
+        state={},
+        parameters={"backbone": 0, "experts": 0, "gate": 0},
+    )
+
+
+def field_named(task: Task, name: str) -> int:
+    """Column of a field."""
+    return [field for field, _ in task.interactions.schema.fields].index(name)

@@ -1,0 +1,105 @@
+"""The run store: finished runs by key, and the last epoch of unfinished ones.
+
+An entry is a folder `.runs/<key>/`. Its lock is the operating system's, so that it ends with the
+process that holds it, however that dies.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from domain_experts import layout
+from domain_experts.errors import UserError
+from domain_experts.files import replacing, sha256, write_json
+
+LOCK = "lock"
+HOLDER = "holder"
+FILES = "files.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run in the store."""
+
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        return layout.STORE / self.key[:20]
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the entry.
+
+        Raises:
+            UserError: another process holds it; the message names that process.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                (self.folder / HOLDER).write_text(f"process {os.getpid()}")
+                yield
+        except Timeout:
+            holder = (self.folder / HOLDER).read_text()
+            raise UserError(
+                f"{holder} is training this run (it holds {self.folder / LOCK}); wait for it to "
+                "end, or stop it, and run again"
+            ) from None
+
+    def finished(self) -> dict[str, str] | None:
+        """Checksums of the files of a finished run; None if it is not finished.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        index = self.folder / FILES
+        if not index.exists():
+            return None
+        files: dict[str, str] = json.loads(index.read_text())
+        for name, expected in files.items():
+            path = self.folder / name
+            if not path.exists() or sha256(path) != expected:
+                raise UserError(
+                    f"{path} is damaged; remove the entry (rm -r '{self.folder}') and run again: "
+                    "this run is then trained anew"
+                )
+        return files
+
+    def finish(self, names: list[str]) -> dict[str, str]:
+        """Mark the run as finished, with these files of the entry."""
+        files = {name: sha256(self.folder / name) for name in names}
+        write_json(self.folder / FILES, files)
+        self.checkpoint.unlink(missing_ok=True)
+        return files
+
+    def publish(self, name: str, folder: Path) -> None:
+        """Copy one file of a finished run to a folder, unless it is there already."""
+        source, target = self.folder / name, folder / name
+        if target.exists() and sha256(target) == sha256(source):
+            return
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def unlock() -> None:
+    """Clear Snakemake's lock on the project, if no training process is still alive.
+
+    Raises:
+        UserError: a process still trains a run.
+    """
+    for folder in sorted(path.parent for path in layout.STORE.glob(f"*/{LOCK}")):
+        with Entry(folder.name).lock():
+            pass
+    subprocess.run([sys.executable, "-m", "snakemake", "--unlock"], check=True)

@@ -1,0 +1,52 @@
+"""What a trainer is given, and what it returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import SPLITS
+from domain_experts.runs import Run
+from domain_experts.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to train."""
+
+    run: Run
+    interactions: Interactions
+    split: np.ndarray
+    """(N,) uint8: 0 train, 1 validation, 2 test."""
+    upstream: Mapping[str, Mapping[str, np.ndarray]]
+    """Weights by arm, of the arms that this one starts from."""
+    device: str
+    checkpoint: Path
+    """Where the run keeps its last epoch."""
+    key: str
+    """The run's key in the store; marks its checkpoint."""
+    progress: Progress
+
+    def index(self, split: str) -> np.ndarray:
+        """Rows of a split, ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trainer made."""
+
+    logits: Mapping[str, np.ndarray]
+    """(n, T) float32 for `validation` and `test`, in row order."""
+    state: Mapping[str, np.ndarray]
+    """The weights to keep."""
+    parameters: Mapping[str, int]
+    """Numbers of parameters: backbone, experts, gate."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    gate: np.ndarray | None = None
+    """(D, E) weights of the gate."""
+    experts: int | None = None
+    """Number of experts E."""
