@@ -1,0 +1,254 @@
+"""The pipeline's phases: the one table behind Snakemake's targets and the stages of dvc.yaml."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from domain_experts import layout
+from domain_experts.data.registry import SOURCES
+from domain_experts.params import Study
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, Arm
+from domain_experts.runs import Job
+
+TABLES = ("main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a phase leaves for others: a folder or file of its own.
+
+    `data` and `model` outputs are large, `result` outputs small. What was derived from data
+    that may not be passed on has `push` false.
+    """
+
+    path: Path
+    kind: Literal["data", "model", "result"]
+    push: bool = True
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase.
+
+    `rules` are the Snakemake rules that belong to it, its target rule (of the phase's name) not
+    included; `after` are the phases whose outputs it reads, less the models if it is not
+    `reads_models`; `targets` are the files that its rules declare; `keys` are the keys of
+    params.yaml that it reads; `modules` hold its code.
+    """
+
+    name: str
+    description: str
+    rules: tuple[str, ...]
+    after: tuple[str, ...]
+    modules: tuple[str, ...]
+    targets: Callable[[Study], list[Path]]
+    outputs: Callable[[Study], list[Output]]
+    keys: Callable[[Study], list[str]]
+    reads_models: bool = True
+
+    def inputs(self, study: Study) -> list[Path]:
+        """Outputs of earlier phases that this one reads."""
+        return [
+            output.path
+            for name in self.after
+            for output in PHASES[name].outputs(study)
+            if self.reads_models or output.kind == "result"
+        ]
+
+
+def job_modules(job: Job) -> tuple[str, ...]:
+    """The modules that train a job."""
+    backbone = () if job.backbone == NO_BACKBONE else (BACKBONES[job.backbone].module,)
+    return ("domain_experts.training.job", ARMS[job.arm].trainer, *backbone)
+
+
+def may_be_passed_on(study: Study, dataset: str) -> bool:
+    """Whether a data set is generated here; the terms of all others forbid passing them on."""
+    return study.params.data.datasets[dataset].source not in SOURCES
+
+
+def _raw(study: Study) -> list[Output]:
+    return [Output(layout.raw(source), "data", push=False) for source in study.sources]
+
+
+def _datasets(study: Study, folder: Callable[[str], Path]) -> list[Output]:
+    return [
+        Output(folder(dataset), "data", push=may_be_passed_on(study, dataset))
+        for dataset in study.datasets
+    ]
+
+
+def _dataset_keys(study: Study) -> list[str]:
+    return [f"data.datasets.{dataset}" for dataset in study.datasets]
+
+
+def _grid(study: Study) -> list[str]:
+    """Keys that say which runs there are."""
+    return ["experiments", f"tiers.{study.tier}"]
+
+
+def _report(study: Study) -> Path:
+    return layout.results(study.tier) / "report.html"
+
+
+def _comparisons(study: Study) -> Path:
+    return layout.results(study.tier) / "comparisons.json"
+
+
+def _table_files(study: Study) -> list[Path]:
+    folder = layout.results(study.tier) / "tables"
+    names = [f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")]
+    return [folder / name for name in (*names, "metrics.json", "curves.csv")]
+
+
+def _figure_files(study: Study) -> list[Path]:
+    folder = layout.figures(study.tier)
+    return [folder / f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")]
+
+
+def _training(
+    name: str, description: str, rule: str, arms: Iterable[Arm], after: tuple[str, ...] = ()
+) -> Phase:
+    arms = tuple(arms)
+    modules = {module for arm in arms for module in (arm.trainer, "domain_experts.training.job")}
+    if any(arm.backbone for arm in arms):
+        modules |= {backbone.module for backbone in BACKBONES.values()}
+
+    def outputs(study: Study) -> list[Output]:
+        if not study.jobs(name):
+            return []
+        return [
+            Output(layout.results(study.tier) / "runs" / name, "result"),
+            Output(layout.artifacts(study.tier) / name, "model"),
+        ]
+
+    def keys(study: Study) -> list[str]:
+        read = {
+            f"protocols.{arm.protocol}" if key == "protocol" else key
+            for arm in arms
+            for key in arm.reads
+        }
+        return [*sorted(read), *_grid(study)]
+
+    return Phase(
+        name,
+        description,
+        rules=(rule,),
+        after=("prepare", "split", *after),
+        modules=tuple(sorted(modules)),
+        targets=lambda study: [layout.job_index(study.tier, job) for job in study.jobs(name)],
+        outputs=outputs,
+        keys=keys,
+    )
+
+
+def _arms(phase: str) -> list[Arm]:
+    return [arm for arm in ARMS.values() if arm.phase == phase]
+
+
+TRAINING = ("backbones", "experts", "gates", "baselines", "ablations")
+
+PHASES = {
+    phase.name: phase
+    for phase in (
+        Phase(
+            "download",
+            "Fetch the raw files and verify them",
+            rules=("fetch",),
+            after=(),
+            modules=("domain_experts.data.fetch",),
+            targets=lambda study: [layout.raw_record(source) for source in study.sources],
+            outputs=_raw,
+            keys=lambda study: [],
+        ),
+        Phase(
+            "prepare",
+            "Raw files to Interactions, or generate them",
+            rules=("prepare_dataset",),
+            after=("download",),
+            modules=("domain_experts.data.prepare",),
+            targets=lambda study: [layout.card(dataset) for dataset in study.datasets],
+            outputs=lambda study: _datasets(study, layout.interactions),
+            keys=_dataset_keys,
+        ),
+        Phase(
+            "split",
+            "Train, validation and test rows of every seed",
+            rules=("split_dataset",),
+            after=("prepare",),
+            modules=("domain_experts.data.split",),
+            targets=lambda study: [
+                layout.split_index(study.tier, dataset) for dataset in study.datasets
+            ],
+            outputs=lambda study: _datasets(study, lambda d: layout.splits(study.tier, d)),
+            keys=lambda study: [
+                "data.test_fraction",
+                "data.validation_fraction",
+                *(f"protocols.{name}.split_seed" for name in study.params.protocols),
+                *_grid(study),
+            ],
+        ),
+        _training(
+            "backbones", "Backbones, shared by all domains", "train_backbone", _arms("backbones")
+        ),
+        _training(
+            "experts",
+            "Per-domain experts over the frozen backbones",
+            "train_experts",
+            _arms("experts"),
+            after=("backbones",),
+        ),
+        _training(
+            "gates",
+            "Gates over the frozen experts",
+            "train_gate",
+            _arms("gates"),
+            after=("backbones", "experts"),
+        ),
+        _training("baselines", "All other arms", "train_baseline", _arms("baselines")),
+        _training(
+            "ablations",
+            "Gates over fewer or more experts per domain",
+            "train_ablation",
+            _arms("gates"),
+            after=("backbones", "experts"),
+        ),
+        Phase(
+            "tables",
+            "Paired comparisons of the arms, and all tables",
+            rules=("compare_arms", "make_tables"),
+            after=("prepare", "split", *TRAINING),
+            modules=("domain_experts.evaluation.compare", "domain_experts.reporting.tables"),
+            targets=lambda study: [_comparisons(study), *_table_files(study)],
+            outputs=lambda study: [
+                Output(_comparisons(study), "result"),
+                Output(layout.results(study.tier) / "tables", "result"),
+            ],
+            keys=_grid,
+        ),
+        Phase(
+            "figures",
+            "All figures",
+            rules=("make_figures",),
+            after=(*TRAINING, "tables"),
+            modules=("domain_experts.reporting.figures",),
+            targets=_figure_files,
+            outputs=lambda study: [Output(layout.figures(study.tier), "result")],
+            keys=_grid,
+            reads_models=False,
+        ),
+        Phase(
+            "report",
+            "One HTML page with tables, figures, captions and provenance",
+            rules=("make_report",),
+            after=("tables", "figures"),
+            modules=(),
+            targets=lambda study: [_report(study)],
+            outputs=lambda study: [Output(_report(study), "result")],
+            keys=lambda study: [],
+            reads_models=False,
+        ),
+    )
+}

@@ -1,0 +1,118 @@
+# The study of this tier, and what the rules ask of it.
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from domain_experts import layout
+from domain_experts.digest import code_digest
+from domain_experts.errors import UserError
+from domain_experts.params import load_study
+from domain_experts.phases import FIGURES, PHASES, TABLES, job_modules
+from domain_experts.runs import Job
+
+# the commands of this interpreter's environment are found even if it is not activated
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+
+
+def read_study():
+    unknown = sorted(set(config) - {"tier", "skip_missing"})
+    if unknown:
+        raise UserError(
+            f"--config takes tier and skip_missing, not {', '.join(unknown)}: settings belong in "
+            "params.yaml, or in `dvc exp run -S key=value`"
+        )
+    skip_missing = config.get("skip_missing", False)
+    if not isinstance(skip_missing, bool):
+        raise UserError(f"--config skip_missing is true or false, not {skip_missing}")
+    return load_study(config.get("tier"), skip_missing)
+
+
+try:
+    STUDY = read_study()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+TIER = STUDY.tier
+OPTIONS = f"--tier {TIER}" + (" --skip-missing" if config.get("skip_missing") else "")
+CONFIG = f"tier={TIER}" + (" skip_missing=true" if config.get("skip_missing") else "")
+TABLE_FOLDER = layout.results(TIER) / "tables"
+COMPARISONS = layout.results(TIER) / "comparisons.json"
+DEVICE = STUDY.params.device
+GPU = int(
+    DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None)
+)
+
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    source=r"[^/]+",
+    backbone=r"[^/]+",
+    arm=r"[^/]+",
+
+
+def targets(phase):
+    """Files that the rules of a phase make."""
+    return [str(path) for path in PHASES[phase].targets(STUDY)]
+
+
+def log_of(name):
+    return f"logs/{TIER}/{name}.log"
+
+
+def benchmark_of(name):
+    return f"logs/{TIER}/benchmarks/{name}.tsv"
+
+
+def digest(value):
+    """Digest of settings: a rule runs again when its `params` change."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def phase_code(phase):
+    return code_digest(PHASES[phase].modules)
+
+
+def job_of(wildcards):
+    return Job(wildcards.phase, wildcards.dataset, wildcards.backbone, wildcards.arm)
+
+
+def job_settings(wildcards):
+    runs = STUDY.runs_of(job_of(wildcards))
+    return digest([[str(run.path), run.payload()] for run in runs])
+
+
+def job_code(wildcards):
+    return code_digest(job_modules(job_of(wildcards)))
+
+
+def job_inputs(wildcards):
+    """The data of a job, and the jobs that it starts from."""
+    dataset = wildcards.dataset
+    upstream = {
+        up.job for run in STUDY.runs_of(job_of(wildcards)) for up in STUDY.upstream(run)
+    }
+    return [
+        str(layout.card(dataset)),
+        str(layout.split_index(TIER, dataset)),
+        *sorted(str(layout.job_index(TIER, job)) for job in upstream),
+    ]
+
+
+def all_indexes():
+    return [str(layout.job_index(TIER, job)) for job in STUDY.jobs()]
+
+
+def all_expected():
+    """Digest of the runs that tables and figures show, those of missing data included."""
+    expected = {
+        name: [[str(run.path), run.payload()] for run in runs]
+        for name, runs in STUDY.expected.items()
+    }
+    return digest([expected, sorted(STUDY.leave_out)])

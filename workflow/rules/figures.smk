@@ -1,0 +1,29 @@
+rule make_figures:
+    input:
+        str(COMPARISONS),
+        all_indexes(),
+    output:
+        [
+            report(
+                str(layout.figures(TIER) / f"{name}.png"),
+                caption=f"../report/figure-{name}.rst",
+                category="Figures",
+                labels={"figure": name},
+            )
+            for name in FIGURES
+        ],
+        [str(layout.figures(TIER) / f"{name}.pdf") for name in FIGURES],
+    log:
+        log_of("figures/figures"),
+    benchmark:
+        benchmark_of("figures/figures")
+    params:
+        settings=all_expected(),
+        code=phase_code("figures"),
+    shell:
+        "domain-experts figures " + OPTIONS + " 2>&1 | tee {log:q}"
+
+
+rule figures:
+    input:
+        targets("figures"),

@@ -1,0 +1,47 @@
+rule compare_arms:
+    input:
+        all_indexes(),
+    output:
+        str(COMPARISONS),
+    log:
+        log_of("tables/comparisons"),
+    benchmark:
+        benchmark_of("tables/comparisons")
+    params:
+        settings=all_expected(),
+        code=code_digest(["domain_experts.evaluation.compare"]),
+    shell:
+        "domain-experts compare " + OPTIONS + " 2>&1 | tee {log:q}"
+
+
+rule make_tables:
+    input:
+        str(COMPARISONS),
+        all_indexes(),
+    output:
+        [
+            report(
+                f"{TABLE_FOLDER}/{name}.csv",
+                caption=f"../report/table-{name}.rst",
+                category="Tables",
+                labels={"table": name},
+            )
+            for name in TABLES
+        ],
+        [f"{TABLE_FOLDER}/{name}.{kind}" for name in TABLES for kind in ("md", "tex")],
+        f"{TABLE_FOLDER}/metrics.json",
+        f"{TABLE_FOLDER}/curves.csv",
+    log:
+        log_of("tables/tables"),
+    benchmark:
+        benchmark_of("tables/tables")
+    params:
+        settings=all_expected(),
+        code=code_digest(["domain_experts.reporting.tables"]),
+    shell:
+        "domain-experts tables " + OPTIONS + " 2>&1 | tee {log:q}"
+
+
+rule tables:
+    input:
+        targets("tables"),
