@@ -19,7 +19,12 @@ app = typer.Typer(
 )
 
 TierOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
-SkipMissing = Annotated[bool, typer.Option(help="leave out data sets that are not at hand")]
+SkipMissing = Annotated[
+    bool,
+    typer.Option(
+        envvar="DOMAIN_EXPERTS_SKIP_MISSING", help="leave out data sets that are not at hand"
+    ),
+]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
 

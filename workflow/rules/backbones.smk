@@ -19,7 +19,7 @@ rule train_backbone:
         code=job_code,
     shell:
         "domain-experts train {wildcards.phase:q} {wildcards.dataset:q} {wildcards.backbone:q}"
-        " {wildcards.arm:q} --threads {threads} " + OPTIONS + " 2>&1 | tee {log:q}"
+        " {wildcards.arm:q} --threads {threads} --tier {TIER} 2>&1 | tee {log:q}"
 
 
 rule backbones:

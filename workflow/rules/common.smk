@@ -21,17 +21,24 @@ os.environ["PATH"] = os.pathsep.join(
 )
 
 
+# An environment variable, not part of the rules' commands: a changed command reruns all its
+# jobs, also those of data that were at hand before.
+SKIP_MISSING = "DOMAIN_EXPERTS_SKIP_MISSING"
+
+
 def read_study():
+    """The study of the tier that --config names, else of the one in params.yaml."""
     unknown = sorted(set(config) - {"tier", "skip_missing"})
     if unknown:
         raise UserError(
             f"--config takes tier and skip_missing, not {', '.join(unknown)}: settings belong in "
             "params.yaml, or in `dvc exp run -S key=value`"
         )
-    skip_missing = config.get("skip_missing", False)
-    if not isinstance(skip_missing, bool):
-        raise UserError(f"--config skip_missing is true or false, not {skip_missing}")
-    return load_study(config.get("tier"), skip_missing)
+    answer = str(config.get("skip_missing", os.environ.get(SKIP_MISSING, False))).lower()
+    if answer not in ("true", "false"):
+        raise UserError(f"--config skip_missing is true or false, not {answer}")
+    os.environ[SKIP_MISSING] = answer
+    return load_study(config.get("tier"), skip_missing=answer == "true")
 
 
 try:
@@ -40,8 +47,6 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 TIER = STUDY.tier
-OPTIONS = f"--tier {TIER}" + (" --skip-missing" if config.get("skip_missing") else "")
-CONFIG = f"tier={TIER}" + (" skip_missing=true" if config.get("skip_missing") else "")
 TABLE_FOLDER = layout.results(TIER) / "tables"
 COMPARISONS = layout.results(TIER) / "comparisons.json"
 DEVICE = STUDY.params.device

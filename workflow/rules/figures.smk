@@ -21,7 +21,7 @@ rule make_figures:
         settings=all_expected(),
         code=phase_code("figures"),
     shell:
-        "domain-experts figures " + OPTIONS + " 2>&1 | tee {log:q}"
+        "domain-experts figures --tier {TIER} 2>&1 | tee {log:q}"
 
 
 rule figures:

@@ -1,8 +1,9 @@
-# Snakemake's own report; the call inside only reads, hence no lock.
+# Snakemake's own report; the call inside only reads, so it takes no lock.
 rule make_report:
     input:
         targets("tables"),
         targets("figures"),
+        sorted(str(caption) for caption in Path("workflow/report").glob("*.rst")),
     output:
         targets("report"),
     log:
@@ -10,9 +11,7 @@ rule make_report:
     benchmark:
         benchmark_of("report/report")
     shell:
-        "snakemake --nolock --config "
-        + CONFIG
-        + " --report {output:q} -- tables figures"
+        "snakemake --nolock --config tier={TIER} --report {output:q} -- tables figures"
         " > {log:q} 2>&1"
 
 

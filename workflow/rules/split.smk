@@ -18,7 +18,7 @@ rule split_dataset:
         settings=split_settings,
         code=phase_code("split"),
     shell:
-        "domain-experts split {wildcards.dataset:q} " + OPTIONS + " 2>&1 | tee {log:q}"
+        "domain-experts split {wildcards.dataset:q} --tier {TIER} 2>&1 | tee {log:q}"
 
 
 rule split:

@@ -11,7 +11,7 @@ rule compare_arms:
         settings=all_expected(),
         code=code_digest(["domain_experts.evaluation.compare"]),
     shell:
-        "domain-experts compare " + OPTIONS + " 2>&1 | tee {log:q}"
+        "domain-experts compare --tier {TIER} 2>&1 | tee {log:q}"
 
 
 rule make_tables:
@@ -39,7 +39,7 @@ rule make_tables:
         settings=all_expected(),
         code=code_digest(["domain_experts.reporting.tables"]),
     shell:
-        "domain-experts tables " + OPTIONS + " 2>&1 | tee {log:q}"
+        "domain-experts tables --tier {TIER} 2>&1 | tee {log:q}"
 
 
 rule tables:
