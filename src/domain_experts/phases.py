@@ -35,7 +35,7 @@ class Phase:
     `rules` are the Snakemake rules that belong to it, its target rule (of the phase's name) not
     included; `after` are the phases whose outputs it reads, less the models if it is not
     `reads_models`; `targets` are the files that its rules declare; `keys` are the keys of
-    params.yaml that it reads; `modules` hold its code.
+    params.yaml that it reads; `modules` hold its code, `files` what else it reads of the project.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Phase:
     outputs: Callable[[Study], list[Output]]
     keys: Callable[[Study], list[str]]
     reads_models: bool = True
+    files: tuple[Path, ...] = ()
 
     def inputs(self, study: Study) -> list[Path]:
         """Outputs of earlier phases that this one reads."""
@@ -249,6 +250,7 @@ PHASES = {
             outputs=lambda study: [Output(_report(study), "result")],
             keys=lambda study: [],
             reads_models=False,
+            files=(Path("workflow/report"),),
         ),
     )
 }
