@@ -144,8 +144,8 @@ def _refuse_misfits(interactions: Interactions) -> None:
     empty = [name for name, count in zip(schema.domains, counts, strict=True) if count == 0]
     if empty:
         raise UserError(
-            f"domains without rows: {', '.join(empty)}; every domain needs some, so choose "
-            "another `domain` in params.yaml (data.datasets) or complete the raw files"
+            f"domains without rows: {', '.join(empty)}; change the data set's entry in params.yaml "
+            "(data.datasets) or complete the raw files"
         )
 
 

@@ -15,9 +15,9 @@ _BIAS_STD = 0.25
 def generate(spec: Planted) -> Interactions:
     """Draw users, items, domains and clicks.
 
-    logit = bias_d + popularity_i + common <p_u, q_i> + strength (<w_g, q_i> + <T_g p_u, q_i>)
-    with g = d mod groups and T_g a random rotation. Over users and items popularity and every
-    inner product have unit variance. `truth` is the probability of the click, so its AUC is the
+    logit = bias_d + activity_u + popularity_i + common <p_u, q_i> + strength <w_g, q_i>
+    with g = d mod groups. Over users and items activity, popularity and both inner products have
+    unit variance. `truth` is the probability of the click, so its AUC is the
     best that any model can reach.
 
     Args:
@@ -30,8 +30,8 @@ def generate(spec: Planted) -> Interactions:
     k = spec.latent_dim
     user_vectors = rng.standard_normal((spec.users, k))
     item_vectors = rng.standard_normal((spec.items, k)) / np.sqrt(k)
+    activity = rng.standard_normal(spec.users)
     popularity = rng.standard_normal(spec.items)
-    rotations = _rotations(rng, spec.groups, k)
     directions = rng.standard_normal((spec.groups, k))
     directions *= np.sqrt(k) / np.linalg.norm(directions, axis=1, keepdims=True)
     biases = rng.normal(0, _BIAS_STD, spec.domains)
@@ -41,10 +41,9 @@ def generate(spec: Planted) -> Interactions:
     item = _zipf(rng, spec.items, spec.sparsity, spec.rows)
     group = domain % spec.groups
 
-    # <T_g p_u, q_i> + <w_g, q_i> is one inner product with what the group makes of the user
-    adapted = np.einsum("gkl,ul->guk", rotations, user_vectors) + directions[:, None, :]
-    affinity = spec.common * user_vectors[user] + spec.strength * adapted[group, user]
-    logit = biases[domain] + popularity[item] + (affinity * item_vectors[item]).sum(axis=1)
+    affinity = spec.common * user_vectors[user] + spec.strength * directions[group]
+    logit = biases[domain] + activity[user] + popularity[item]
+    logit += (affinity * item_vectors[item]).sum(axis=1)
     shift = brentq(lambda b: expit(logit + b).mean() - spec.positive_rate, -100, 100)
     truth = expit(logit + shift)
     label = rng.random(spec.rows) < truth
@@ -63,12 +62,6 @@ def generate(spec: Planted) -> Interactions:
         truth=truth.astype(np.float32),
         planted_groups=tuple(d % spec.groups for d in range(spec.domains)),
     )
-
-
-def _rotations(rng: np.random.Generator, groups: int, k: int) -> np.ndarray:
-    """(groups, k, k) random orthogonal matrices, uniform (Mezzadri 2007, section 5)."""
-    q, r = np.linalg.qr(rng.standard_normal((groups, k, k)))
-    return np.asarray(q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :])
 
 
 def _domain_sizes(spec: Planted) -> np.ndarray:

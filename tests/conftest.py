@@ -1,0 +1,93 @@
+"""Shared fixtures: an empty project folder and tiny raw files in MovieLens' layouts."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from domain_experts.data.registry import Content
+
+ML_OCCUPATIONS = (
+    "administrator artist doctor educator engineer entertainment executive healthcare homemaker "
+    "lawyer librarian marketing none other programmer retired salesman scientist student "
+    "technician writer"
+).split()
+ML_AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder, with a space in its path, as the current one."""
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder with the real MovieLens files."""
+    folder = os.environ.get("DOMAIN_EXPERTS_DATA_LOCAL")
+    if not folder:
+        pytest.skip("DOMAIN_EXPERTS_DATA_LOCAL is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_movielens():
+    """Writer of random raw files: `tiny_movielens(folder, layout, ...)` returns their Content."""
+    return write_movielens
+
+
+def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
+    """Write the three raw files of a layout; equal arguments give equal ratings and users."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.choice(users * items, size=rows, replace=False)
+    rating = rng.integers(1, 6, rows)
+    ratings = [
+        (pair // items + 1, pair % items + 1, stars, 900_000_000 + row)
+        for row, (pair, stars) in enumerate(zip(pairs.tolist(), rating.tolist(), strict=True))
+    ]
+    people = [
+        (u + 1, int(rng.integers(7, 80)), "FM"[rng.integers(2)], u % 21, f"{u:05d}")
+        for u in range(users)
+    ]
+    titles = [f"Crème {i}: a tale ({1990 + i % 9})" for i in range(items)]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def put(name, separator, lines, header=None):
+        text = [separator.join(map(str, line)) for line in lines]
+        text = "\n".join([*([header] if header else []), *text]) + "\n"
+        (folder / name).write_bytes(text.encode("iso-8859-1"))
+
+    if layout == "movielens-1m":
+        put("ratings.dat", "::", ratings)
+        codes = np.searchsorted(ML_AGE_CODES[1:], [age for _, age, *_ in people], side="right")
+        people = [
+            (u, gender, ML_AGE_CODES[code], occupation, code_zip)
+            for (u, _, gender, occupation, code_zip), code in zip(people, codes, strict=True)
+        ]
+        put("users.dat", "::", people)
+        put("movies.dat", "::", [(i + 1, t, "Drama|War") for i, t in enumerate(titles)])
+    else:
+        people = [(u, age, g, ML_OCCUPATIONS[o], z) for u, age, g, o, z in people]
+    if layout == "movielens-100k":
+        put("u.data", "\t", ratings)
+        put("u.user", "|", people)
+        flags = [0] * 18 + [1]
+        put("u.item", "|", [(i + 1, t, "", "", "", *flags) for i, t in enumerate(titles)])
+    if layout == "recbole":
+        header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+        put("ml-100k.inter", "\t", ratings, header)
+        header = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"
+        put("ml-100k.user", "\t", people, header)
+        header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+        put("ml-100k.item", "\t", [(i + 1, t, 1990, "Drama") for i, t in enumerate(titles)], header)
+    return Content(
+        rows=rows,
+        users=users,
+        items=items,
+        rated_items=len(np.unique(pairs % items)),
+        ratings=tuple(np.bincount(rating, minlength=6)[1:].tolist()),
+    )

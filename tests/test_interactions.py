@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from domain_experts.data import interactions as module
+from domain_experts.data.interactions import Interactions, write
+from domain_experts.errors import UserError
+from domain_experts.schema import Schema
+
+
+@pytest.fixture
+def made():
+    rng = np.random.default_rng(0)
+    domain = (np.arange(90) % 3).astype(np.int16)
+    return Interactions(
+        schema=Schema(
+            fields=(("user", 10), ("domain", 3)),
+            dense=("age", "price"),
+            domains=("a", "b", "c"),
+            tasks=("click", "like"),
+        ),
+        fields=np.stack([rng.integers(0, 10, 90), domain], axis=1).astype(np.int32),
+        dense=rng.random((90, 2), np.float32),
+        labels=rng.integers(0, 2, (90, 2)).astype(np.uint8),
+        domain=domain,
+    )
+
+
+def test_round_trip_is_exact_and_memory_mapped(made, tmp_path):
+    planted = replace(made, truth=np.linspace(0, 1, 90, dtype=np.float32), planted_groups=(0, 1, 0))
+    for before in (made, planted):
+        write(before, tmp_path / "x", {"source": "test"})
+        after = Interactions.open(tmp_path / "x")
+        assert after.schema == before.schema
+        assert after.planted_groups == before.planted_groups
+        assert after.arrays.keys() == before.arrays.keys()
+        for name, array in after.arrays.items():
+            assert isinstance(array, np.memmap)
+            assert array.flags.c_contiguous
+            assert not array.flags.writeable
+            np.testing.assert_array_equal(array, before.arrays[name], strict=True)
+
+
+def test_the_parquet_record_holds_the_same_rows(made, tmp_path):
+    write(made, tmp_path, {})
+    table = pq.read_table(tmp_path / "interactions.parquet")
+    assert table.column_names == [
+        *("field:user", "field:domain", "dense:age", "dense:price"),
+        *("label:click", "label:like", "domain"),
+    ]
+    assert str(table.schema.field("field:user").type) == "int32"
+    for name, array in (
+        ("field:user", made.fields[:, 0]),
+        ("dense:price", made.dense[:, 1]),
+        ("label:like", made.labels[:, 1]),
+        ("domain", made.domain),
+    ):
+        np.testing.assert_array_equal(table[name].to_numpy(), array, strict=True)
+
+
+def test_card_counts_rows_and_positives(made, tmp_path):
+    write(made, tmp_path, {"source": "test"})
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["rows"] == 90
+    assert card["rows_by_domain"] == [30, 30, 30]
+    for j, task in enumerate(("click", "like")):
+        positives = [int(made.labels[made.domain == d, j].sum()) for d in range(3)]
+        assert card["positives_by_domain"][task] == positives
+    assert card["provenance"] == {"source": "test"}
+
+
+def test_writing_twice_gives_the_same_bytes(made, tmp_path):
+    for name in ("x", "y"):
+        write(made, tmp_path / name, {})
+    for path in (tmp_path / "x").iterdir():
+        assert path.read_bytes() == (tmp_path / "y" / path.name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
+
+
+def content(interactions, folder, provenance):
+    write(interactions, folder, provenance)
+    return Interactions.open(folder).card["content"]
+
+
+def test_content_is_the_rows_and_the_schema_not_their_origin(made, tmp_path):
+    first = content(made, tmp_path, {"url": "here"})
+    assert content(made, tmp_path, {"url": "there"}) == first
+    labels = made.labels.copy()
+    labels[7, 1] ^= 1
+    renamed = replace(made.schema, domains=("a", "b", "other"))
+    for other in (
+        replace(made, labels=labels),
+        replace(made, schema=renamed),
+        replace(made, planted_groups=(0, 0, 0)),
+    ):
+        assert content(other, tmp_path, {"url": "here"}) != first
+
+
+def changed(interactions, name, row, value):
+    array = getattr(interactions, name).copy()
+    array[row] = value
+    return replace(interactions, **{name: array})
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value", "message"),
+    [
+        ("fields", (4, 0), 10, "field 'user': row 4 holds 10, allowed are 0 to 9"),
+        ("fields", (4, 0), -1, "field 'user': row 4 holds -1"),
+        ("labels", (5, 1), 2, "label 'like': row 5 holds 2, allowed are 0 to 1"),
+        ("domain", 6, 3, "domain: row 6 holds 3, allowed are 0 to 2"),
+        ("domain", slice(1, None, 3), 0, "domains without rows: b"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_the_old_ones_kept(
+    made, tmp_path, name, row, value, message
+):
+    write(made, tmp_path, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=message):
+        write(changed(made, name, row, value), tmp_path, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_arrays_of_another_type_or_length_are_refused(made, tmp_path):
+    with pytest.raises(ValueError, match="labels is .*int64"):
+        write(replace(made, labels=made.labels.astype(np.int64)), tmp_path, {})
+    with pytest.raises(ValueError, match="dense is"):
+        write(replace(made, dense=made.dense[1:]), tmp_path, {})
+
+
+def test_a_write_cut_short_leaves_nothing_to_open(made, tmp_path, monkeypatch):
+    write(made, tmp_path, {})
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        write(changed(made, "labels", 0, 1), tmp_path, {})
+    with pytest.raises(UserError, match=r"card\.json is missing"):
+        Interactions.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b"not an array"),
+        lambda path: np.save(path, np.zeros((89, 2), np.uint8)),
+        lambda path: np.save(path, np.zeros((90, 2), np.int8)),
+        lambda path: np.save(path, np.array([{}] * 90), allow_pickle=True),
+    ],
+)
+def test_a_file_that_does_not_fit_the_card_is_refused(made, tmp_path, damage):
+    write(made, tmp_path / "toy", {})
+    damage(tmp_path / "toy" / "labels.npy")
+    with pytest.raises(UserError, match=r"labels\.npy .*run `domain-experts prepare toy`"):
+        Interactions.open(tmp_path / "toy")
+
+
+def test_a_damaged_card_is_refused(made, tmp_path):
+    write(made, tmp_path, {})
+    (tmp_path / "card.json").write_text('{"rows": ')
+    with pytest.raises(UserError, match=r"card\.json is damaged"):
+        Interactions.open(tmp_path)
