@@ -1,0 +1,48 @@
+"""Columns and captions that tables have in common."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.reporting.collect import ABSENT, Results
+from domain_experts.reporting.render import MISSING, mean_sd
+
+
+def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
+    """The key columns as printed; the task only where there is more than one."""
+    printed = pd.DataFrame({"Data set": frame["dataset"]})
+    if "task" in frame and len({*frame["task"]} - {""}) > 1:
+        printed["Task"] = frame["task"].replace("", MISSING)
+    if "backbone" in frame:
+        labels = {name: backbone.label for name, backbone in BACKBONES.items()}
+        printed["Backbone"] = frame["backbone"].map(labels | {NO_BACKBONE: MISSING})
+    if "arm" in frame:
+        printed["Arm"] = [ARMS[arm].label + ("†" if arm in marked else "") for arm in frame["arm"]]
+    return printed
+
+
+def means(frame: pd.DataFrame, name: str, signed: bool = False) -> list[str]:
+    """`mean ± sd` of a value that `over_seeds` has summed up."""
+    pairs = zip(frame[f"{name}_mean"], frame[f"{name}_sd"], strict=True)
+    return [mean_sd(mean, sd, signed=signed) for mean, sd in pairs]
+
+
+def wauc(frame: pd.DataFrame) -> list[str]:
+    """The WAUC column; it also says where data is not present."""
+    cells = zip(frame["status"], means(frame, "wauc"), strict=True)
+    return [ABSENT if status == ABSENT else cell for status, cell in cells]
+
+
+def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:
+    """Say what is shown, of which tier and seeds, and how it was made."""
+    tier = results.study.tier
+    made = (
+        f"Tier {tier}; made by `domain-experts tables --tier {tier}` from the runs' result files."
+    )
+    if runs is None:
+        return f"{text} {made}"
+    if runs.empty:
+        return f"{text} No runs in this tier. {made}"
+    seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
+    return f"{text} Seeds {seeds}. {made}"

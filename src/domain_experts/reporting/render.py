@@ -1,0 +1,102 @@
+"""Tables as CSV (numbers), Markdown and LaTeX (as printed)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from domain_experts.files import replacing
+
+MISSING = "–"
+# columns of words are set to the left, numbers to the right
+WORDS = ("Data set", "Task", "Backbone", "Arm", "Status", "Seed", "Note")
+_LATEX = str.maketrans(
+    {
+        "&": r"\&",
+        "%": r"\%",
+        "_": r"\_",
+        "#": r"\#",
+        "$": r"\$",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": "--",
+        "×": r"$\times$",
+        "†": r"$^\dagger$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report."""
+
+    name: str
+    caption: str
+    numbers: pd.DataFrame
+    """Goes into the CSV."""
+    printed: pd.DataFrame
+    """The same as text, under headings for readers."""
+    notes: tuple[str, ...] = ()
+
+
+def number(value: float, digits: int = 4, signed: bool = False) -> str:
+    """A number with a true minus sign; a dash if it is missing."""
+    if pd.isna(value):
+        return MISSING
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False) -> str:
+    """`mean ± sd`; the mean alone where one seed gives no spread."""
+    text = number(mean, digits, signed)
+    return text if pd.isna(sd) else f"{text} ± {number(sd, digits)}"
+
+
+def counts(values: "pd.Series[float]") -> list[str]:
+    """Whole numbers with thousands separated; a dash where one is missing."""
+    return [MISSING if pd.isna(value) else f"{value:,.0f}" for value in values]
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """Write `<name>.csv`, `.md` and `.tex`."""
+    write_csv(folder / f"{table.name}.csv", table.numbers)
+    _write(folder / f"{table.name}.md", _markdown(table))
+    _write(folder / f"{table.name}.tex", _latex(table))
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame, six significant digits; missing values are empty."""
+    _write(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    rules = [":--" if name in WORDS else "--:" for name in table.printed]
+    rows = [line(row) for row in table.printed.to_numpy().tolist()]
+    text = [table.caption, "", line(list(table.printed.columns)), line(rules), *rows]
+    if table.notes:
+        text += ["", *(f"- {note}" for note in table.notes)]
+    return "\n".join(text) + "\n"
+
+
+def _latex(table: Table) -> str:
+    def line(cells: list[str]) -> str:
+        return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+    comments = [f"% {text}" for text in (table.caption, *table.notes)]
+    columns = "".join("l" if name in WORDS else "r" for name in table.printed)
+    text = [*comments, "% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}"]
+    text += [r"\toprule", line(list(table.printed.columns)), r"\midrule"]
+    rows = table.printed.to_numpy().tolist()
+    for i, row in enumerate(rows):
+        if i > 0 and row[0] != rows[i - 1][0]:
+            text.append(r"\midrule")
+        text.append(line(row))
+    return "\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n"

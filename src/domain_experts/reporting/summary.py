@@ -1,0 +1,39 @@
+"""Statistics over seeds."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from domain_experts.reporting.render import mean_sd, number
+
+
+def paired_gain(runs: pd.DataFrame, reference: pd.DataFrame) -> "pd.Series[float]":
+    """WAUC of each run less that of the reference with the same seed and split.
+
+    NaN where there is no such reference: differences between test rows are no gains.
+    """
+    keys = ["dataset", "task", "backbone", "seed", "split_seed"]
+    paired = runs[keys].merge(reference[[*keys, "wauc"]], "left", keys, validate="many_to_one")
+    return pd.Series(runs["wauc"].to_numpy() - paired["wauc"].to_numpy(), runs.index)
+
+
+def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
+    """Mean, standard deviation (n - 1) and, for the first value, count over seeds."""
+    groups = runs.groupby(keys, sort=False)
+    columns = {"status": groups["status"].first(), "seeds": groups[values[0]].count()}
+    for value in values:
+        columns |= {f"{value}_mean": groups[value].mean(), f"{value}_sd": groups[value].std()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def against_chance(differences: "pd.Series[float]") -> str:
+    """One-sample t-test over seeds of a difference from chance, at the 5 % level, in words."""
+    n, mean = differences.count(), differences.mean()
+    if n < 2 or np.ptp(differences) == 0:
+        return f"{number(mean, 3, signed=True)} (no spread over seeds, no test)"
+    p = stats.ttest_1samp(differences, 0).pvalue
+    verdict = "more than chance" if mean > 0 else "less than chance"
+    if p >= 0.05:
+        verdict = "not told apart from chance"
+    text = mean_sd(mean, differences.std(), 3, signed=True)
+    return f"{text} over {n} seeds, p = {p:.2g}: {verdict}"

@@ -1,0 +1,152 @@
+"""A complete results tree of a small study, made without training."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.special import expit
+
+from domain_experts import layout
+from domain_experts.data.interactions import Interactions, write
+from domain_experts.data.split import SPLITS, read_split, write_splits
+from domain_experts.evaluation.compare import write_comparisons
+from domain_experts.evaluation.metrics import evaluate
+from domain_experts.files import write_json
+from domain_experts.params import Study, load
+from domain_experts.runs import Run
+from domain_experts.schema import Schema
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+DATASETS = {"ml-100k-gender": (2, None), "planted": (8, (0, 1, 2, 3, 0, 1, 2, 3))}
+LEFT_OUT = "ml-100k-age"
+SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
+
+
+def fabricate(root: Path) -> Study:
+    """Write the tree below `root`, which must be the working directory."""
+    values = yaml.safe_load(PARAMS.read_text())
+    values["tiers"]["quick"]["seeds"] = [1, 2, 3]
+    for experiment in values["experiments"].values():
+        chosen = [d for d in experiment["datasets"].get("quick", []) if d in {*DATASETS, LEFT_OUT}]
+        experiment["datasets"]["quick"] = chosen
+    values["experiments"]["planted_sharing"]["seeds"] = {"quick": [1, 2, 3, 4]}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
+    for dataset, (domains, groups) in DATASETS.items():
+        write(_interactions(domains, groups), layout.interactions(dataset), {"source": "random"})
+        write_splits(study.params.data, study.tier, dataset, study.seeds(dataset))
+    for run in study.runs:
+        _write_run(study, run)
+    for job in study.jobs():
+        write_json(layout.job_index(study.tier, job), {"runs": []})
+    write_comparisons(study)
+    return study
+
+
+def _interactions(domains: int, groups: tuple[int, ...] | None) -> Interactions:
+    rng = np.random.default_rng(domains)
+    rows = 6000
+    weights = 0.7 ** np.arange(domains)
+    domain = rng.choice(domains, rows, p=weights / weights.sum()).astype(np.int16)
+    truth = expit(rng.normal(-0.5, 1.5, rows)).astype(np.float32)
+    return Interactions(
+        schema=Schema(
+            (("user", 50),), (), tuple(f"domain {d}" for d in range(domains)), ("click",)
+        ),
+        fields=rng.integers(0, 50, (rows, 1)).astype(np.int32),
+        dense=np.zeros((rows, 0), np.float32),
+        labels=(rng.random(rows) < truth).astype(np.uint8)[:, None],
+        domain=domain,
+        truth=truth if groups else None,
+        planted_groups=groups,
+    )
+
+
+def _write_run(study: Study, run: Run) -> None:
+    rng = np.random.default_rng(zlib.crc32(run.path.as_posix().encode()))
+    rows = Interactions.open(layout.interactions(run.dataset))
+    groups, domains = rows.planted_groups, rows.schema.domains
+    split = read_split(study.tier, run.dataset, run.split_seed)
+    gate = _gate(rng, run, len(domains), groups) if run.arm == "moe_mlora" else None
+    # the same noise for all arms of a seed, so that they differ in signal and a little more
+    shared = np.random.default_rng(run.seed).normal(size=len(split))
+    logits = SIGNAL.get(run.arm, 0.9) * (rows.labels[:, 0] - 0.5) + shared
+    logits = (logits + rng.normal(0, 0.2, len(split)))[:, None].astype(np.float32)
+    evaluations = {
+        name: evaluate(
+            logits[split == SPLITS.index(name)],
+            rows.labels[split == SPLITS.index(name)],
+            rows.domain[split == SPLITS.index(name)],
+            domains,
+            rows.schema.tasks,
+            binned=run.spec.protocol == "released",
+        )
+        for name in ("validation", "test")
+    }
+    metrics = evaluations | {
+        "run": {
+            "dataset": run.dataset,
+            "backbone": run.backbone,
+            "arm": run.arm,
+            "variant": run.path.parts[-2],
+            "seed": run.seed,
+            "split_seed": run.split_seed,
+            "protocol": run.spec.protocol,
+            "experts": None if gate is None else len(gate[0]),
+        },
+        "domains": list(domains),
+        "tasks": list(rows.schema.tasks),
+        "planted_groups": groups,
+        "rows": {
+            name: np.bincount(rows.domain[split == s], minlength=len(domains)).tolist()
+            for s, name in enumerate(SPLITS)
+        },
+        "parameters": {"total": 137581, "backbone": 137581, "experts": 0, "gate": 0},
+        "curve": _curve(rng, run, len(domains)),
+        "gate": gate,
+    }
+    write_json(layout.run_results(study.tier, run) / "metrics.json", metrics)
+    write_json(
+        layout.run_results(study.tier, run) / "run.json",
+        {
+            "wall_s": float(rng.uniform(3, 9)),
+            "train_rows_per_s": float(rng.uniform(5e4, 1e5)) if run.spec.backbone else None,
+            "epochs": int(rng.integers(5, 20)) if run.spec.backbone else None,
+            "peak_memory_mb": float(rng.uniform(300, 500)),
+            "device": "cpu",
+            "threads": 1,
+            "machine": "A processor",
+        },
+    )
+    predictions = layout.run_artifacts(study.tier, run) / "predictions.npy"
+    predictions.parent.mkdir(parents=True)
+    np.save(predictions, logits[split == SPLITS.index("test")])
+
+
+def _gate(
+    rng: np.random.Generator, run: Run, domains: int, groups: tuple[int, ...] | None
+) -> list[list[float]]:
+    """Weights that lean towards a domain's own experts and, a little, to those of its group."""
+    owner = np.arange(domains * run.settings.adapter.experts_per_domain) % domains
+    group = np.array(groups or range(domains))
+    lean = 1.5 * (owner[None] == np.arange(domains)[:, None])
+    lean = lean + 0.7 * (group[owner][None] == group[:, None])
+    weights = np.exp(lean + rng.normal(0, 0.3, lean.shape))
+    return (weights / weights.sum(axis=1, keepdims=True)).tolist()
+
+
+def _curve(rng: np.random.Generator, run: Run, domains: int) -> list[dict[str, object]]:
+    phase = {"base": "backbone", "experts": "experts", "moe_mlora": "gate"}.get(run.arm, "joint")
+    lanes = [str(i) for i in range(domains)] if run.arm == "experts" else ["all"]
+    points = []
+    for lane in lanes if run.spec.backbone else []:
+        start, height = (0.5, 0.25) if phase in ("backbone", "joint") else (0.74, 0.006)
+        for epoch in range(int(rng.integers(6, 15))):
+            auc = start + height * (1 - np.exp(-epoch / 3)) + rng.normal(0, height / 30)
+            loss = None if epoch == 0 else 0.5 + 0.2 / epoch
+            points.append(
+                {"phase": phase, "lane": lane, "epoch": epoch, "train_loss": loss}
+                | {"validation_auc": float(auc), "best": False}
+            )
+    return points
