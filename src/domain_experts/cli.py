@@ -150,7 +150,7 @@ def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
     """Fetch a tier's data, models and results with DVC, so that nothing is left to do."""
     from domain_experts.dvc_pipeline import pull as pull_tier
 
-    pull_tier(parameters.load_study(tier), remote)
+    pull_tier(parameters.Study(parameters.load(), tier), remote)
 
 
 @app.command()
