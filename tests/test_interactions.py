@@ -126,7 +126,7 @@ def test_rows_that_do_not_fit_are_refused_and_the_old_ones_kept(
 
 
 def test_arrays_of_another_type_or_length_are_refused(made, tmp_path):
-    with pytest.raises(ValueError, match="labels is .*int64"):
+    with pytest.raises(ValueError, match=r"labels is .*int64"):
         write(replace(made, labels=made.labels.astype(np.int64)), tmp_path, {})
     with pytest.raises(ValueError, match="dense is"):
         write(replace(made, dense=made.dense[1:]), tmp_path, {})

@@ -65,10 +65,10 @@ def test_without_strength_all_domains_are_alike():
 
 
 def test_the_terms_have_unit_variance():
-    # many vectors: variances of popularity 1, common 1 and the group's own two terms 1 each
+    # many vectors: activity, popularity, the common and the group's own affinity
     made = generate(spec(users=3000, items=3000, rows=300_000, sparsity=0, latent_dim=16))
     logits = logit(made.truth[made.domain == 0].astype(np.float64))
-    assert np.var(logits) == pytest.approx(1 + 1 + 2 * SPEC.strength**2, rel=0.15)
+    assert np.var(logits) == pytest.approx(2 + SPEC.common**2 + SPEC.strength**2, rel=0.05)
 
 
 def test_labels_are_drawn_with_the_true_probability(made):
