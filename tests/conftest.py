@@ -9,9 +9,11 @@ import pytest
 from domain_experts.data.registry import Content
 
 # u.occupation of MovieLens-100K
-ML_OCCUPATIONS = """administrator artist doctor educator engineer entertainment executive
-healthcare homemaker lawyer librarian marketing none other programmer retired salesman scientist
-student technician writer""".split()
+ML_OCCUPATIONS = (
+    *("administrator", "artist", "doctor", "educator", "engineer", "entertainment", "executive"),
+    *("healthcare", "homemaker", "lawyer", "librarian", "marketing", "none", "other"),
+    *("programmer", "retired", "salesman", "scientist", "student", "technician", "writer"),
+)
 ML_AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
 
 

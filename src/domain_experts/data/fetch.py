@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,7 @@ def _extract(archive: Path, folder: str, names: tuple[str, ...], work: Path) -> 
             for name, member in members.items():
                 with opened.open(member) as stream, (work / name).open("wb") as file:
                     shutil.copyfileobj(stream, file)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _UnusableError(f"{archive.name} is no sound zip archive ({error})") from None
 
 
