@@ -153,7 +153,7 @@ def pull(study: Study, remote: str | None) -> None:
             f"{pipeline.with_suffix('.lock')}: {', '.join(sorted(changed))}; `dvc status "
             f"{pipeline}` says what, `dvc repro {pipeline}` makes it again"
         )
-    _call("snakemake", "--touch", "--quiet", "all", "--config", f"tier={study.tier}")
+    _call("snakemake", "--touch", "--forceall", "--quiet", "all", "--config", f"tier={study.tier}")
 
 
 def _how_to_get(study: Study, missing: list[Path]) -> str:

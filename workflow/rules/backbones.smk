@@ -15,11 +15,12 @@ rule train_backbone:
     resources:
         gpu=GPU,
     params:
+        tier=TIER,
         settings=job_settings,
         code=job_code,
     shell:
         "domain-experts train {wildcards.phase:q} {wildcards.dataset:q} {wildcards.backbone:q}"
-        " {wildcards.arm:q} --threads {threads} --tier {TIER} 2>&1 | tee {log:q}"
+        " {wildcards.arm:q} --threads {threads} --tier {params.tier} 2>&1 | tee {log:q}"
 
 
 rule backbones:

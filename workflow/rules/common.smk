@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -15,19 +16,11 @@ from domain_experts.params import load_study
 from domain_experts.phases import FIGURES, PHASES, TABLES, job_modules
 from domain_experts.runs import Job
 
-# the commands of this interpreter's environment are found even if it is not activated
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
-
-
-# An environment variable, not part of the rules' commands: a changed command reruns all its
-# jobs, also those of data that were at hand before.
 SKIP_MISSING = "DOMAIN_EXPERTS_SKIP_MISSING"
 
 
 def read_study():
-    """The study of the tier that --config names, else of the one in params.yaml."""
+    """The study of the tier that --config names, and whether missing data are left out."""
     unknown = sorted(set(config) - {"tier", "skip_missing"})
     if unknown:
         raise UserError(
@@ -37,22 +30,27 @@ def read_study():
     answer = str(config.get("skip_missing", os.environ.get(SKIP_MISSING, False))).lower()
     if answer not in ("true", "false"):
         raise UserError(f"--config skip_missing is true or false, not {answer}")
-    os.environ[SKIP_MISSING] = answer
-    return load_study(config.get("tier"), skip_missing=answer == "true")
+    skip = answer == "true"
+    return load_study(config.get("tier"), skip), skip
 
 
 try:
-    STUDY = read_study()
+    STUDY, SKIP = read_study()
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+# The commands of this interpreter's environment are found even if it is not activated. Which
+# data are left out is no part of a command: a changed command would run all jobs again.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" {SKIP_MISSING}={str(SKIP).lower()}; "
+)
 
 TIER = STUDY.tier
 TABLE_FOLDER = layout.results(TIER) / "tables"
 COMPARISONS = layout.results(TIER) / "comparisons.json"
 DEVICE = STUDY.params.device
-GPU = int(
-    DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None)
-)
+GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
 
 
 wildcard_constraints:
@@ -100,9 +98,7 @@ def job_code(wildcards):
 def job_inputs(wildcards):
     """The data of a job, and the jobs that it starts from."""
     dataset = wildcards.dataset
-    upstream = {
-        up.job for run in STUDY.runs_of(job_of(wildcards)) for up in STUDY.upstream(run)
-    }
+    upstream = {up.job for run in STUDY.runs_of(job_of(wildcards)) for up in STUDY.upstream(run)}
     return [
         str(layout.card(dataset)),
         str(layout.split_index(TIER, dataset)),
@@ -121,3 +117,13 @@ def all_expected():
         for name, runs in STUDY.expected.items()
     }
     return digest([expected, sorted(STUDY.leave_out)])
+
+
+def raw_input(wildcards):
+    source = STUDY.params.data.datasets[wildcards.dataset].source
+    return [str(layout.raw_record(source))] if source in STUDY.sources else []
+
+
+def split_settings(wildcards):
+    data = STUDY.params.data
+    return digest([data.validation_fraction, data.test_fraction, STUDY.seeds(wildcards.dataset)])

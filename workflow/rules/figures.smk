@@ -18,10 +18,11 @@ rule make_figures:
     benchmark:
         benchmark_of("figures/figures")
     params:
+        tier=TIER,
         settings=all_expected(),
         code=phase_code("figures"),
     shell:
-        "domain-experts figures --tier {TIER} 2>&1 | tee {log:q}"
+        "domain-experts figures --tier {params.tier} 2>&1 | tee {log:q}"
 
 
 rule figures:

@@ -1,8 +1,3 @@
-def raw_input(wildcards):
-    source = STUDY.params.data.datasets[wildcards.dataset].source
-    return [str(layout.raw_record(source))] if source in STUDY.sources else []
-
-
 rule prepare_dataset:
     input:
         raw_input,
@@ -13,9 +8,7 @@ rule prepare_dataset:
     benchmark:
         benchmark_of("prepare/{dataset}")
     params:
-        settings=lambda w: digest(
-            STUDY.params.data.datasets[w.dataset].model_dump(mode="json")
-        ),
+        settings=lambda w: digest(STUDY.params.data.datasets[w.dataset].model_dump(mode="json")),
         code=phase_code("prepare"),
     shell:
         "domain-experts prepare {wildcards.dataset:q} 2>&1 | tee {log:q}"

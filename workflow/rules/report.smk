@@ -10,8 +10,10 @@ rule make_report:
         log_of("report/report"),
     benchmark:
         benchmark_of("report/report")
+    params:
+        tier=TIER,
     shell:
-        "snakemake --nolock --config tier={TIER} --report {output:q} -- tables figures"
+        "snakemake --nolock --config tier={params.tier} --report {output:q} -- tables figures"
         " > {log:q} 2>&1"
 
 

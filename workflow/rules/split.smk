@@ -1,10 +1,3 @@
-def split_settings(wildcards):
-    data = STUDY.params.data
-    return digest(
-        [data.validation_fraction, data.test_fraction, STUDY.seeds(wildcards.dataset)]
-    )
-
-
 rule split_dataset:
     input:
         str(layout.card("{dataset}")),
@@ -15,10 +8,11 @@ rule split_dataset:
     benchmark:
         benchmark_of("split/{dataset}")
     params:
+        tier=TIER,
         settings=split_settings,
         code=phase_code("split"),
     shell:
-        "domain-experts split {wildcards.dataset:q} --tier {TIER} 2>&1 | tee {log:q}"
+        "domain-experts split {wildcards.dataset:q} --tier {params.tier} 2>&1 | tee {log:q}"
 
 
 rule split:

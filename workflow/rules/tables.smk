@@ -8,10 +8,11 @@ rule compare_arms:
     benchmark:
         benchmark_of("tables/comparisons")
     params:
+        tier=TIER,
         settings=all_expected(),
         code=code_digest(["domain_experts.evaluation.compare"]),
     shell:
-        "domain-experts compare --tier {TIER} 2>&1 | tee {log:q}"
+        "domain-experts compare --tier {params.tier} 2>&1 | tee {log:q}"
 
 
 rule make_tables:
@@ -36,10 +37,11 @@ rule make_tables:
     benchmark:
         benchmark_of("tables/tables")
     params:
+        tier=TIER,
         settings=all_expected(),
         code=code_digest(["domain_experts.reporting.tables"]),
     shell:
-        "domain-experts tables --tier {TIER} 2>&1 | tee {log:q}"
+        "domain-experts tables --tier {params.tier} 2>&1 | tee {log:q}"
 
 
 rule tables:
