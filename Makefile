@@ -1,0 +1,57 @@
+# Each target makes what it needs, and is quick the second time.
+PYTHON ?= python3
+TIER ?= quick
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint tables figures docs unlock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+reproduce: .venv/installed ## everything, from raw data to report (TIER=quick)
+	@if snakemake --keep-going --config tier=$(TIER) -- download; then missing=false; else \
+	  echo; echo '*** Some data could not be downloaded (see above): they are LEFT OUT, and the' \
+	  'tables and figures say so. ***'; echo; missing=true; fi; \
+	snakemake --config tier=$(TIER) skip_missing=$$missing
+	@domain-experts headline --tier $(TIER)
+
+test: .venv/installed-test ## the test suite
+	pytest -q -n 2
+
+lint: .venv/installed-lint ## style, types, and generated files in step
+	ruff check .
+	ruff format --check .
+	snakefmt --check workflow
+	mypy
+	@echo snakemake --lint
+	@! snakemake --lint 2>&1 | grep '^    \*' | grep -v 'Specify a conda environment or container'
+	domain-experts schema --check
+	domain-experts dvc-yaml --check
+
+tables figures: .venv/installed ## from committed metrics alone (TIER=paper)
+	snakemake --allowed-rules make_tables make_figures --config tier=$(TIER) -- $@
+
+docs: .venv/installed ## copy the README's picture and table, draw the rule graph
+	mkdir -p docs/quick
+	cp results/quick/tables/main.md figures/quick/gain_by_domain.png docs/quick/
+	snakemake --quiet all --config tier=smoke --rulegraph mermaid-js > docs/rulegraph.mmd
+
+unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
+	domain-experts unlock
+
+clean: ## remove all results but those of the paper tier; data and models of other tiers too
+	rm -rf .snakemake .runs logs $(foreach t,quick smoke,artifacts/$t results/$t figures/$t data/splits/$t)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(call install,.)
+
+.venv/installed-%: pyproject.toml constraints.txt
+	$(call install,'.[$*]')
+
+define install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+  "Python >= 3.11 is needed; name one by `make PYTHON=python3.12 ...`")'
+$(PYTHON) -m venv .venv
+.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e $(1)
+@touch $@
+endef
