@@ -78,7 +78,7 @@ def planted_sharing(results: Results) -> Table:
         printed.append(_sharing_cells(label, "mean ± sd", seeds))
         notes += [
             f"{dataset}, {label[1]}, weight on {what} less chance: "
-            f"{against_chance(seeds[share] - seeds[f'{share}_chance'])} (one-sample t-test, 5 % level)."
+            f"{against_chance(seeds[share] - seeds[f'{share}_chance'])}."
             for share, what in SHARES.items()
         ]
     text = caption(
@@ -86,8 +86,9 @@ def planted_sharing(results: Results) -> Table:
         runs,
         "Planted sharing: share of MoE-MLoRA's gate weight, mean over domains, that falls on "
         "experts of the domain's own planted group, on its own expert, and on the experts of the "
-        "group's other members; in brackets what a uniform gate gives. Beside it test WAUC; best "
-        "possible: WAUC of the true probabilities on the same rows.",
+        "group's other members; in brackets what a uniform gate gives. Below, one-sample t-tests "
+        "of the difference at the 5 % level. Best possible: WAUC of the true probabilities on the "
+        "same test rows.",
     )
     body = pd.DataFrame(printed[1:], columns=printed[0])
     return Table("planted_sharing", text, frame, body, tuple(notes))
