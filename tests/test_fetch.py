@@ -5,6 +5,7 @@ import json
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -296,6 +297,19 @@ def test_a_full_disk_is_no_reason_to_try_the_next_source(tiny, monkeypatch):
     assert tree(layout.raw("tiny").parent) == {}
 
 
+def test_an_installation_cut_short_leaves_no_record(tiny, monkeypatch):
+    tiny.register(tiny.download())
+    fetch("tiny", None)
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch("tiny", None)
+    assert not layout.raw_record("tiny").exists()
+
+
 @pytest.fixture
 def wheels(tiny, tmp_path, monkeypatch):
     """A folder of wheels that pip uses instead of an index, with one that holds the files."""
@@ -430,3 +444,12 @@ def test_entries_of_the_registry_are_consistent(name):
         assert len(digest) == 2 * hashlib.new(algorithm).digest_size
     assert name in source.placement
     assert all(file in source.placement for file in LAYOUTS[source.layouts[0]])
+
+
+def test_the_registry_imports_nothing_heavy():
+    code = (
+        "import sys, domain_experts.data.registry; "
+        "print(*({'numpy', 'pyarrow', 'pooch', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

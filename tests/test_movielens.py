@@ -62,6 +62,16 @@ def test_all_layouts_give_the_same_interactions(tmp_path, tiny_movielens, attrib
     assert made["recbole"].schema == made["movielens-100k"].schema
 
 
+def test_the_order_of_users_does_not_matter(tmp_path, tiny_movielens):
+    tiny_movielens(tmp_path, "movielens-1m")
+    before = movielens.read(tmp_path, "movielens-1m")
+    path = tmp_path / "users.dat"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    after = movielens.read(tmp_path, "movielens-1m")
+    for name in ("user_ids", *ATTRIBUTES):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name), strict=True)
+
+
 @pytest.mark.parametrize(
     ("years", "group"),
     [
@@ -130,8 +140,11 @@ def test_a_line_that_does_not_fit_is_named(
 def test_a_rating_given_twice_is_named(tmp_path, tiny_movielens):
     tiny_movielens(tmp_path, "movielens-1m")
     path = tmp_path / "ratings.dat"
-    second = path.read_text().split("\n")[1]
-    edit(path, 40, second)
+    first, second = sorted(
+        path.read_text().split("\n")[:2], key=lambda s: [*map(int, s.split("::"))]
+    )
+    # the first line that repeats is named, not the first key
+    edit(path, 40, first)
     edit(path, 30, second)
     with pytest.raises(UserError, match=r"ratings\.dat, line 30: column user and item: repeats"):
         movielens.read(tmp_path, "movielens-1m")

@@ -44,8 +44,7 @@ def stratified(
     Returns:
         (N,) uint8: 0 train, 1 validation, 2 test.
     """
-    _, stratum = np.unique(np.stack([domain, label]), axis=1, return_inverse=True)
-    stratum = stratum.ravel()
+    stratum = domain.astype(np.int64) * (int(label.max()) + 1) + label
     order = np.random.default_rng(seed).permutation(len(stratum))
     order = order[np.argsort(stratum[order], kind="stable")]
     sizes = np.bincount(stratum)
