@@ -44,14 +44,17 @@ def split_index(tier: str, dataset: str) -> Path:
 
 
 def results(tier: str) -> Path:
+    """Folder of a tier's metrics and tables."""
     return Path("results", tier)
 
 
 def figures(tier: str) -> Path:
+    """Folder of a tier's figures."""
     return Path("figures", tier)
 
 
 def artifacts(tier: str) -> Path:
+    """Folder of a tier's weights and predictions."""
     return Path("artifacts", tier)
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -26,8 +26,8 @@ from domain_experts.settings import (
     TrainingSettings,
 )
 
-TIERS = ("smoke", "quick", "paper")
 TierName = Literal["smoke", "quick", "paper"]
+TIERS: tuple[TierName, ...] = get_args(TierName)
 EXPERTS_KEY = "adapter.experts_per_domain"
 T = TypeVar("T", bound=Settings)
 
@@ -42,7 +42,7 @@ class MovieLens(Settings):
 class Planted(Settings):
     """Generated clicks whose domains share planted experts: domain d belongs to group d mod groups.
 
-    logit = bias_d + popularity_i + common <p_u, q_i> + strength (<w_g, q_i> + <T_g p_u, q_i>)
+    logit = bias_d + activity_u + popularity_i + common <p_u, q_i> + strength <w_g, q_i>
     """
 
     source: Literal["planted"]
@@ -216,7 +216,7 @@ class Study:
         if tier not in TIERS:
             raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
         self.params = params
-        self.tier = tier
+        self.tier = next(name for name in TIERS if name == tier)
         self.leave_out = leave_out
         """Data sets whose raw files are missing: their runs are expected, but not made."""
 
@@ -357,7 +357,8 @@ class Study:
             and backbone in experiment.backbones
             for value in experiment.vary.get(EXPERTS_KEY, ())
         ]
-        return max([self.settings("experts").adapter.experts_per_domain, *asked])
+        default: int = self.settings("experts").adapter.experts_per_domain
+        return int(max([default, *asked]))
 
 
 def load_study(tier: str | None = None, skip_missing: bool = False, path: Path = PARAMS) -> Study:

@@ -9,6 +9,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class AdaptedLinear(nn.Module):
         self.c.append(nn.Parameter(torch.zeros(d_out)))
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
+        """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
         y: Tensor = self.dropout(torch.addmm(self.bias, x, self.weight))
         if routing is None:
             return y
@@ -79,7 +80,7 @@ class AdaptedLinear(nn.Module):
         return torch.addmm(g @ torch.stack([*self.c]), weighted, torch.cat([*self.B], 0))
 
     def _grouped(self, x: Tensor, routing: Hard) -> Tensor:
-        """x A_e B_e + c_e for the rows of each expert e."""
+        """Add up x A_e B_e + c_e for the rows of each expert e."""
         experts, counts = routing.experts, routing.counts
         a, b, c = ([p[e] for e in experts] for p in (self.A, self.B, self.c))
         if len(set(counts)) == 1:
@@ -88,7 +89,7 @@ class AdaptedLinear(nn.Module):
                 torch.stack(c).unsqueeze(1), torch.bmm(rows, torch.stack(a)), torch.stack(b)
             )
             return delta.view(len(x), -1)
-        parts = zip(x.split(counts), a, b, c, strict=True)
+        parts = zip(torch.split(x, list(counts)), a, b, c, strict=True)
         return torch.cat([torch.addmm(ce, rows @ ae, be) for rows, ae, be, ce in parts])
 
 
@@ -102,8 +103,7 @@ class Tower(nn.Module):
         self.dropout = KeyedDropout(dropout)
         widths = [d_in, *hidden]
         self.layers = nn.ModuleList(
-            AdaptedLinear(i, o, self.dropout, generator)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            AdaptedLinear(i, o, self.dropout, generator) for i, o in pairwise(widths)
         )
 
     def shared(self) -> list[nn.Parameter]:
@@ -122,7 +122,7 @@ class Tower(nn.Module):
             layer.add_expert(alpha, init, generator)  # type: ignore[operator]
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """x (B, d_in) to (B, hidden[-1])."""
+        """Map x (B, d_in) to (B, hidden[-1])."""
         order = routing.order if isinstance(routing, Hard) else None
         if order is not None:
             x = x[order]

@@ -80,6 +80,6 @@ class LinearPart(nn.Module):
         self.dense = nn.Parameter(torch.zeros(len(schema.dense), tasks))
 
     def forward(self, fields: Tensor, dense: Tensor) -> Tensor:
-        """fields (B, F) and dense (B, K) to (B, T)."""
+        """Map fields (B, F) and dense (B, K) to (B, T)."""
         wide: Tensor = self.weights(fields).sum(1) + dense @ self.dense
         return wide

@@ -1,6 +1,7 @@
 """Phase 2: experts per domain, trained together on the frozen backbone."""
 
 import numpy as np
+from torch import nn
 
 from domain_experts.models.routers import OneHot
 from domain_experts.training.deep import (
@@ -31,7 +32,7 @@ def train(task: Task) -> Outcome:
     model.router = OneHot(domains)
     trainer = new_trainer(task, model)
 
-    own = [{} for _ in range(experts)]
+    own: list[dict[str, nn.Parameter]] = [{} for _ in range(experts)]
     for name, parameter in trainer.model.named_parameters():
         if is_expert(name):
             own[expert_of(name)][name] = parameter

@@ -21,11 +21,11 @@ from torch.nn import functional
 from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models.adapter import Hard
 from domain_experts.models.ctr import CTRModel
+from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
-from domain_experts.settings import RunSettings
 
 EVALUATION_BATCH = 16384
 
@@ -177,18 +177,20 @@ class Trainer:
         for step in range(max(map(len, batches))):
             stepping = [i for i, own in enumerate(batches) if step < len(own)]
             parts = [batches[i][step] for i in stepping]
-            counts = tuple(map(len, parts))
+            counts = list(map(len, parts))
             index = torch.from_numpy(np.concatenate(parts)).to(device)
             fields, dense, domain, labels = self.rows.take(index)
             self.model.tower.dropout.lanes = [
                 (masks[i], count) for i, count in zip(stepping, counts, strict=True)
             ]
             experts = tuple(e for i in stepping if (e := lanes[i].expert) is not None)
-            logits = self.model(fields, dense, domain, Hard(experts, counts) if experts else None)
+            logits = self.model(
+                fields, dense, domain, Hard(experts, tuple(counts)) if experts else None
+            )
             losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-            means = torch.stack([own.mean() for own in losses.split(counts)])
+            means = torch.stack([own.mean() for own in torch.split(losses, counts)])
             self._optimizer.zero_grad()
-            means.sum().backward()
+            torch.autograd.backward(means.sum())
             self._optimizer.step()
             totals[stepping] += means.detach() * torch.tensor(counts, device=device)
         rows = torch.tensor([len(lane.train) for lane in lanes], device=device)
@@ -246,7 +248,8 @@ class Trainer:
 
     def _save(self, phase: str, epoch: int, trained: Mapping[str, nn.Parameter]) -> None:
         assert self._optimizer is not None
-        tensors = {f"model/{name}": value for name, value in self.model.named_parameters()}
+        tensors: dict[str, Tensor] = {}
+        tensors |= {f"model/{name}": value for name, value in self.model.named_parameters()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
         for name, parameter in trained.items():
             for moment, value in self._optimizer.state[parameter].items():
