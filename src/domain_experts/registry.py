@@ -4,6 +4,7 @@ A new backbone or arm is one new module and one line here.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Arm:
     trainer: str
     reads: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    protocol: str = "described"
+    protocol: Literal["described", "released"] = "described"
     backbone: bool = True
 
 
