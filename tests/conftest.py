@@ -1,10 +1,14 @@
 """Shared fixtures: an empty project folder and tiny raw files in MovieLens' layouts."""
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricated import fabricate
+from projects import make_smallest
 
 from domain_experts.data.registry import Content
 
@@ -24,6 +28,17 @@ def project(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The smallest project, its smoke tier run from generated data to report by Snakemake.
+
+    Shared by all tests: leave it as it is, or work on a copy.
+    """
+    project = make_smallest(tmp_path_factory.mktemp("pipeline") / "my project")
+    project.snakemake()
+    return project
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +107,19 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
         rated_items=len(np.unique(pairs % items)),
         ratings=tuple(np.bincount(rating, minlength=6)[1:].tolist()),
     )
+
+
+@pytest.fixture(scope="session")
+def fabricated_tree(tmp_path_factory):
+    """A small study with all its result files, made without training."""
+    folder = tmp_path_factory.mktemp("fabricated")
+    with contextlib.chdir(folder):
+        return folder, fabricate(folder)
+
+
+@pytest.fixture
+def fabricated(fabricated_tree, project):
+    """A copy of that study's results, in the current folder."""
+    folder, study = fabricated_tree
+    shutil.copytree(folder / "results", project / "results")
+    return study

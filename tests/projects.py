@@ -1,0 +1,119 @@
+"""Whole temporary projects, run by the same commands that a user types."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+TRACKED = ("workflow", "src", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore")
+
+GIT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "A",
+    "GIT_AUTHOR_EMAIL": "a@b.c",
+    "GIT_COMMITTER_NAME": "A",
+    "GIT_COMMITTER_EMAIL": "a@b.c",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder."""
+
+    folder: Path
+
+    def run(self, *command, check=True, **environment):
+        """Run a command of this environment; its output and errors are one text."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("DOMAIN_EXPERTS_")}
+        env |= GIT | {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", **environment}
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout
+        return done
+
+    def snakemake(self, *arguments, tier="smoke", check=True, **environment):
+        return self.run(
+            "snakemake", "--config", f"tier={tier}", *arguments, check=check, **environment
+        )
+
+    def nothing_to_do(self, *arguments):
+        return "Nothing to be done" in self.snakemake("-n", *arguments).stdout
+
+    def planned(self, *arguments):
+        """Rule to number of jobs, as a dry run tells."""
+        lines = self.snakemake("-n", *arguments).stdout.splitlines()
+        if "Job stats:" not in lines:
+            return {}
+        table = lines[lines.index("Job stats:") + 3 :]
+        rows = (line.split() for line in table[: table.index("")])
+        return {rule: int(count) for rule, count in rows if rule != "total"}
+
+    def params(self):
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def write_params(self, params):
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def set(self, key, value):
+        """Change one setting; returns the value before."""
+        params = self.params()
+        *parents, last = key.split(".")
+        node = params
+        for parent in parents:
+            node = node[parent]
+        before, node[last] = node[last], value
+        self.write_params(params)
+        return before
+
+    def commit(self):
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "state")
+
+    def read_results(self, folder, pattern):
+        """Path to bytes of the files below a folder."""
+        base = self.folder / folder
+        return {path.relative_to(base): path.read_bytes() for path in sorted(base.rglob(pattern))}
+
+
+def make_project(folder):
+    """A copy of this project's tracked parts, under git."""
+    for name in (*TRACKED, "params.yaml"):
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg*"))
+        else:
+            shutil.copy(source, target)
+    project = Project(folder)
+    project.run("git", "init", "-q")
+    return project
+
+
+def make_smallest(folder):
+    """A project whose smoke tier is one backbone, one seed and the fewest arms of all phases."""
+    project = make_project(folder)
+    params = project.params()
+    experiments = params["experiments"]
+    experiments["main"] |= {"backbones": ["mlp"], "arms": ["item_rate", "base", "moe_mlora"]}
+    experiments["experts_per_domain"] |= {
+        "backbones": ["mlp"],
+        "vary": {"adapter.experts_per_domain": [1, 2]},
+    }
+    del experiments["planted_sharing"]
+    params["tiers"]["smoke"] |= {"seeds": [2022]}
+    project.write_params(params)
+    return project

@@ -1,0 +1,98 @@
+"""The table of phases fits the rules, the parameters and the code."""
+
+import re
+
+import pytest
+from projects import ROOT
+
+from domain_experts import layout
+from domain_experts.digest import code_digest
+from domain_experts.params import TIERS, Study, load
+from domain_experts.phases import PHASES, job_modules
+from domain_experts.runs import Job
+
+PHASE_NAMES = (
+    *("download", "prepare", "split", "backbones", "experts", "gates", "baselines", "ablations"),
+    *("tables", "figures", "report"),
+)
+
+
+@pytest.fixture(scope="module", params=TIERS)
+def study(request):
+    return Study(load(ROOT / "params.yaml"), request.param)
+
+
+def rules_of(phase):
+    text = (ROOT / f"workflow/rules/{phase}.smk").read_text()
+    return re.findall(r"^(?:use rule \w+ as|rule) (\w+)", text, flags=re.MULTILINE)
+
+
+def test_phases_come_in_order_and_read_earlier_ones_only():
+    assert tuple(PHASES) == PHASE_NAMES
+    for number, phase in enumerate(PHASES.values()):
+        assert set(phase.after) <= set(PHASE_NAMES[:number])
+
+
+@pytest.mark.parametrize("name", PHASE_NAMES)
+def test_each_phase_has_its_file_of_rules_and_a_target_of_its_name(name):
+    assert rules_of(name) == [*PHASES[name].rules, name]
+
+
+def test_the_keys_that_a_phase_reads_are_in_params_yaml(study):
+    values = study.params.model_dump()
+    for phase in PHASES.values():
+        for key in phase.keys(study):
+            node = values
+            for part in key.split("."):
+                assert part in node, key
+                node = node[part]
+
+
+def test_the_modules_of_a_phase_exist():
+    for phase in PHASES.values():
+        code_digest(phase.modules)
+
+
+def test_no_two_phases_leave_the_same_output(study):
+    outputs = [output.path for phase in PHASES.values() for output in phase.outputs(study)]
+    for path in outputs:
+        assert not any(other == path or path in other.parents for other in outputs if other != path)
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_every_target_lies_in_an_output_of_its_phase(study):
+    for phase in PHASES.values():
+        folders = [output.path for output in phase.outputs(study)]
+        for target in phase.targets(study):
+            assert any(target == folder or folder in target.parents for folder in folders), target
+
+
+def test_what_derives_from_movielens_is_not_pushed_and_generated_data_are(study):
+    for phase in ("download", "prepare", "split"):
+        for output in PHASES[phase].outputs(study):
+            assert output.push == ("planted" in output.path.name)
+
+
+def test_every_job_belongs_to_the_phase_of_its_index(study):
+    targets = [t for name in PHASE_NAMES for t in PHASES[name].targets(study)]
+    for job in study.jobs():
+        index = layout.job_index(study.tier, job)
+        assert index in PHASES[job.phase].targets(study)
+        assert targets.count(index) == 1
+
+
+def test_figures_and_report_read_results_only(study):
+    for name in ("figures", "report"):
+        for path in PHASES[name].inputs(study):
+            assert path.parts[0] in ("results", "figures")
+
+
+def test_a_job_is_trained_by_its_arm_and_backbone():
+    assert job_modules(Job("backbones", "planted", "wdl", "base")) == (
+        "domain_experts.training.job",
+        "domain_experts.training.backbone",
+        "domain_experts.models.wdl",
+    )
+    assert "domain_experts.models.wdl" not in job_modules(
+        Job("baselines", "planted", "none", "item_rate")
+    )
