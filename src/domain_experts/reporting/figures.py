@@ -168,7 +168,7 @@ def experts_per_domain(results: Results) -> Figure:
     for i, (label, own) in enumerate(groups):
         shift = 0.12 * (i - (len(groups) - 1) / 2)
         by_number = own.groupby("experts_per_domain")["gain"]
-        position = np.array([numbers.index(k) for k in by_number.mean().index]) + shift
+        position = [numbers.index(k) + shift for k in by_number.mean().index]
         panel.errorbar(
             position,
             by_number.mean(),
@@ -179,9 +179,10 @@ def experts_per_domain(results: Results) -> Figure:
             elinewidth=0.8,
             label=label,
         )
-        own = own[own["experts_per_domain"] > 1]
-        seeds = [numbers.index(k) + shift for k in own["experts_per_domain"]]
-        _dots(panel, seeds, own["gain"], PALETTE[i % len(PALETTE)])
+        # the gain over itself is 0 for every seed
+        seeds = own[own["experts_per_domain"] > 1]
+        position = [numbers.index(k) + shift for k in seeds["experts_per_domain"]]
+        _dots(panel, position, seeds["gain"], PALETTE[i % len(PALETTE)])
     panel.set_xticks(range(len(numbers)), [str(k) for k in numbers])
     panel.set_ylabel("Test WAUC gain × 1000")
     figure.legend(loc="outside upper center", ncols=1)
@@ -317,6 +318,7 @@ def _heads(axes: npt.NDArray[Any], rows: Iterable[str], columns: Iterable[str]) 
         panel.set_ylabel(name)
     for panel, name in zip(axes[0], columns, strict=True):
         panel.set_title(name)
+    axes[0, 0].figure.align_ylabels(axes[:, 0])
 
 
 def _below(results: Results, experiment: str, label: str, text: str) -> str:

@@ -1,0 +1,94 @@
+"""Paired comparisons of arms, from a whole tree of predictions."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from domain_experts import layout
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import read_split
+from domain_experts.errors import UserError
+from domain_experts.evaluation.compare import write_comparisons
+
+
+@pytest.fixture
+def tree(fabricated_tree, project):
+    """The whole study, data and predictions included."""
+    folder, study = fabricated_tree
+    shutil.copytree(folder, project, dirs_exist_ok=True)
+    return study
+
+
+def read(study):
+    return json.loads((layout.results(study.tier) / "comparisons.json").read_text())
+
+
+def find(study, **wanted):
+    return next(run for run in study.runs if all(getattr(run, k) == v for k, v in wanted.items()))
+
+
+def test_differences_are_those_of_the_predictions(tree):
+    pair = next(
+        c
+        for c in read(tree)["comparisons"]
+        if (c["dataset"], c["arm"], c["against"], c["seed"]) == ("planted", "moe_mlora", "mlora", 2)
+    )
+    rows = Interactions.open(layout.interactions("planted"))
+    test = read_split(tree.tier, "planted", 2) == 2
+    auc = {}
+    for arm in ("moe_mlora", "mlora"):
+        run = find(tree, dataset="planted", backbone=pair["backbone"], arm=arm, seed=2, variant=())
+        logits = np.load(layout.run_artifacts(tree.tier, run) / "predictions.npy")[:, 0]
+        labels, domain = rows.labels[test, 0], rows.domain[test]
+        auc[arm] = [roc_auc_score(labels[domain == d], logits[domain == d]) for d in range(8)]
+    difference = np.subtract(auc["moe_mlora"], auc["mlora"])
+    np.testing.assert_allclose(pair["auc_difference"], difference, atol=1e-12)
+    assert pair["wauc_difference"] == pytest.approx(np.average(difference, weights=pair["rows"]))
+    weights = np.array(pair["rows"]) / sum(pair["rows"])
+    expected = np.sqrt(np.sum(weights**2 * np.square(pair["standard_error"])))
+    assert pair["wauc_standard_error"] == pytest.approx(expected)
+
+
+def test_only_arms_on_the_same_split_are_compared(tree):
+    pairs = {(c["arm"], c["against"]) for c in read(tree)["comparisons"]}
+    assert pairs == {("mlora", "base"), ("moe_mlora", "base"), ("moe_mlora", "mlora")}
+
+
+def test_bayes_auc_is_that_of_the_true_probabilities(tree):
+    bayes = read(tree)["bayes"]
+    assert {row["dataset"] for row in bayes} == {"planted"}
+    rows = Interactions.open(layout.interactions("planted"))
+    first = next(row for row in bayes if row["split_seed"] == 1)
+    own = (read_split(tree.tier, "planted", 1) == 2) & (rows.domain == 0)
+    assert first["auc"][0] == pytest.approx(roc_auc_score(rows.labels[own, 0], rows.truth[own]))
+
+
+def test_equal_predictions_give_equal_bytes(tree):
+    path = layout.results(tree.tier) / "comparisons.json"
+    before = path.read_bytes()
+    write_comparisons(tree)
+    assert path.read_bytes() == before
+
+
+def test_missing_predictions_name_the_way_out(tree):
+    run = find(tree, arm="mlora")
+    (layout.run_artifacts(tree.tier, run) / "predictions.npy").unlink()
+    with pytest.raises(UserError, match=r"predictions\.npy is missing; delete .*runs\.json"):
+        write_comparisons(tree)
+
+
+def test_predictions_of_other_rows_are_refused(tree):
+    run = find(tree, arm="mlora")
+    np.save(layout.run_artifacts(tree.tier, run) / "predictions.npy", np.zeros((3, 1), np.float32))
+    with pytest.raises(UserError, match="the test rows need"):
+        write_comparisons(tree)
+
+
+def test_damaged_predictions_are_refused(tree):
+    run = find(tree, arm="mlora")
+    (layout.run_artifacts(tree.tier, run) / "predictions.npy").write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        write_comparisons(tree)
