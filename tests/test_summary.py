@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain_experts.reporting.render import mean_sd, number
 from domain_experts.reporting.sharing import gate_shares
 from domain_experts.reporting.summary import against_chance, over_seeds, paired_gain
 
@@ -79,3 +80,14 @@ def test_a_uniform_gate_is_at_chance(case):
     for name in ("own_group", "own_expert", "other_members"):
         assert shares[name] == pytest.approx(shares[f"{name}_chance"])
     assert shares["own_group"] == pytest.approx(shares["own_expert"] + shares["other_members"])
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert [number(v, 2, signed=True) for v in (-0.001, 0.001, -0.01, 0.01)] == [
+        "0.00",
+        "0.00",
+        "−0.01",
+        "+0.01",
+    ]
+    assert mean_sd(float("nan"), float("nan")) == "–"
+    assert mean_sd(0.5, float("nan"), 1) == "0.5"

@@ -44,9 +44,10 @@ def print_headline(tier: str) -> None:
 
 def _table(dataset: str, rows: pd.DataFrame) -> Table:
     """One data set's part of the main table, 80 columns wide at most."""
-    table = Table("Backbone", "Arm", title=dataset, title_justify="left", box=SIMPLE_HEAD)
-    table.pad_edge = False
-    for heading in ("WAUC", "over base", "over MLoRA"):
+    table = Table(
+        "Backbone", "Arm", title=dataset, title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for heading in ("WAUC", "vs base", "vs MLoRA"):
         table.add_column(heading, justify="right", no_wrap=True)
     labels = {name: backbone.label for name, backbone in BACKBONES.items()} | {NO_BACKBONE: MISSING}
     for row in rows.to_dict("records"):

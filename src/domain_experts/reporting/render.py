@@ -43,7 +43,10 @@ def number(value: float, digits: int = 4, signed: bool = False) -> str:
     """A number with a true minus sign; a dash if it is missing."""
     if pd.isna(value):
         return MISSING
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    # what rounds to zero has no sign
+    rounded = round(value, digits) or 0.0
+    sign = "+" if signed and rounded else ""
+    return f"{rounded:{sign}.{digits}f}".replace("-", "−")
 
 
 def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False) -> str:

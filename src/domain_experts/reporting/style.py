@@ -47,6 +47,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
         "png": {"Software": None},
     }
+    # one solution of the layout serves both files
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for kind, entries in metadata.items():
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, metadata=entries)
