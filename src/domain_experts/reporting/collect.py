@@ -59,16 +59,6 @@ class Results:
         rows = [row for run in sorted(runs, key=self._order) for row in self._rows(run)]
         return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
-    def domains(self, run: Run) -> pd.DataFrame:
-        """Test metrics of a run by task and domain, and the domain's training rows."""
-        metrics = self.metrics[run]
-        return pd.concat(
-            pd.DataFrame(metrics["test"][task]["by_domain"]).assign(
-                task=task, domain=metrics["domains"], train_rows=metrics["rows"]["train"]
-            )
-            for task in metrics["tasks"]
-        )
-
     def _order(self, run: Run) -> tuple[int, ...]:
         return (
             self.study.all_datasets.index(run.dataset),
