@@ -151,7 +151,7 @@ def test_a_failing_job_shows_its_message_and_leaves_the_rest(copy):
     split.write_bytes(split.read_bytes()[:100])
     shutil.rmtree(copy.folder / ".runs")
     shutil.rmtree(copy.folder / "results/smoke/runs/gates")
-    done = copy.snakemake(check=False)
+    done = copy.snakemake("--", "gates", check=False)
     assert done.returncode == 1
     assert split.name in done.stdout
     assert (copy.folder / "results/smoke/runs/backbones/planted-small/mlp/base/runs.json").is_file()

@@ -1,0 +1,189 @@
+"""DVC runs the same rules, and what it stores comes back whole."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+from projects import ROOT, Project, make_smallest
+
+from domain_experts.dvc_pipeline import dvc_files, pull
+from domain_experts.errors import UserError
+from domain_experts.params import Study, load
+from domain_experts.phases import PHASES
+
+# one worker, so that the finished project is made once
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+@pytest.fixture(scope="module")
+def files():
+    texts = dvc_files(load(ROOT / "params.yaml"))
+    return {path.as_posix(): yaml.safe_load(text) for path, text in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def tracked(finished, tmp_path_factory):
+    """A copy of the finished project, its smoke tier recorded by DVC and pushed to a folder."""
+    base = tmp_path_factory.mktemp("dvc")
+    shutil.copytree(finished.folder, base / "my project")
+    project = Project(base / "my project")
+    project.run("domain-experts", "dvc-yaml", "--tier", "smoke")
+    project.run("dvc", "repro")
+    project.run("dvc", "remote", "add", "--default", "store", str(base / "a remote"))
+    project.commit()
+    project.run("dvc", "push")
+    return project
+
+
+def options(stage):
+    return {path: keys for out in stage["outs"] for path, keys in out.items()}
+
+
+def test_each_file_has_a_stage_for_each_phase_that_leaves_something(files):
+    assert list(files) == ["dvc.yaml", "workflow/paper/dvc.yaml"]
+    for content in files.values():
+        assert list(content["stages"]) == list(PHASES)
+
+
+def test_a_stage_runs_the_rules_of_its_own_phase_only(files):
+    for content in files.values():
+        for name, stage in content["stages"].items():
+            allowed, target = re.search(r"--allowed-rules (.*) -- (\w+)$", stage["cmd"]).groups()
+            assert tuple(allowed.split()) == PHASES[name].rules
+            assert target == name
+
+
+def test_every_output_has_one_owner_and_survives_a_rerun(files):
+    owners = [options(stage) for content in files.values() for stage in content["stages"].values()]
+    paths = [path for stage in owners for path in stage]
+    assert len(set(paths)) == len(paths)
+    assert all(keys["persist"] for stage in owners for keys in stage.values())
+
+
+def test_every_dependency_is_in_the_project_or_made_by_a_stage(files):
+    made = {
+        path
+        for content in files.values()
+        for stage in content["stages"].values()
+        for path in options(stage)
+    }
+    for content in files.values():
+        for stage in content["stages"].values():
+            for dep in stage["deps"]:
+                assert dep in made or (ROOT / dep).exists(), dep
+
+
+def test_movielens_is_not_pushed_and_small_paper_results_stay_in_git(files):
+    quick, paper = (
+        {
+            path: keys
+            for stage in content["stages"].values()
+            for path, keys in options(stage).items()
+        }
+        for content in files.values()
+    )
+    assert quick["data/raw/ml-100k"]["push"] is False
+    assert "push" not in quick["data/interactions/planted"]
+    assert paper["results/paper/tables"]["cache"] is False
+    assert "cache" not in paper["artifacts/paper/experts"]
+
+
+def test_models_carry_type_and_description(files):
+    for content in files.values():
+        for artifact in content["artifacts"].values():
+            assert artifact["type"] == "model"
+            assert artifact["desc"]
+            assert artifact["labels"]
+
+
+def test_a_shared_data_set_belongs_to_the_quick_tier():
+    params = load(ROOT / "params.yaml")
+    main = params.experiments["main"]
+    shared = main.model_copy(update={"datasets": main.datasets | {"paper": ("planted",)}})
+    params = params.model_copy(update={"experiments": {"main": shared}})
+    quick, paper = (yaml.safe_load(text)["stages"] for text in dvc_files(params).values())
+    assert "data/interactions/planted" in options(quick["prepare"])
+    assert "prepare" not in paper
+    assert "data/interactions/planted" in paper["split"]["deps"]
+
+
+def test_without_a_lock_there_is_nothing_to_pull(project):
+    study = Study(load(ROOT / "params.yaml"), "smoke")
+    with pytest.raises(UserError, match=r"dvc\.lock is missing"):
+        pull(study, None)
+
+
+def test_dvc_trains_nothing_that_snakemake_has_trained(tracked, finished):
+    name = "results/smoke/runs"
+    assert tracked.read_results(name, "*.json") == finished.read_results(name, "*.json")
+    assert "up to date" in tracked.run("dvc", "repro").stdout
+    assert tracked.nothing_to_do()
+
+
+def test_metrics_plots_and_changed_parameters_are_shown(tracked):
+    shown = json.loads(tracked.run("dvc", "metrics", "show", "--json").stdout)
+    values = shown[""]["data"]["results/smoke/tables/metrics.json"]["data"]
+    assert 0.5 < values["planted-small"]["mlp"]["moe_mlora"] < 1
+    tracked.run("dvc", "plots", "show")
+    page = (tracked.folder / "dvc_plots/index.html").read_text()
+    assert "validation_auc" in page
+    before = tracked.set("rates.smoothing", 77.0)
+    try:
+        changed = tracked.run("dvc", "params", "diff").stdout
+    finally:
+        tracked.set("rates.smoothing", before)
+    assert re.search(r"rates\.smoothing.*77", changed)
+
+
+def test_push_clone_and_pull_leave_nothing_to_do(tracked, tmp_path):
+    tracked.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
+    clone = Project(tmp_path / "a clone")
+    clone.run("domain-experts", "pull", "--tier", "smoke")
+    assert clone.nothing_to_do()
+    assert "up to date" in clone.run("dvc", "status").stdout
+    for folder in ("results/smoke", "figures/smoke", "artifacts/smoke", "data"):
+        assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
+    # a later change is still found
+    clone.set("adapter.alpha", 8)
+    assert "train_experts" in clone.planned()
+
+
+def test_pull_refuses_results_of_other_parameters(tracked, tmp_path):
+    tracked.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
+    clone = Project(tmp_path / "a clone")
+    clone.set("rates.smoothing", 77.0)
+    done = clone.run("domain-experts", "pull", "--tier", "smoke", check=False)
+    assert done.returncode == 1
+    assert "baselines" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_experiment_changes_one_setting(tracked, tmp_path):
+    shutil.copytree(tracked.folder, tmp_path / "a copy")
+    project = Project(tmp_path / "a copy")
+    rates = "results/smoke/runs/baselines/planted-small/none/item_rate/default/seed=2022"
+    before = project.read_results(rates, "metrics.json")
+    done = project.run("dvc", "exp", "run", "-S", "rates.smoothing=500", "baselines").stdout
+    assert "Ran experiment" in done
+    assert project.params()["rates"]["smoothing"] == 500
+    assert project.read_results(rates, "metrics.json") != before
+
+
+def test_the_locks_of_both_tiers_stand_side_by_side(tmp_path):
+    project = make_smallest(tmp_path / "my project")
+    params = project.params()
+    small = {tier: ["planted-small"] for tier in ("smoke", "quick", "paper")}
+    for experiment in params["experiments"].values():
+        experiment["datasets"] = small
+    project.write_params(params)
+    project.run("domain-experts", "dvc-yaml")
+    project.run("dvc", "repro", "split")
+    quick = (project.folder / "dvc.lock").read_bytes()
+    project.run("dvc", "repro", "workflow/paper/dvc.yaml:split")
+    paper = yaml.safe_load((project.folder / "workflow/paper/dvc.lock").read_text())
+    assert list(paper["stages"]) == ["split"]
+    assert (project.folder / "dvc.lock").read_bytes() == quick
+    for stage in ("split", "workflow/paper/dvc.yaml:split"):
+        assert "up to date" in project.run("dvc", "status", stage).stdout
