@@ -1,0 +1,362 @@
+"""The loop and the phases: what each trains, and that lanes do not see one another."""
+
+import dataclasses
+import math
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.planted import generate
+from domain_experts.data.split import stratified
+from domain_experts.params import Params, Planted, Study, load
+from domain_experts.registry import ARMS
+from domain_experts.schema import Schema
+from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
+from domain_experts.training.experts import train as train_experts
+from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.progress import Progress
+from domain_experts.training.task import Task
+
+ROOT = Path(__file__).parents[1]
+SET = {
+    "model.hidden": [16, 8],
+    "model.embedding_dim": 4,
+    "training.max_epochs": 3,
+    "training.batch_size": 64,
+    "adapter.alpha": 4,
+}
+
+
+def study(**changed) -> Study:
+    """The smoke tier, with small models."""
+    values = load(ROOT / "params.yaml").model_dump()
+    values["tiers"]["smoke"]["set"] = SET | changed
+    return Study(Params.model_validate(values), "smoke")
+
+
+@pytest.fixture(scope="module")
+def interactions():
+    spec = Planted(
+        source="planted", seed=3, rows=2400, users=50, items=30, domains=3, groups=2, latent_dim=3,
+        common=0.5, strength=2.0, sparsity=0.5, skew=0.6, positive_rate=0.35,
+    )  # fmt: skip
+    return generate(spec)
+
+
+@pytest.fixture
+def make_task(interactions, tmp_path):
+    """Task of an arm, its upstream arms trained first."""
+
+    def make(arm, backbone="mlp", seed=1, variant=(), data=interactions, upstream=None, **changed):
+        run = study(**changed)._run("planted-small", backbone, arm, variant, seed)
+        if upstream is None:
+            upstream = {}
+            for name in ARMS[arm].needs:
+                upstream[name] = train(
+                    make(name, backbone, seed, (), data, upstream, **changed)
+                ).state
+        split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), 1, 0.2, 0.2)
+        folder = tmp_path / f"{arm}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return Task(
+            run, data, split, upstream, "cpu", folder / "checkpoint.safetensors", "k", Progress("t")
+        )
+
+    return make
+
+
+def train(task):
+    return import_module(task.run.spec.trainer).train(task)
+
+
+def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
+    own: dict[int, dict[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if is_expert(name):
+            own.setdefault(expert_of(name), {})[name] = parameter
+    return own
+
+
+def double(data: Interactions, monkeypatch) -> None:
+    """Train in float64, so that only true differences show."""
+    original = torch.nn.Module.to
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda self, device: original(self, device, torch.float64)
+    )
+    take = import_module("domain_experts.training.batches").Rows.take
+
+    def take_double(self, index):
+        fields, dense, domain, labels = take(self, index)
+        return fields, dense.double(), domain, labels.double()
+
+    monkeypatch.setattr("domain_experts.training.batches.Rows.take", take_double)
+
+
+@pytest.mark.parametrize("per_domain", [1, 2])
+def test_experts_together_equal_each_alone(make_task, monkeypatch, interactions, per_domain):
+    """Ragged domains, one and two experts each: same batches, same masks, same weights."""
+    double(interactions, monkeypatch)
+    seen = []
+    original = Trainer.phase
+
+    def phase(self, name, lanes):
+        if name == "experts":
+            seen.append(lanes)
+        original(self, name, lanes)
+
+    monkeypatch.setattr(Trainer, "phase", phase)
+    changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
+    base = {"base": train(make_task("base", **changed)).state}
+    together = train_experts(make_task("experts", upstream=base, **changed))
+    lanes = seen.pop()
+    assert len(lanes) == 3 * per_domain
+    assert len({len(lane.train) for lane in lanes}) == 3
+
+    for lane in lanes:
+
+        def only(self, name, all_lanes, own=lane.name):
+            original(self, name, [lane for lane in all_lanes if lane.name == own])
+
+        monkeypatch.setattr(Trainer, "phase", only)
+        alone = train_experts(make_task("experts", upstream=base, **changed))
+        curve = [c for c in together.curve if c["lane"] == lane.name]
+        assert len(alone.curve) == len(curve)
+        for a, b in zip(alone.curve, curve, strict=True):
+            assert a["validation_auc"] == pytest.approx(b["validation_auc"], abs=1e-12)
+        names = [n for n in together.state if str(expert_of(n)) == lane.name]
+        assert names
+        for name in names:
+            np.testing.assert_allclose(together.state[name], alone.state[name], rtol=0, atol=1e-9)
+
+
+def test_an_expert_that_waits_does_not_move(make_task, interactions):
+    """A lane without batches in a step gets no gradient, no moments, no step."""
+    task = make_task("mlora")
+    model = new_model(task)
+    for e in range(2):
+        model.tower.add_expert(4, "glorot_normal", torch.Generator().manual_seed(e))
+    trainer = new_trainer(task, model)
+    rows = task.index("train")
+    own = expert_parameters(model)
+    lanes = [Lane("0", rows[:640], rows, own[0], 0), Lane("1", rows[:64], rows, own[1], 1)]
+    trainer._prepare({n: p for lane in lanes for n, p in lane.parameters.items()})
+    trainer._epoch("experts", 1, lanes)
+    steps = {e: {trainer._optimizer.state[p]["step"].item() for p in own[e].values()} for e in own}
+    assert steps == {0: {10.0}, 1: {1.0}}
+
+
+def test_experts_are_the_same_for_one_and_two_per_domain(make_task):
+    base = {"base": train(make_task("base")).state}
+    one = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 1})).state
+    two = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 2})).state
+    assert len(two) == 2 * len(one)
+    for name, weight in one.items():
+        # stacked products of other sizes round differently
+        np.testing.assert_allclose(weight, two[name], rtol=0, atol=2e-4)
+
+
+def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_task, monkeypatch):
+    frozen = {}
+    original = Trainer.phase
+
+    def phase(self, name, lanes):
+        before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        original(self, name, lanes)
+        trained = {n for lane in lanes for n in lane.parameters}
+        frozen[name] = (
+            {n for n, p in self.model.named_parameters() if torch.equal(p, before[n])},
+            set(before),
+            trained,
+        )
+
+    monkeypatch.setattr(Trainer, "phase", phase)
+    train(make_task("moe_mlora", **{"training.learning_rate": 0.01}))
+    same, every, trained = frozen["experts"]
+    assert trained == {n for n in every if is_expert(n)}
+    assert same >= every - trained
+    assert len(same & trained) < len(trained)
+    same, every, trained = frozen["gate"]
+    assert trained == {"router.embedding", "router.V", "router.v"}
+    assert same == every - trained
+
+
+def test_mlora_trains_everything(make_task):
+    task = make_task("mlora")
+    before = dict(new_model(task).named_parameters())
+    made = train(task)
+    assert made.experts == 3
+    for name, parameter in before.items():
+        assert parameter.numel() == 0 or not np.array_equal(
+            parameter.detach().numpy(), made.state[name]
+        ), name
+    assert all(made.state[n].any() for n in made.state if is_expert(n))
+
+
+def test_every_arm_starts_from_the_same_backbone(make_task):
+    weights = [
+        dict(new_model(make_task(arm, upstream={})).named_parameters()) for arm in ("base", "mlora")
+    ]
+    for name, parameter in weights[0].items():
+        assert torch.equal(parameter, weights[1][name])
+
+
+def test_each_phase_ends_with_its_best_weights(make_task):
+    task = make_task("base", **{"training.max_epochs": 8, "training.learning_rate": 0.05})
+    made = train(task)
+    aucs = [c["validation_auc"] for c in made.curve]
+    assert aucs[-1] < max(aucs), "the run should overfit, else this test shows nothing"
+    from domain_experts.evaluation.metrics import macro_auc
+
+    rows = task.index("validation")
+    labels, domain = task.interactions.labels[rows, 0], task.interactions.domain[rows]
+    found = macro_auc(made.logits["validation"][:, 0], labels, domain.astype(int), 3)
+    assert found == pytest.approx(max(aucs), abs=1e-12)
+    assert [c["best"] for c in made.curve] == [a > max([-1, *aucs[:i]]) for i, a in enumerate(aucs)]
+
+
+def test_early_stopping_waits_for_patience(make_task):
+    changed = {"training.max_epochs": 50, "training.learning_rate": 0.05, "training.patience": 2}
+    curve = train(make_task("base", **changed)).curve
+    assert len(curve) < 50
+    assert [c["best"] for c in curve[-3:]] == [True, False, False]
+
+
+def test_released_phases_share_one_best_and_roll_back(make_task):
+    changed = {"training.max_epochs": 3, "training.learning_rate": 0.02}
+    made = train(make_task("moe_mlora_released", **changed))
+    phases = list(dict.fromkeys(c["phase"] for c in made.curve))
+    assert len(phases) == 3 + 2
+    best = -math.inf
+    for point in made.curve:
+        assert point["best"] == (point["validation_auc"] > best)
+        best = max(best, point["validation_auc"])
+    assert min(c["epoch"] for c in made.curve) == 1
+    np.testing.assert_allclose(made.gate, 1 / 3)
+
+
+def test_rollback_restarts_from_the_best_weights(make_task, monkeypatch):
+    starts, selected = [], []
+    epoch, select = Trainer._epoch, Trainer._select
+
+    def spy_epoch(self, *args):
+        starts.append(self.model.head.detach().clone())
+        return epoch(self, *args)
+
+    def spy_select(self, *args):
+        head = self.model.head.detach().clone()
+        select(self, *args)
+        selected.append((self.curve[-1]["best"], head))
+
+    monkeypatch.setattr(Trainer, "_epoch", spy_epoch)
+    monkeypatch.setattr(Trainer, "_select", spy_select)
+    changed = {"training.max_epochs": 6, "training.learning_rate": 0.05, "training.patience": 6}
+    train(make_task("moe_mlora_released", **changed))
+    best = None
+    missed = 0
+    # the last epoch of a phase is not rolled back: the next phase goes on from where it ended
+    for i, (improved, head) in enumerate(selected[:5]):
+        best = head if improved else best
+        missed += not improved
+        assert torch.equal(starts[i + 1], best)
+    assert missed > 0
+
+
+def test_frozen_dropout_is_a_switch(make_task):
+    outcomes = []
+    for value in (True, False):
+        upstream = {"base": train(make_task("base")).state}
+        task = make_task("experts", upstream=upstream, **{"protocol.frozen_dropout": value})
+        assert task.run.settings.protocol.frozen_dropout is value
+        outcomes.append(train(task).curve[-1]["train_loss"])
+    assert outcomes[0] > outcomes[1]
+
+
+def test_one_class_domain_keeps_its_expert_untouched_and_says_so(make_task, interactions, capsys):
+    labels = np.array(interactions.labels)
+    labels[np.asarray(interactions.domain) == 2] = 0
+    data = dataclasses.replace(interactions, labels=labels)
+    base = {"base": train(make_task("base", data=data)).state}
+    made = train(make_task("experts", data=data, upstream=base))
+    assert {c["lane"] for c in made.curve} == {"0", "1"}
+    assert not any(made.state[n].any() for n in made.state if expert_of(n) == 2 and ".B." in n)
+    assert "'domain 2' hold one class" in capsys.readouterr().err
+
+
+def test_several_tasks_and_dense_features_train(make_task, interactions):
+    rng = np.random.default_rng(0)
+    n = len(interactions.domain)
+    schema = Schema(interactions.schema.fields, ("age",), interactions.schema.domains, ("a", "b"))
+    data = dataclasses.replace(
+        interactions,
+        schema=schema,
+        dense=rng.random((n, 1)).astype(np.float32),
+        labels=np.concatenate([interactions.labels, rng.integers(0, 2, (n, 1), np.uint8)], 1),
+    )
+    made = train(make_task("moe_mlora", data=data))
+    assert made.logits["test"].shape == (len(make_task("base", data=data).index("test")), 2)
+
+
+def test_l2_is_on_embeddings_and_linear_weights_alone(make_task):
+    task = make_task("base", backbone="wdl")
+    trainer = new_trainer(task, new_model(task))
+    trainer._prepare(dict(trainer.model.named_parameters()))
+    groups = trainer._optimizer.param_groups
+    names = {id(p): n for n, p in trainer.model.named_parameters()}
+    assert {names[id(p)] for p in groups[0]["params"]} == {
+        "embedding.weight", "linear.weights.weight", "linear.dense",
+    }  # fmt: skip
+    assert [g["weight_decay"] for g in groups] == [pytest.approx(2e-5), 0]
+
+
+@pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
+def test_rates_equal_the_slow_version(make_task, interactions, arm):
+    task = make_task(arm, backbone="none")
+    made = train(task)
+    m, rows = task.run.settings.rates.smoothing, task.index("train")
+    labels = interactions.labels[:, 0].astype(float)
+    overall = labels[rows].mean()
+
+    def odds(p):
+        return math.log(p / (1 - p))
+
+    for position, row in enumerate(task.index("test")[:50]):
+        expected = odds(overall)
+        for column in (1,) if arm == "item_rate" else (0, 1):
+            same = rows[interactions.fields[rows, column] == interactions.fields[row, column]]
+            rate = (labels[same].sum() + m * overall) / (len(same) + m)
+            expected += odds(rate) - odds(overall)
+        assert made.logits["test"][position, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
+    """Truth on generated data: strong planted groups, the mean gain over three seeds."""
+    from domain_experts.evaluation.metrics import evaluate
+
+    values = load(ROOT / "params.yaml").data.datasets["planted"].model_dump()
+    data = generate(Planted.model_validate(values | {"rows": 16000, "domains": 4, "groups": 2}))
+    changed = {"training.max_epochs": 12, "training.batch_size": 256, "adapter.alpha": 2}
+    gains = {"mlora": [], "moe_mlora": []}
+    for seed in (1, 2, 3):
+        split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), seed, 0.2, 0.2)
+        made, wauc = {}, {}
+        for arm in ("base", "mlora", "experts", "moe_mlora"):
+            run = study(**changed)._run("planted-small", "mlp", arm, (), seed)
+            upstream = {name: made[name].state for name in ARMS[arm].needs}
+            path = tmp_path / f"{arm}{seed}.safetensors"
+            task = Task(run, data, split, upstream, "cpu", path, "k", Progress("t"))
+            made[arm] = train(task)
+            test = task.index("test")
+            evaluation = evaluate(
+                made[arm].logits["test"], data.labels[test], data.domain[test].astype(int),
+                data.schema.domains, data.schema.tasks, binned=False,
+            )  # fmt: skip
+            wauc[arm] = evaluation["click"]["wauc"]
+        for arm, found in gains.items():
+            found.append(wauc[arm] - wauc["base"])
+    assert np.mean(gains["mlora"]) > 0, gains
+    assert np.mean(gains["moe_mlora"]) > 0, gains
