@@ -187,3 +187,8 @@ def test_the_locks_of_both_tiers_stand_side_by_side(tmp_path):
     assert (project.folder / "dvc.lock").read_bytes() == quick
     for stage in ("split", "workflow/paper/dvc.yaml:split"):
         assert "up to date" in project.run("dvc", "status", stage).stdout
+
+
+def test_the_files_in_this_project_are_in_step():
+    for path, text in dvc_files(load(ROOT / "params.yaml")).items():
+        assert (ROOT / path).read_text() == text, "run `domain-experts dvc-yaml`"

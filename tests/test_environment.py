@@ -1,0 +1,65 @@
+"""The environment of record names all that the project needs, and is the one in use."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions, version
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from projects import ROOT
+
+PINS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
+
+
+def declared(*extras):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    return [Requirement(line) for line in lines]
+
+
+@pytest.mark.parametrize("requirement", declared("test", "lint"), ids=lambda r: r.name)
+def test_every_declared_dependency_is_pinned_within_its_range(requirement):
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("requirement", declared("test"), ids=lambda r: r.name)
+def test_the_installed_versions_are_the_pinned_ones(requirement):
+    installed = Version(version(requirement.name)).public
+    assert installed == PINS[canonicalize_name(requirement.name)]
+
+
+def test_pins_are_plain_versions():
+    for name, pinned in PINS.items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+        assert str(Version(pinned)) == Version(pinned).public, "a local label holds in one place"
+    assert "domain-experts" not in PINS
+
+
+@pytest.mark.parametrize("name", ["domain_experts", "tests"])
+def test_what_the_code_imports_is_declared(name):
+    """Oracle: the import statements themselves."""
+    folder = ROOT / "src" / name if name == "domain_experts" else ROOT / name
+    allowed = {canonicalize_name(r.name) for r in declared(*(["test"] if name == "tests" else []))}
+    providers = packages_distributions()
+    own = {"domain_experts", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            for top in {module.split(".")[0] for module in modules} - own:
+                if top not in sys.stdlib_module_names:
+                    names = {canonicalize_name(provider) for provider in providers[top]}
+                    assert names & allowed, f"{path}: {top} is not declared"
