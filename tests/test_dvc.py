@@ -123,8 +123,9 @@ def test_dvc_trains_nothing_that_snakemake_has_trained(tracked, finished):
 
 
 def test_metrics_plots_and_changed_parameters_are_shown(tracked):
-    shown = json.loads(tracked.run("dvc", "metrics", "show", "--json").stdout)
-    values = shown[""]["data"]["results/smoke/tables/metrics.json"]["data"]
+    metrics = "results/smoke/tables/metrics.json"
+    shown = json.loads(tracked.run("dvc", "metrics", "show", "--json", metrics).stdout)
+    values = shown[""]["data"][metrics]["data"]
     assert 0.5 < values["planted-small"]["mlp"]["moe_mlora"] < 1
     tracked.run("dvc", "plots", "show")
     page = (tracked.folder / "dvc_plots/index.html").read_text()
@@ -142,7 +143,7 @@ def test_push_clone_and_pull_leave_nothing_to_do(tracked, tmp_path):
     clone = Project(tmp_path / "a clone")
     clone.run("domain-experts", "pull", "--tier", "smoke")
     assert clone.nothing_to_do()
-    assert "up to date" in clone.run("dvc", "status").stdout
+    assert "up to date" in clone.run("dvc", "status", "dvc.yaml").stdout
     for folder in ("results/smoke", "figures/smoke", "artifacts/smoke", "data"):
         assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
     # a later change is still found

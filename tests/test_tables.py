@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -139,7 +140,7 @@ def test_equal_results_give_equal_bytes(fabricated):
     write_tables(fabricated)
     assert {path.name: path.read_bytes() for path in FOLDER.iterdir()} == before
     assert set(before) == {
-        *(f"{name}.{kind}" for name in NAMES for kind in ("csv", "md", "tex")),
+        *(f"{name}.{kind}" for name in NAMES for kind in ("csv", "html", "md", "tex")),
         "metrics.json",
         "curves.csv",
     }
@@ -191,3 +192,37 @@ def test_reporting_needs_no_torch():
         "sys.exit(bool({'torch', 'domain_experts.data.interactions'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class _Cells(HTMLParser):
+    """The texts of all cells of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+        self.inside = False
+
+    def handle_starttag(self, tag, attributes):
+        if tag in ("th", "td"):
+            self.texts.append("")
+        self.inside = tag in ("th", "td")
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.texts[-1] += data.strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_html_shows_what_markdown_shows(fabricated, name):
+    write_tables(fabricated)
+    page = _Cells()
+    page.feed((FOLDER / f"{name}.html").read_text())
+    heading, _, *rows = [
+        line[2:-2].split(" | ")
+        for line in (FOLDER / f"{name}.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    assert page.texts == [cell for line in (heading, *rows) for cell in line]

@@ -100,7 +100,7 @@ def _comparisons(study: Study) -> Path:
 
 def _table_files(study: Study) -> list[Path]:
     folder = layout.results(study.tier) / "tables"
-    names = [f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")]
+    names = [f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex", "html")]
     return [folder / name for name in (*names, "metrics.json", "curves.csv")]
 
 

@@ -22,14 +22,14 @@ rule make_tables:
     output:
         [
             report(
-                f"{TABLE_FOLDER}/{name}.csv",
+                f"{TABLE_FOLDER}/{name}.html",
                 caption=f"../report/table-{name}.rst",
                 category="Tables",
                 labels={"table": name},
             )
             for name in TABLES
         ],
-        [f"{TABLE_FOLDER}/{name}.{kind}" for name in TABLES for kind in ("md", "tex")],
+        [f"{TABLE_FOLDER}/{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")],
         f"{TABLE_FOLDER}/metrics.json",
         f"{TABLE_FOLDER}/curves.csv",
     log:

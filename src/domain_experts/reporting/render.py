@@ -1,6 +1,7 @@
-"""Tables as CSV (numbers), Markdown and LaTeX (as printed)."""
+"""Tables as CSV (numbers), Markdown, LaTeX and HTML (as printed)."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,18 @@ from domain_experts.files import replacing
 MISSING = "–"
 # columns of words are set to the left, numbers to the right
 WORDS = ("Data set", "Task", "Backbone", "Arm", "Status", "Seed", "Note")
+_HTML = """<!doctype html>
+<meta charset="utf-8">
+<style>
+body {{ font: 14px sans-serif; max-width: 75em }}
+table {{ border-collapse: collapse }}
+th, td {{ padding: 0.2em 0.7em; border-bottom: 1px solid #ccc; text-align: right }}
+{left} {{ text-align: left }}
+</style>
+<p>{caption}</p>
+{table}
+<ul>{notes}</ul>
+"""
 _LATEX = str.maketrans(
     {
         "&": r"\&",
@@ -61,10 +74,11 @@ def counts(values: "pd.Series[float]") -> list[str]:
 
 
 def write_table(folder: Path, table: Table) -> None:
-    """Write `<name>.csv`, `.md` and `.tex`."""
+    """Write `<name>.csv`, `.md`, `.tex` and `.html`."""
     write_csv(folder / f"{table.name}.csv", table.numbers)
     _write(folder / f"{table.name}.md", _markdown(table))
     _write(folder / f"{table.name}.tex", _latex(table))
+    _write(folder / f"{table.name}.html", _html(table))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -103,3 +117,13 @@ def _latex(table: Table) -> str:
             text.append(r"\midrule")
         text.append(line(row))
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _html(table: Table) -> str:
+    words = [i for i, name in enumerate(table.printed, start=1) if name in WORDS]
+    return _HTML.format(
+        left=", ".join(f"{cell}:nth-child({i})" for i in words for cell in ("th", "td")),
+        caption=escape(table.caption),
+        table=table.printed.to_html(index=False, border=0),
+        notes="".join(f"<li>{escape(note)}</li>" for note in table.notes),
+    )
