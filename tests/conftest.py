@@ -123,3 +123,12 @@ def fabricated(fabricated_tree, project):
     folder, study = fabricated_tree
     shutil.copytree(folder / "results", project / "results")
     return study
+
+
+@pytest.fixture
+def smallest_prepared(tmp_path):
+    """The smallest project, its data prepared and split."""
+    project = make_smallest(tmp_path / "my project")
+    project.run("domain-experts", "prepare", "planted-small")
+    project.run("domain-experts", "split", "planted-small", "--tier", "smoke")
+    return project

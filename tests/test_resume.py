@@ -1,0 +1,176 @@
+"""Killed at any point, run again: the same bytes as without the kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import pytest
+from projects import BIN, make_smallest
+from test_training import SET, interactions, make_task, train  # noqa: F401
+
+from domain_experts.training.loop import Trainer
+
+TARGET = "results/smoke/runs/backbones/planted-small/mlp/base"
+METRICS = f"{TARGET}/default/seed=2022/metrics.json"
+SECONDS = 60
+
+
+class Crash(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("arm", ["base", "mlora", "experts", "moe_mlora", "moe_mlora_released"])
+def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):  # noqa: F811
+    changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": 2}
+    whole = train(make_task(arm, **changed))
+    task = make_task(arm, **changed)
+    save = Trainer._save
+    crashes = 0
+
+    def save_and_crash(self, *args):
+        save(self, *args)
+        raise Crash
+
+    monkeypatch.setattr(Trainer, "_save", save_and_crash)
+    while True:
+        try:
+            parts = train(task)
+            break
+        except Crash:
+            crashes += 1
+    assert crashes == len({(c["phase"], c["epoch"]) for c in whole.curve if c["epoch"]})
+    assert parts.curve == whole.curve
+    assert parts.state.keys() == whole.state.keys()
+    for name, weight in whole.state.items():
+        assert np.array_equal(weight, parts.state[name]), name
+    for split, logits in whole.logits.items():
+        assert np.array_equal(logits, parts.logits[split])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A project whose base run takes some seconds, and that run's metrics."""
+    project = make_smallest(tmp_path_factory.mktemp("whole") / "my project")
+    project.set("tiers.smoke.set", SET | {"training.max_epochs": 40, "training.patience": 40})
+    project.snakemake("--cores", "2", "--", "split")
+    shutil.copytree(project.folder, project.folder.parent / "prepared")
+    project.snakemake("--cores", "2", "--", f"{TARGET}/runs.json")
+    return type(project)(project.folder.parent / "prepared"), (
+        project.folder / METRICS
+    ).read_bytes()
+
+
+@pytest.fixture
+def started(prepared, tmp_path):
+    """A copy of the project in which Snakemake is training; (project, process, metrics)."""
+    source, metrics = prepared
+    folder = tmp_path / "my project"
+    shutil.copytree(source.folder, folder)
+    project = type(source)(folder)
+    process = subprocess.Popen(
+        ["snakemake", "--cores", "2", "--config", "tier=smoke", "--", f"{TARGET}/runs.json"],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with killed_at_the_end(process):
+        wait_for(lambda: list(folder.glob(".runs/*/checkpoint.safetensors")))
+        assert not (folder / METRICS).exists()
+        yield project, process, metrics
+
+
+@contextmanager
+def killed_at_the_end(process):
+    group = os.getpgid(process.pid)
+    try:
+        yield
+    finally:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        process.wait()
+
+
+def wait_for(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def trainer_of(process):
+    """The training process below Snakemake."""
+    (found,) = (
+        p for p in psutil.Process(process.pid).children(recursive=True) if "train" in p.cmdline()
+    )
+    return found
+
+
+def finish(project):
+    return project.snakemake("--cores", "2", "--", f"{TARGET}/runs.json").stdout
+
+
+def test_kill_of_the_training_process(started):
+    project, process, metrics = started
+    trainer_of(process).kill()
+    assert process.wait() != 0
+    assert "goes on after epoch" in finish(project)
+    assert (project.folder / METRICS).read_bytes() == metrics
+
+
+def test_kill_of_snakemake_alone(started):
+    project, process, metrics = started
+    trainer = trainer_of(process)
+    trainer.suspend()
+    process.kill()
+    process.wait()
+    refused = project.run("domain-experts", "unlock", check=False)
+    assert refused.returncode != 0
+    assert f"process {trainer.pid} is training this run" in refused.stdout
+    second = project.run(
+        *("domain-experts", "train", "backbones", "planted-small", "mlp", "base"),
+        *("--tier", "smoke"),
+        check=False,
+    )
+    assert second.returncode != 0
+    assert f"process {trainer.pid} is training this run" in second.stdout
+    assert "Traceback" not in second.stdout
+    trainer.resume()
+    wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    locked = project.snakemake("--cores", "2", "--", f"{TARGET}/runs.json", check=False)
+    assert "LockException" in locked.stdout
+    project.run("domain-experts", "unlock")
+    assert "starts" not in finish(project), "the child's run is in the store"
+    assert (project.folder / METRICS).read_bytes() == metrics
+
+
+def test_kill_of_the_whole_group(started):
+    project, process, metrics = started
+    os.killpg(os.getpgid(process.pid), signal.SIGKILL)
+    process.wait()
+    project.run("domain-experts", "unlock")
+    assert "goes on after epoch" in finish(project)
+    assert (project.folder / METRICS).read_bytes() == metrics
+
+
+def test_a_third_seed_trains_its_own_runs_only(prepared, tmp_path):
+    source, _ = prepared
+    shutil.copytree(source.folder, tmp_path / "p")
+    project = type(source)(tmp_path / "p")
+    values = project.params()
+    values["tiers"]["smoke"]["set"]["training.max_epochs"] = 2
+    for seeds, trained in (([1, 2], 2), ([1, 2, 3], 1), ([1, 3], 0)):
+        values["tiers"]["smoke"]["seeds"] = seeds
+        project.write_params(values)
+        assert finish(project).count("] starts") == trained
+        index = json.loads((project.folder / TARGET / "runs.json").read_text())
+        assert [entry["path"][-1] for entry in index["runs"]] == [str(seed) for seed in seeds]

@@ -1,0 +1,149 @@
+"""The run store, checkpoints, and what goes wrong with files."""
+
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from domain_experts.errors import UserError
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.store import Entry
+
+
+def finished_entry(project):
+    entry = Entry("a" * 64)
+    entry.folder.mkdir(parents=True)
+    (entry.folder / "metrics.json").write_text("{}")
+    entry.finish(["metrics.json"])
+    return entry
+
+
+def test_finished_runs_are_found_and_published(project):
+    entry = finished_entry(project)
+    assert list(entry.finished()) == ["metrics.json"]
+    entry.publish("metrics.json", project / "results")
+    assert (project / "results/metrics.json").read_text() == "{}"
+    assert Entry("b" * 64).finished() is None
+
+
+def test_a_damaged_entry_is_named(project):
+    entry = finished_entry(project)
+    (entry.folder / "metrics.json").write_text("{ }")
+    with pytest.raises(UserError, match=r"metrics.json is damaged; remove the entry \(rm -r"):
+        entry.finished()
+
+
+def hold(entry, ready, done):
+    with entry.lock():
+        ready.set()
+        done.wait(30)
+
+
+def test_a_second_process_is_told_who_holds_the_run(project):
+    context = multiprocessing.get_context("spawn")
+    entry, ready, done = Entry("a" * 64), context.Event(), context.Event()
+    process = context.Process(target=hold, args=(entry, ready, done))
+    process.start()
+    assert ready.wait(30)
+    with (
+        pytest.raises(UserError, match=f"process {process.pid} is training this run"),
+        entry.lock(),
+    ):
+        pass
+    # the lock dies with its process, however that ends
+    process.kill()
+    process.join()
+    with entry.lock():
+        pass
+
+
+@pytest.fixture
+def checkpoint(project):
+    made = Checkpoint(project / "checkpoint.safetensors", "key")
+    made.save({"w": torch.arange(6.0)}, {"epoch": 3})
+    return made
+
+
+def test_checkpoint_round_trip(checkpoint):
+    tensors, state = checkpoint.load()
+    assert torch.equal(tensors["w"], torch.arange(6.0))
+    assert state == {"epoch": 3}
+
+
+def test_truncated_checkpoint(checkpoint):
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"is damaged .*remove it \(rm "):
+        checkpoint.load()
+
+
+def test_flipped_bits_in_a_checkpoint(checkpoint):
+    data = bytearray(checkpoint.path.read_bytes())
+    data[-1] ^= 1
+    checkpoint.path.write_bytes(data)
+    with pytest.raises(UserError, match=r"is damaged \(checksum\)"):
+        checkpoint.load()
+
+
+def test_foreign_checkpoints(checkpoint, project):
+    with pytest.raises(UserError, match="belongs to another run"):
+        Checkpoint(checkpoint.path, "other key").load()
+    save_file(load_file(checkpoint.path), checkpoint.path)
+    with pytest.raises(UserError, match="belongs to another run"):
+        checkpoint.load()
+
+
+LIMITED = """
+import resource
+from domain_experts.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["full", "unwritable"])
+def test_files_that_cannot_be_written(smallest_prepared, kind):
+    """A full disk (a limit on file sizes) or a file where results/ should be: one message."""
+    project = smallest_prepared
+    limit = 3000 if kind == "full" else resource.RLIM_INFINITY
+    if kind == "unwritable":
+        (project.folder / "results").write_text("in the way")
+    arguments = ["train", "baselines", "planted-small", "none", "item_rate", "--tier", "smoke"]
+    command = [sys.executable, "-c", LIMITED.format(limit=limit), *arguments]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+    assert "what was finished is kept" in done.stderr
+    assert not list(project.folder.glob(".runs/*/.*"))
+    if kind == "unwritable":
+        (project.folder / "results").unlink()
+    again = project.run("domain-experts", *arguments)
+    # with results/ in the way the run itself was finished: it comes from the store
+    assert ("starts" in again.stdout) == (kind == "full")
+    index = "results/smoke/runs/baselines/planted-small/none/item_rate/runs.json"
+    assert json.loads((project.folder / index).read_text())["runs"]
+
+
+def test_missing_upstream_weights_are_named(smallest_prepared):
+    done = smallest_prepared.run(
+        *("domain-experts", "train", "experts", "planted-small", "mlp", "experts"),
+        *("--tier", "smoke"),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "backbones/planted-small/mlp/base/runs.json is missing; run snakemake" in done.stdout
+
+
+def test_a_job_that_params_do_not_ask_for(smallest_prepared):
+    done = smallest_prepared.run(
+        *("domain-experts", "train", "baselines", "planted-small", "wdl", "mlora"),
+        *("--tier", "smoke"),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "has no job baselines/planted-small/wdl/mlora" in done.stdout
