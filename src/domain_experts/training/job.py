@@ -85,11 +85,13 @@ def _device(asked: str, threads: int) -> str:
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
+    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
         raise UserError("device is 'cuda' in params.yaml, but torch finds no GPU; set auto or cpu")
-    return "cuda" if available and asked != "cpu" else "cpu"
+    # all that runs on a CPU is deterministic anyway, and this call costs a second of imports
+    torch.use_deterministic_algorithms(True)
+    return "cuda"
 
 
 def _train(
