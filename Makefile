@@ -34,7 +34,9 @@ tables figures: .venv/installed ## from committed metrics alone (TIER=paper)
 docs: .venv/installed ## copy the README's picture and table, draw the rule graph
 	mkdir -p docs/quick
 	cp results/quick/tables/main.md figures/quick/gain_by_domain.png docs/quick/
-	snakemake --quiet all --config tier=smoke --rulegraph mermaid-js > docs/rulegraph.mmd
+	@echo '```mermaid' > docs/rulegraph.md
+	snakemake --config tier=quick --rulegraph mermaid-js >> docs/rulegraph.md
+	@echo '```' >> docs/rulegraph.md
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock
