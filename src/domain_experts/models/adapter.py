@@ -75,7 +75,7 @@ class AdaptedLinear(nn.Module):
 
     def _gated(self, x: Tensor, g: Tensor) -> Tensor:
         """sum_e g[b,e] (x A_e B_e + c_e) in two matrix products, without a (B, E, d_out) tensor."""
-        low = (x @ torch.cat([*self.A], 1)).unflatten(1, (len(self.A), -1))
+        low = (x @ torch.cat([*self.A], 1)).view(len(x), len(self.A), self.A[0].shape[1])
         weighted = (low * g.unsqueeze(2)).flatten(1)
         return torch.addmm(g @ torch.stack([*self.c]), weighted, torch.cat([*self.B], 0))
 
@@ -84,7 +84,7 @@ class AdaptedLinear(nn.Module):
         experts, counts = routing.experts, routing.counts
         a, b, c = ([p[e] for e in experts] for p in (self.A, self.B, self.c))
         if len(set(counts)) == 1:
-            rows = x.unflatten(0, (len(experts), counts[0]))
+            rows = x.reshape(len(experts), counts[0], x.shape[1])
             delta = torch.baddbmm(
                 torch.stack(c).unsqueeze(1), torch.bmm(rows, torch.stack(a)), torch.stack(b)
             )
