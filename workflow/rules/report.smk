@@ -14,7 +14,7 @@ rule make_report:
         tier=TIER,
     shell:
         "snakemake --nolock --config tier={params.tier} --report {output:q} -- tables figures"
-        " > {log:q} 2>&1"
+        " > {log:q} 2>&1 || {{ cat {log:q}; exit 1; }}"
 
 
 rule report:
