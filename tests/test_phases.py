@@ -8,7 +8,7 @@ from projects import ROOT
 from domain_experts import layout
 from domain_experts.digest import code_digest
 from domain_experts.params import TIERS, Study, load
-from domain_experts.phases import PHASES, job_modules
+from domain_experts.phases import PHASES
 from domain_experts.runs import Job
 
 PHASE_NAMES = (
@@ -88,11 +88,11 @@ def test_figures_and_report_read_results_only(study):
 
 
 def test_a_job_is_trained_by_its_arm_and_backbone():
-    assert job_modules(Job("backbones", "planted", "wdl", "base")) == (
+    assert Job("backbones", "planted", "wdl", "base").modules == (
         "domain_experts.training.job",
         "domain_experts.training.backbone",
         "domain_experts.models.wdl",
     )
-    assert "domain_experts.models.wdl" not in job_modules(
-        Job("baselines", "planted", "none", "item_rate")
+    assert (
+        "domain_experts.models.wdl" not in Job("baselines", "planted", "none", "item_rate").modules
     )

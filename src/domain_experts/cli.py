@@ -41,7 +41,10 @@ def prepare(dataset: str) -> None:
     """Raw files to Interactions (or generate them)."""
     from domain_experts.data.prepare import prepare as prepare_dataset
 
-    prepare_dataset(dataset, parameters.load().data.datasets[dataset])
+    datasets = parameters.load().data.datasets
+    if dataset not in datasets:
+        raise UserError(f"data set '{dataset}' is unknown; known are {', '.join(datasets)}")
+    prepare_dataset(dataset, datasets[dataset])
 
 
 @app.command()

@@ -8,8 +8,7 @@ from typing import Literal
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.params import Study
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, Arm
-from domain_experts.runs import Job
+from domain_experts.registry import ARMS, BACKBONES, Arm
 
 TABLES = ("main", "experts_per_domain", "planted_sharing", "cost", "datasets")
 FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
@@ -57,12 +56,6 @@ class Phase:
             for output in PHASES[name].outputs(study)
             if self.reads_models or output.kind == "result"
         ]
-
-
-def job_modules(job: Job) -> tuple[str, ...]:
-    """The modules that train a job."""
-    backbone = () if job.backbone == NO_BACKBONE else (BACKBONES[job.backbone].module,)
-    return ("domain_experts.training.job", ARMS[job.arm].trainer, *backbone)
 
 
 def may_be_passed_on(study: Study, dataset: str) -> bool:

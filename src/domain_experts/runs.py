@@ -32,6 +32,13 @@ class Job:
         """Folder of the job below a tier's results or artifacts."""
         return Path(self.phase, self.dataset, self.backbone, self.arm)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code determines the job's numbers, with all that they import."""
+        arm = ARMS[self.arm]
+        backbone = (BACKBONES[self.backbone].module,) if arm.backbone else ()
+        return ("domain_experts.training.job", arm.trainer, *backbone)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -61,12 +68,6 @@ class Run:
     def path(self) -> Path:
         """Folder of the run below a tier's results or artifacts."""
         return self.job.path / variant_name(self.variant) / f"seed={self.seed}"
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules whose code determines the run's numbers, with all that they import."""
-        backbone = (BACKBONES[self.backbone].module,) if self.spec.backbone else ()
-        return (self.spec.trainer, "domain_experts.training.job", *backbone)
 
     @property
     def split_seed(self) -> int:

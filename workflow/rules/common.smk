@@ -13,7 +13,7 @@ from domain_experts import layout
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.params import load_study
-from domain_experts.phases import FIGURES, PHASES, TABLES, job_modules
+from domain_experts.phases import FIGURES, PHASES, TABLES
 from domain_experts.runs import Job
 
 SKIP_MISSING = "DOMAIN_EXPERTS_SKIP_MISSING"
@@ -92,7 +92,7 @@ def job_settings(wildcards):
 
 
 def job_code(wildcards):
-    return code_digest(job_modules(job_of(wildcards)))
+    return code_digest(job_of(wildcards).modules)
 
 
 def job_inputs(wildcards):

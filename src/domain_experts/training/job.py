@@ -74,7 +74,7 @@ def run_key(study: "Study", run: Run, interactions: Interactions) -> str:
         "settings": run.payload(),
         "data": interactions.card["content"],
         "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
-        "code": code_digest(run.modules),
+        "code": code_digest(run.job.modules),
         "upstream": [run_key(study, up, interactions) for up in study.upstream(run)],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -134,7 +134,7 @@ def _train(
             "threads": threads,
             "machine": _processor(),
             "versions": {name: version(name) for name in LIBRARIES},
-            "code": code_digest(run.modules),
+            "code": code_digest(run.job.modules),
             "data": interactions.card["content"],
             "provenance": interactions.card["provenance"],
             "key": entry.key,

@@ -1,0 +1,197 @@
+"""params.yaml: what is refused and how, and how experiments become runs."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain_experts import layout
+from domain_experts.errors import UserError
+from domain_experts.params import TIERS, Params, Study, json_schema, load
+from domain_experts.registry import ARMS, BACKBONES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def values():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def refused(values, tmp_path):
+    """Write changed values; the message that refuses them."""
+
+    def message(key, value):
+        *parents, last = key.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(values))
+        with pytest.raises(UserError) as caught:
+            params = load(path)
+            for tier in TIERS:
+                Study(params, tier).runs  # noqa: B018
+        assert "params.yaml" in str(caught.value)
+        return str(caught.value)
+
+    return message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("training.batch_size", 0, "batch_size: Input should be greater than or equal to 1"),
+        ("training.epochs", 3, "epochs: unknown key; known here: batch_size"),
+        ("trainign", {}, "trainign: unknown key; known here: tier, device"),
+        ("model.dropout", 1.0, "model.dropout: Input should be less than 1 (found 1.0)"),
+        ("model.dropout", float("nan"), "model.dropout: Input should be a finite number"),
+        ("device", "gpu", "device: Input should be 'auto', 'cpu' or 'cuda' (found 'gpu')"),
+        ("tier", "huge", "tier: Input should be 'smoke', 'quick' or 'paper'"),
+        ("data.datasets.planted.groups", 99, "groups (99) exceed domains (8)"),
+        ("data.datasets.planted.source", "amazon", "'amazon'"),
+        ("data.datasets.planted.colour", 1, "unknown key; known here: source, seed, rows"),
+        ("data.datasets.ml-1m-age.domain", "zip", "should be 'gender', 'age' or 'occupation'"),
+        ("data.test_fraction", 0.9, "leave no training rows"),
+        ("experiments.main.arms", ["base", "magic"], "unknown name 'magic'; known are base"),
+        ("experiments.main.backbones", ["transformer"], "'transformer'; known are mlp"),
+        ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are ml-"),
+        ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
+        ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
+        ("experiments.main.vary", {"adapter.alpha": [0]}, "alpha: Input should be greater"),
+        ("tiers.smoke.set", {"training.max_epochs": 0}, "max_epochs: Input should be greater"),
+        ("tiers.smoke.set", {"training": 0}, "training"),
+        ("tiers.smoke.seeds", [], "tiers.smoke.seeds"),
+    ],
+)  # fmt: skip
+def test_refused(refused, key, value, said):
+    assert said in refused(key, value)
+
+
+def test_missing_key(values, tmp_path):
+    del values["training"]["patience"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"training.patience: Field required"):
+        load(path)
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(UserError, match="run from the project's root"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("tier: [\n")
+    with pytest.raises(UserError, match=r"is not valid YAML(.|\n)*line 2"):
+        load(tmp_path / "params.yaml")
+
+
+def test_schema_is_in_step_and_accepts_params(values):
+    text = (ROOT / "docs/params.schema.json").read_text()
+    assert text == json_schema(), "run `domain-experts schema`"
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(values, schema)
+    values["training"]["epochs"] = 3
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, schema)
+
+
+@pytest.fixture(params=TIERS)
+def study(request):
+    return Study(load(ROOT / "params.yaml"), request.param)
+
+
+def test_every_run_has_its_own_files(study):
+    for place in (layout.run_results, layout.run_artifacts):
+        assert len({place(study.tier, run) for run in study.runs}) == len(study.runs)
+
+
+def test_upstream_runs_come_first_and_are_runs_of_the_study(study):
+    seen = set()
+    for run in study.runs:
+        assert set(study.upstream(run)) <= seen
+        assert [up.arm for up in study.upstream(run)] == list(ARMS[run.arm].needs)
+        seen.add(run)
+
+
+def test_jobs_share_out_the_runs(study):
+    found = [run for job in study.jobs() for run in study.runs_of(job)]
+    assert sorted(run.path for run in found) == sorted(run.path for run in study.runs)
+
+
+def test_experts_are_trained_for_the_largest_ablation():
+    study = Study(load(ROOT / "params.yaml"), "quick")
+    experts = {
+        (run.dataset, run.backbone): run.settings.adapter.experts_per_domain
+        for run in study.runs
+        if run.arm == "experts"
+    }
+    assert experts["planted", "wdl"] == 4
+    assert experts["planted", "mlp"] == 1
+
+
+def test_default_values_are_the_default_variant():
+    study = Study(load(ROOT / "params.yaml"), "quick")
+    ablation = study.expected["experts_per_domain"]
+    assert {run.path.parts[-2] for run in ablation} == {
+        "default", "experts-per-domain=2", "experts-per-domain=4",
+    }  # fmt: skip
+    assert {run.phase for run in ablation} == {"gates", "ablations"}
+    assert set(ablation) & set(study.expected["main"])
+
+
+def test_payload_holds_what_matters_to_the_run(values):
+    def payloads(**training):
+        changed = values | {"adapter": values["adapter"] | training}
+        study = Study(Params.model_validate(changed), "quick")
+        return {run.path: run.payload() for run in study.runs}
+
+    before, after = payloads(), payloads(gate_dim=7)
+    differ = {path.parts[3] for path in before if before[path] != after[path]}
+    assert differ == {"moe_mlora"}
+
+
+def test_protocols_decide_the_split():
+    study = Study(load(ROOT / "params.yaml"), "quick")
+    for run in study.runs:
+        assert run.split_seed == (123 if run.arm == "moe_mlora_released" else run.seed)
+    assert study.seeds("ml-100k-gender") == (123, 2022, 2023)
+
+
+def test_left_out_data_are_expected_but_not_run():
+    params = load(ROOT / "params.yaml")
+    study = Study(params, "quick", frozenset({"ml-100k-gender"}))
+    assert "ml-100k-gender" in study.all_datasets
+    assert "ml-100k-gender" not in study.datasets
+    assert all(run.dataset != "ml-100k-gender" for run in study.runs)
+    assert any(run.dataset == "ml-100k-gender" for run in study.expected["main"])
+
+
+def test_unknown_tier():
+    with pytest.raises(UserError, match="tier 'huge' is unknown; known are smoke, quick, paper"):
+        Study(load(ROOT / "params.yaml"), "huge")
+
+
+@given(seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True))
+def test_more_seeds_keep_the_runs_of_the_others(seeds):
+    params = load(ROOT / "params.yaml").model_dump()
+
+    def runs(chosen):
+        params["tiers"]["smoke"]["seeds"] = chosen
+        return set(Study(Params.model_validate(params), "smoke").runs)
+
+    assert runs(seeds) < runs([*seeds, 10])
+
+
+def test_registries_name_what_exists():
+    from importlib import import_module
+
+    for backbone in BACKBONES.values():
+        assert import_module(backbone.module).Model
+    for arm in ARMS.values():
+        assert callable(import_module(arm.trainer).train)
