@@ -102,8 +102,8 @@ def gates(results: Results) -> Figure:
         }
         experts = next(iter(weights.values())).shape[1]
         ratio = np.concatenate(list(weights.values())) * experts
-        # from half to double at least, so that a nearly uniform gate looks it
-        ends = [min(ratio.min(), 0.5), 1, max(ratio.max(), 2)]
+        # to double at least, so that a nearly uniform gate looks it
+        ends = [0, 1, max(ratio.max(), 2)]
         norm = TwoSlopeNorm(1, ends[0], ends[2])
         for column, backbone in enumerate(backbones):
             panel = axes[row, column]
