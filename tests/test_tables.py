@@ -18,7 +18,7 @@ from domain_experts.reporting.collect import collect
 from domain_experts.reporting.headline import print_headline
 from domain_experts.reporting.tables import write_tables
 
-NAMES = ("main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+NAMES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
 FOLDER = layout.results("quick") / "tables"
 
 
@@ -226,3 +226,14 @@ def test_html_shows_what_markdown_shows(fabricated, name):
         if line.startswith("| ")
     ]
     assert page.texts == [cell for line in (heading, *rows) for cell in line]
+
+
+def test_overview_holds_the_means_of_the_main_table(fabricated):
+    write_tables(fabricated)
+    main = csv("main").set_index(["dataset", "backbone", "arm"])["wauc_mean"]
+    overview = csv("overview")
+    assert set(overview["backbone"]) == {b for _, b, _ in main.index} - {"none"}
+    for row in overview.to_dict("records"):
+        for (dataset, backbone, arm), expected in main.items():
+            if dataset == row["dataset"] and backbone in (row["backbone"], "none"):
+                assert row[f"{arm}_wauc_mean"] == expected or pd.isna(expected)

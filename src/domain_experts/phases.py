@@ -10,7 +10,7 @@ from domain_experts.data.registry import SOURCES
 from domain_experts.params import Study
 from domain_experts.registry import ARMS, BACKBONES, Arm
 
-TABLES = ("main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+TABLES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
 FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
 
 
