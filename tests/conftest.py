@@ -101,11 +101,13 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
         header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
         put("ml-100k.item", "\t", [(i + 1, t, 1990, "Drama") for i, t in enumerate(titles)], header)
     return Content(
-        rows=rows,
-        users=users,
-        items=items,
-        rated_items=len(np.unique(pairs % items)),
-        ratings=tuple(np.bincount(rating, minlength=6)[1:].tolist()),
+        counts={
+            "rows": rows,
+            "users": users,
+            "items": items,
+            "rated_items": len(np.unique(pairs % items)),
+            "ratings": tuple(np.bincount(rating, minlength=6)[1:].tolist()),
+        }
     )
 
 

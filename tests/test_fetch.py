@@ -115,6 +115,7 @@ def tiny(project, tmp_path, tiny_movielens, monkeypatch, server):
                 downloads=downloads,
                 layouts=(NAME,),
                 content=content,
+                reader="domain_experts.data.movielens",
                 placement="tiny: put it into data/raw/tiny/",
             )
             monkeypatch.setitem(SOURCES, "tiny", source)
@@ -206,7 +207,7 @@ def test_a_failed_download_keeps_earlier_files(tiny, failing):
     before = tree(layout.raw("tiny"))
     (tiny.files / "users.dat").write_text("")
     # hand-placed files would be taken: make those that are there unfit as well
-    content = replace(SOURCES["tiny"].content, rows=1)
+    content = replace(SOURCES["tiny"].content, counts={"rows": 1})
     tiny.register(failing[0])
     SOURCES["tiny"] = replace(SOURCES["tiny"], content=content)
     with pytest.raises(UserError):
@@ -392,11 +393,11 @@ def test_files_placed_by_hand_are_accepted_on_their_content(tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": 901}, "its content is not as published: rows 900, not 901"),
-        ({"users": 1}, "users 63, not 1"),
-        ({"items": 1}, "items 40, not 1"),
-        ({"rated_items": 1}, "rated_items 40, not 1"),
-        ({"ratings": (900, 0, 0, 0, 0)}, r"ratings \(.*\), not \(900, 0, 0, 0, 0\)"),
+        ({"counts": {"rows": 901}}, "its content is not as published: rows 900, not 901"),
+        ({"counts": {"users": 1}}, "users 63, not 1"),
+        ({"counts": {"items": 1}}, "items 40, not 1"),
+        ({"counts": {"rated_items": 1}}, "rated_items 40, not 1"),
+        ({"counts": {"ratings": (900, 0, 0, 0, 0)}}, r"ratings \(.*\), not \(900, 0, 0, 0, 0\)"),
         ({"sha256": {"users.dat": "0" * 64}}, "users.dat has sha256 .*, expected 0000"),
     ],
 )
@@ -437,7 +438,7 @@ def test_an_unknown_source_is_refused(project):
 @pytest.mark.parametrize("name", ["ml-100k", "ml-1m"])
 def test_entries_of_the_registry_are_consistent(name):
     source = SOURCES[name]
-    assert sum(source.content.ratings) == source.content.rows
+    assert sum(source.content.counts["ratings"]) == source.content.counts["rows"]
     assert {d.layout for d in source.downloads} <= set(source.layouts) <= set(LAYOUTS)
     for download in source.downloads:
         algorithm, digest = download.checksum.split(":")

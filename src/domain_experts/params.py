@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from domain_experts.data import registry as raw_sources
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
@@ -256,8 +257,8 @@ class Study:
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Raw sources that the tier's data sets are read from."""
-        specs = (self.params.data.datasets[name] for name in self.datasets)
-        return tuple(dict.fromkeys(s.source for s in specs if isinstance(s, MovieLens)))
+        found = (self.params.data.datasets[name].source for name in self.datasets)
+        return tuple(dict.fromkeys(source for source in found if source in raw_sources.SOURCES))
 
     def jobs(self, phase: str | None = None) -> tuple[Job, ...]:
         """The training jobs, of one phase or of all."""
@@ -368,17 +369,18 @@ def load_study(tier: str | None = None, skip_missing: bool = False, path: Path =
         UserError: params.yaml cannot be used; or, without `skip_missing`, data sets that must be
             placed by hand are missing (the message says which, and where they go).
     """
-    from domain_experts.data.registry import SOURCES, at_hand
-
     params = load(path)
     study = Study(params, tier or params.tier)
     absent = {
         source
         for source in study.sources
-        if not at_hand(source, params.data.local) and (skip_missing or SOURCES[source].by_hand)
+        if not raw_sources.at_hand(source, params.data.local)
+        and (skip_missing or raw_sources.SOURCES[source].by_hand)
     }
     if absent and not skip_missing:
-        places = "\n".join(f"  {SOURCES[source].placement}" for source in sorted(absent))
+        places = "\n".join(
+            f"  {raw_sources.SOURCES[source].placement}" for source in sorted(absent)
+        )
         raise UserError(
             f"data sets of tier '{study.tier}' are missing and cannot be downloaded:\n{places}\n"
             "Place them, or leave them out with --config skip_missing=true."

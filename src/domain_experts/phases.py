@@ -11,6 +11,7 @@ from domain_experts.params import Study
 from domain_experts.registry import ARMS, BACKBONES, Arm
 
 TABLES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+READERS = tuple(sorted({source.reader for source in SOURCES.values()}))
 FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
 
 
@@ -152,7 +153,7 @@ PHASES = {
             "Fetch the raw files and verify them",
             rules=("fetch",),
             after=(),
-            modules=("domain_experts.data.fetch",),
+            modules=("domain_experts.data.fetch", *READERS),
             targets=lambda study: [layout.raw_record(source) for source in study.sources],
             outputs=_raw,
             keys=lambda study: [],
@@ -162,7 +163,7 @@ PHASES = {
             "Raw files to Interactions, or generate them",
             rules=("prepare_dataset",),
             after=("download",),
-            modules=("domain_experts.data.prepare",),
+            modules=("domain_experts.data.prepare", *READERS),
             targets=lambda study: [layout.card(dataset) for dataset in study.datasets],
             outputs=lambda study: _datasets(study, layout.interactions),
             keys=_dataset_keys,

@@ -9,21 +9,20 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pooch
 import requests
 
 from domain_experts import layout
-from domain_experts.data import movielens
 from domain_experts.data.registry import (
     LAYOUTS,
     LOCAL,
     SOURCES,
-    Content,
     Download,
+    Source,
     layout_in,
     local_copy,
 )
@@ -172,7 +171,7 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
     if found is None:
         wanted = " or ".join(", ".join(LAYOUTS[name]) for name in SOURCES[source].layouts)
         raise _UnusableError(f"it does not hold {wanted}")
-    _verify_content(SOURCES[source].content, folder, found)
+    _verify_content(SOURCES[source], folder, found)
     for name in LAYOUTS[found]:
         shutil.copyfile(folder / name, work / name)
     return {
@@ -187,25 +186,19 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
     }
 
 
-def _verify_content(content: Content, folder: Path, name: str) -> None:
+def _verify_content(source: Source, folder: Path, name: str) -> None:
     try:
-        ratings = movielens.read(folder, name)
+        found = import_module(source.reader).counts(folder, name)
     except UserError as error:
         raise _UnusableError(str(error)) from None
-    found = {
-        "rows": len(ratings.user),
-        "users": len(ratings.user_ids),
-        "items": len(ratings.item_ids),
-        "rated_items": len(np.unique(ratings.item)),
-        "ratings": tuple(np.bincount(ratings.rating, minlength=6)[1:].tolist()),
-    }
-    for key, value in found.items():
-        expected = getattr(content, key)
-        if value != expected:
-            raise _UnusableError(f"its content is not as published: {key} {value}, not {expected}")
+    for key, expected in source.content.counts.items():
+        if found[key] != expected:
+            raise _UnusableError(
+                f"its content is not as published: {key} {found[key]}, not {expected}"
+            )
     for file in LAYOUTS[name]:
         digest = sha256(folder / file)
-        expected = content.sha256.get(file, digest)
+        expected = source.content.sha256.get(file, digest)
         if digest != expected:
             raise _UnusableError(f"{folder / file} has sha256 {digest}, expected {expected}")
 

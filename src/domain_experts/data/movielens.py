@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.registry import LAYOUTS
 from domain_experts.data.text import Parsers, TextFile, parse_lines, positive, read_numbers
 from domain_experts.schema import Schema
+
+if TYPE_CHECKING:
+    from domain_experts.params import MovieLens
 
 GENDERS = ("F", "M")
 AGES = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")
@@ -232,6 +236,31 @@ def _refuse_repeats(file: TextFile, columns: str, keys: np.ndarray) -> None:
     again = order[1:][keys[order[1:]] == keys[order[:-1]]]
     if len(again):
         file.refuse(int(again.min()), f"column {columns}: repeats an earlier line")
+
+
+def counts(folder: Path, layout: str) -> dict[str, Any]:
+    """Rows, users, items, items that were rated, and rows with rating 1, 2, 3, 4, 5.
+
+    Raises:
+        UserError: a line does not fit.
+    """
+    ratings = read(folder, layout)
+    return {
+        "rows": len(ratings.user),
+        "users": len(ratings.user_ids),
+        "items": len(ratings.item_ids),
+        "rated_items": len(np.unique(ratings.item)),
+        "ratings": tuple(np.bincount(ratings.rating, minlength=6)[1:].tolist()),
+    }
+
+
+def interactions(folder: Path, layout: str, spec: "MovieLens") -> Interactions:
+    """Interactions of a data set that params.yaml describes.
+
+    Raises:
+        UserError: a line does not fit.
+    """
+    return to_interactions(read(folder, layout), spec.domain)
 
 
 def to_interactions(ratings: Ratings, attribute: str) -> Interactions:

@@ -1,18 +1,20 @@
 """Raw files to Interactions, or generated ones."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from domain_experts import layout
-from domain_experts.data import movielens, planted
+from domain_experts.data import planted
 from domain_experts.data.interactions import write
+from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
-from domain_experts.params import MovieLens, Planted
+from domain_experts.params import Dataset, Planted
 
 
-def prepare(dataset: str, spec: MovieLens | Planted) -> None:
+def prepare(dataset: str, spec: Dataset) -> None:
     """Write the Interactions of a data set.
 
     Raises:
@@ -27,8 +29,8 @@ def prepare(dataset: str, spec: MovieLens | Planted) -> None:
         }
     else:
         record = _checked_record(spec.source)
-        ratings = movielens.read(layout.raw(spec.source), record["layout"])
-        interactions = movielens.to_interactions(ratings, spec.domain)
+        reader = import_module(SOURCES[spec.source].reader)
+        interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
     write(interactions, layout.interactions(dataset), record)
 
 

@@ -1,8 +1,10 @@
-"""Raw data sets: files, download sources, checksums, terms. One entry a data set, plain data."""
+"""Raw data sets: files, download sources, checksums, terms, reader. One entry a data set."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from domain_experts import layout
 
@@ -14,7 +16,7 @@ LAYOUTS = {
     "recbole": ("ml-100k.inter", "ml-100k.user", "ml-100k.item"),
     "movielens-1m": ("ratings.dat", "users.dat", "movies.dat"),
 }
-"""Layout of raw files -> its ratings, users and items file."""
+"""Layout of raw files -> their names."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,9 @@ class Download:
 class Content:
     """What a copy without a verified archive must hold."""
 
-    rows: int
-    users: int
-    items: int
-    rated_items: int
-    ratings: tuple[int, int, int, int, int]
-    """Rows with rating 1, 2, 3, 4, 5."""
-    sha256: dict[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Any]
+    """What the reader must count in it."""
+    sha256: Mapping[str, str] = field(default_factory=dict)
     """Raw file -> digest, where one is known."""
 
 
@@ -59,6 +57,9 @@ class Source:
     layouts: tuple[str, ...]
     """Layouts in which a local copy is accepted."""
     content: Content
+    reader: str
+    """Module with `counts(folder, layout)`, by the names of `content.counts`, and
+    `interactions(folder, layout, spec)`, where `spec` is the data set's entry in params.yaml."""
     placement: str
     """What to get, from where, and where to put it."""
     by_hand: bool = False
@@ -97,17 +98,20 @@ SOURCES = {
         ),
         layouts=("movielens-100k", "recbole"),
         content=Content(
-            rows=100_000,
-            users=943,
-            items=1_682,
-            rated_items=1_682,
-            ratings=(6_110, 11_370, 27_145, 34_174, 21_201),
+            counts={
+                "rows": 100_000,
+                "users": 943,
+                "items": 1_682,
+                "rated_items": 1_682,
+                "ratings": (6_110, 11_370, 27_145, 34_174, 21_201),
+            },
             sha256={
                 "u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
                 "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
                 "u.item": "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701",
             },
         ),
+        reader="domain_experts.data.movielens",
         placement="ml-100k: unpack https://files.grouplens.org/datasets/movielens/ml-100k.zip and "
         "put u.data, u.user and u.item into data/raw/ml-100k/, or into ml-100k/ in the folder "
         "that data.local (params.yaml) names",
@@ -129,12 +133,15 @@ SOURCES = {
         ),
         layouts=("movielens-1m",),
         content=Content(
-            rows=1_000_209,
-            users=6_040,
-            items=3_883,
-            rated_items=3_706,
-            ratings=(56_174, 107_557, 261_197, 348_971, 226_310),
+            counts={
+                "rows": 1_000_209,
+                "users": 6_040,
+                "items": 3_883,
+                "rated_items": 3_706,
+                "ratings": (56_174, 107_557, 261_197, 348_971, 226_310),
+            },
         ),
+        reader="domain_experts.data.movielens",
         placement="ml-1m: unpack https://files.grouplens.org/datasets/movielens/ml-1m.zip and put "
         "ratings.dat, users.dat and movies.dat into data/raw/ml-1m/, or into ml-1m/ in the folder "
         "that data.local (params.yaml) names",
