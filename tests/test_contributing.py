@@ -1,0 +1,157 @@
+"""The examples in CONTRIBUTING.md work as they stand there."""
+
+import json
+import re
+
+import numpy as np
+import torch
+from projects import ROOT, make_project
+
+from domain_experts import digest
+from domain_experts.digest import code_digest
+from domain_experts.params import load
+from domain_experts.runs import Job
+from domain_experts.schema import Schema
+
+EDIT = re.compile(
+    r"^(?:New file|In) `(?P<path>[^`]+)`"
+    r"(?:,\s+(?P<how>after|in place of)\s+the\s+line\s+`(?P<line>[^`]+)`)?"
+    r":\n\n```\w+\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+SETTINGS = {"model.hidden": [16, 8], "training.max_epochs": 1, "training.batch_size": 256}
+
+
+def section(title):
+    """Text below a heading of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (found,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return found
+
+
+def apply(text, folder):
+    """Make the edits that a text describes."""
+    edits = list(EDIT.finditer(text))
+    assert len(edits) == len(re.findall(r"^```(?:python|yaml)$", text, re.MULTILINE))
+    for edit in edits:
+        path, code = folder / edit["path"], edit["code"]
+        if edit["how"] is None:
+            assert not path.exists()
+            path.write_text(code)
+            continue
+        before = path.read_text()
+        line = edit["line"] + "\n"
+        assert ("\n" + before).count("\n" + line) == 1, f"{edit['path']}: {line}"
+        kept = line if edit["how"] == "after" else ""
+        path.write_text(("\n" + before).replace("\n" + line, "\n" + kept + code)[1:])
+
+
+class Edited:
+    """A copy of the project with the edits of one section, whose smoke tier is that section's."""
+
+    def __init__(self, folder, title, experiment):
+        self.project = make_project(folder)
+        apply(section(title), folder)
+        params = self.project.params()
+        params["experiments"] = {experiment: params["experiments"][experiment]}
+        params["tiers"]["smoke"] = {"seeds": [2022], "set": SETTINGS}
+        self.project.write_params(params)
+
+    def domain_experts(self, *arguments, check=True):
+        """Call the copy's own code."""
+        source = str(self.project.folder / "src")
+        return self.project.run("domain-experts", *arguments, check=check, PYTHONPATH=source)
+
+    def train(self, dataset, *jobs):
+        """Prepare, split and train; the metrics of each job's one run."""
+        self.domain_experts("prepare", dataset)
+        self.domain_experts("split", dataset, "--tier", "smoke")
+        found = []
+        for phase, backbone, arm in jobs:
+            self.domain_experts("train", phase, dataset, backbone, arm, "--tier", "smoke")
+            run = f"results/smoke/runs/{phase}/{dataset}/{backbone}/{arm}/default/seed=2022"
+            found.append(json.loads((self.project.folder / run / "metrics.json").read_text()))
+        return found
+
+    def retrained(self, monkeypatch):
+        """Jobs that were there before and whose code counts as changed."""
+        jobs = [
+            Job("baselines", "planted-small", "none", "user_item_rate"),
+            Job("backbones", "planted-small", "wdl", "base"),
+            Job("gates", "planted-small", "mlp", "moe_mlora"),
+        ]
+        before = [code_digest(job.modules) for job in jobs]
+        monkeypatch.setattr(digest, "ROOT", self.project.folder / "src" / "domain_experts")
+        after = [code_digest(job.modules) for job in jobs]
+        return [job for job, b, a in zip(jobs, before, after, strict=True) if a != b]
+
+
+def write_clicks(path):
+    """3000 impressions of 60 users and 30 items in three countries, the last of them small."""
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(1, 61, 3000), rng.integers(1, 31, 3000)
+    country = rng.choice(["DE", "FR", "IT"], 3000, p=[0.5, 0.3, 0.2])
+    click = (rng.random(3000) < item / 40).astype(int)
+    rows = zip(user, item, country, click, strict=True)
+    lines = ["user,item,country,click", *(",".join(map(str, row)) for row in rows)]
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_the_new_data_set_can_be_trained_on(tmp_path, monkeypatch):
+    edited = Edited(tmp_path / "my project", "Add your data set", "countries")
+    raw = edited.project.folder / "data/raw/click-log/clicks.csv"
+    missing = edited.domain_experts("runs", "--tier", "smoke", check=False)
+    assert missing.returncode == 1
+    assert "put clicks.csv into data/raw/click-log/" in missing.stdout
+
+    write_clicks(raw)
+    good = raw.read_text()
+    raw.write_text(good.replace("DE", "ES", 1))
+    refused = edited.domain_experts("fetch", "click-log", check=False)
+    assert re.search(r"clicks\.csv, line \d+: column country: 'ES' is no country", refused.stdout)
+
+    raw.write_text(good)
+    edited.domain_experts("fetch", "click-log")
+    rate, base = edited.train(
+        "clicks", ("baselines", "none", "item_rate"), ("backbones", "mlp", "base")
+    )
+    assert base["domains"] == ["DE", "FR", "IT"]
+    assert sum(sum(rows) for rows in base["rows"].values()) == 3000
+    # items differ in their rate, and in nothing else
+    assert rate["test"]["click"]["wauc"] > 0.6
+    assert edited.retrained(monkeypatch) == []
+
+
+def test_the_new_backbone_can_be_trained(tmp_path, monkeypatch):
+    edited = Edited(tmp_path / "my project", "Add a backbone", "nfm")
+    base, mlora = edited.train(
+        "planted-small", ("backbones", "nfm", "base"), ("baselines", "nfm", "mlora")
+    )
+    # fields of 100 users, 60 items, 4 domains: embeddings and linear weights, then 8-16-8-1
+    backbone = 164 * (8 + 1) + (8 * 16 + 16) + (16 * 8 + 8) + (8 + 1)
+    assert base["parameters"]["total"] == backbone
+    assert mlora["parameters"]["backbone"] == backbone
+    assert mlora["parameters"]["experts"] > 0
+    assert edited.retrained(monkeypatch) == []
+
+
+def test_the_new_model_is_nfm():
+    """Its logit is the sum over pairs, written out."""
+    (edit,) = [e for e in EDIT.finditer(section("Add a backbone")) if e["how"] is None]
+    names = {}
+    exec(compile(edit["code"], edit["path"], "exec"), names)
+    settings = load(ROOT / "params.yaml").model
+    schema = Schema((("a", 3), ("b", 4), ("c", 2)), (), ("d",), ("click",))
+    model = names["Model"](schema, settings, "glorot_normal", torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
+    model.eval()
+    codes = torch.tensor([[2, 1, 0], [0, 3, 1]])
+    e = model.embedding(codes)
+    pairs = e[:, 0] * e[:, 1] + e[:, 0] * e[:, 2] + e[:, 1] * e[:, 2]
+    dense = torch.zeros(2, 0)
+    expected = model.tower(pairs, None) @ model.head + model.linear(codes, dense) + model.bias
+    found = model(codes, dense, torch.zeros(2, dtype=torch.int64))
+    torch.testing.assert_close(found, expected)
