@@ -46,6 +46,17 @@ def apply(text, folder):
         path.write_text(("\n" + before).replace("\n" + line, "\n" + kept + code)[1:])
 
 
+def keys(value):
+    """Keys of a result file, at any depth, less those that data and libraries name."""
+    if isinstance(value, list):
+        return {key for item in value for key in keys(item)}
+    if not isinstance(value, dict):
+        return set()
+    named = {"versions", "provenance"}
+    inner = {key for name, item in value.items() if name not in named for key in keys(item)}
+    return set(value) | inner
+
+
 class Edited:
     """A copy of the project with the edits of one section, whose smoke tier is that section's."""
 
@@ -134,6 +145,13 @@ def test_the_new_backbone_can_be_trained(tmp_path, monkeypatch):
     assert mlora["parameters"]["backbone"] == backbone
     assert mlora["parameters"]["experts"] > 0
     assert edited.retrained(monkeypatch) == []
+
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
+    for name in ("metrics.json", "run.json"):
+        files = edited.project.read_results("results", name)
+        assert len(files) == 2
+        for content in files.values():
+            assert keys(json.loads(content)) - set(base["tasks"]) <= described
 
 
 def test_the_new_model_is_nfm():
