@@ -31,12 +31,14 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 tables figures: .venv/installed ## from committed metrics alone (TIER=paper)
 	snakemake --allowed-rules make_tables make_figures --config tier=$(TIER) -- $@
 
-docs: .venv/installed ## copy the README's picture and table, draw the rule graph
+docs: .venv/installed ## what README.md shows, from the quick tier's results and the rules
 	mkdir -p docs/quick
-	cp results/quick/tables/main.md figures/quick/gain_by_domain.png docs/quick/
+	cp results/quick/tables/overview.md results/quick/tables/planted_sharing.md \
+	  figures/quick/gain_by_domain.png figures/quick/gates.png docs/quick/
 	@echo '```mermaid' > docs/rulegraph.md
-	snakemake --config tier=quick --rulegraph mermaid-js >> docs/rulegraph.md
+	snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md
 	@echo '```' >> docs/rulegraph.md
+	.venv/bin/python scripts/readme.py
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock

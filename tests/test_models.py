@@ -29,7 +29,7 @@ def stream(seed=0):
 def adapted_layer(experts, d_in=6, d_out=8, alpha=2, seed=0):
     """A layer in float64 whose experts' B and c are not zero."""
     generator = stream(seed)
-    layer = AdaptedLinear(d_in, d_out, KeyedDropout(0.0), generator)
+    layer = AdaptedLinear(d_in, d_out, KeyedDropout(0.0), "glorot_normal", generator)
     for _ in range(experts):
         layer.add_expert(alpha, "glorot_uniform", generator)
     for parameter in [*layer.B, *layer.c, layer.bias]:
@@ -81,7 +81,7 @@ def test_gradients_of_the_adapted_layer(routing):
 
 
 def test_domains_in_any_order_reach_their_own_expert():
-    tower = Tower(6, (8, 4), 0.0, stream())
+    tower = Tower(6, (8, 4), 0.0, "glorot_normal", stream())
     for e in range(3):
         tower.add_expert(2, "glorot_normal", stream(e))
     for name, parameter in tower.named_parameters():
@@ -96,7 +96,7 @@ def test_domains_in_any_order_reach_their_own_expert():
 
 
 def test_new_experts_add_nothing():
-    model = build("wdl", MOVIELENS, SETTINGS, stream()).eval()
+    model = build("wdl", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
     fields = torch.tensor([[1, 2, 0], [3, 4, 1]], dtype=torch.int32)
     batch = (fields, torch.zeros(2, 0), fields[:, 2].long())
     before = model(*batch)
@@ -118,7 +118,7 @@ def test_parameter_counts(backbone, shared):
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
-    model = build(backbone, MOVIELENS, SETTINGS, stream())
+    model = build(backbone, MOVIELENS, SETTINGS, "glorot_normal", stream())
     assert count(model) == shared
     model.tower.add_expert(16, "glorot_normal", stream())
     expert = sum(i * o // 16 + o // 16 * o + o for i, o in [(24, 256), (256, 128), (128, 64)])
@@ -130,15 +130,15 @@ def test_parameter_counts(backbone, shared):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbones_take_any_fields_dense_features_and_tasks(backbone):
     schema = Schema((("a", 5), ("b", 3)), ("x", "y", "z"), ("d",), ("click", "like"))
-    model = build(backbone, schema, SETTINGS, stream()).eval()
+    model = build(backbone, schema, SETTINGS, "glorot_normal", stream()).eval()
     fields = torch.tensor([[4, 2], [0, 0], [1, 1]], dtype=torch.int32)
     logits = model(fields, torch.ones(3, 3), torch.zeros(3, dtype=torch.int64))
     assert logits.shape == (3, 2)
 
 
 def test_wide_and_deep_is_the_linear_part_plus_the_mlp():
-    wdl = build("wdl", MOVIELENS, SETTINGS, stream()).eval()
-    mlp = build("mlp", MOVIELENS, SETTINGS, stream()).eval()
+    wdl = build("wdl", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
+    mlp = build("mlp", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
     mlp.load_state_dict({k: v for k, v in wdl.state_dict().items() if "linear" not in k})
     nn.init.normal_(wdl.linear.weights.weight)
     fields = torch.tensor([[5, 7, 1]], dtype=torch.int32)

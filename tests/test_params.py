@@ -68,6 +68,11 @@ def refused(values, tmp_path):
         ("tiers.smoke.set", {"training.max_epochs": 0}, "max_epochs: Input should be greater"),
         ("tiers.smoke.set", {"training": 0}, "training"),
         ("tiers.smoke.seeds", [], "tiers.smoke.seeds"),
+        ("tiers.smoke.seeds", [-1], "seeds.0: Input should be greater than or equal to 0"),
+        ("data.datasets.a/b", {"source": "ml-1m", "domain": "age"}, "a/b"),
+        ("data.datasets", {"..": {"source": "ml-1m", "domain": "age"}}, ".."),
+        ("experiments.main.colour", 1, "unknown key; known here: question, datasets, backbones"),
+        ("protocols.described.colour", 1, "unknown key; known here: split_seed, batches"),
     ],
 )  # fmt: skip
 def test_refused(refused, key, value, said):
@@ -195,3 +200,29 @@ def test_registries_name_what_exists():
         assert import_module(backbone.module).Model
     for arm in ARMS.values():
         assert callable(import_module(arm.trainer).train)
+
+
+def varied(values, key, chosen):
+    """Runs of the main experiment in the smoke tier when it varies a setting."""
+    values["experiments"] = {"main": values["experiments"]["main"] | {"vary": {key: chosen}}}
+    return Study(Params.model_validate(values), "smoke").runs
+
+
+def test_a_setting_varies_only_the_arms_that_read_it(values):
+    runs = varied(values, "adapter.experts_per_domain", [1, 2])
+    named = {run.arm for run in runs if run.variant}
+    assert named == {"moe_mlora", "moe_mlora_released"}
+    assert len({run.path for run in runs}) == len(runs)
+
+
+def test_settings_of_several_values_vary(values):
+    runs = varied(values, "model.hidden", [[32, 16], [16]])
+    variants = {run.path.parts[-2] for run in runs if run.arm == "moe_mlora"}
+    assert variants == {"default", "hidden=16"}
+    for run in runs:
+        assert run.settings.model.hidden == ((16,) if run.variant else (32, 16))
+
+
+def test_a_default_written_otherwise_is_the_default(values):
+    # YAML 1.1 reads 1e-3 as text
+    assert not any(run.variant for run in varied(values, "training.learning_rate", ["1e-3"]))

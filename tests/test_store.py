@@ -38,6 +38,13 @@ def test_a_damaged_entry_is_named(project):
         entry.finished()
 
 
+def test_a_damaged_index_of_an_entry_is_named(project):
+    entry = finished_entry(project)
+    (entry.folder / "files.json").write_text("{")
+    with pytest.raises(UserError, match=r"files.json is damaged \(.*remove the entry \(rm -r"):
+        entry.finished()
+
+
 def hold(entry, ready, done):
     with entry.lock():
         ready.set()
@@ -89,6 +96,14 @@ def test_flipped_bits_in_a_checkpoint(checkpoint):
         checkpoint.load()
 
 
+def test_a_changed_state_of_a_checkpoint(checkpoint):
+    data = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(data.replace(b'epoch\\": 3', b'epoch\\": 4'))
+    assert checkpoint.path.read_bytes() != data
+    with pytest.raises(UserError, match=r"is damaged \(checksum\)"):
+        checkpoint.load()
+
+
 def test_foreign_checkpoints(checkpoint, project):
     with pytest.raises(UserError, match="belongs to another run"):
         Checkpoint(checkpoint.path, "other key").load()
@@ -136,7 +151,7 @@ def test_missing_upstream_weights_are_named(smallest_prepared):
         check=False,
     )
     assert done.returncode == 1
-    assert "backbones/planted-small/mlp/base/runs.json is missing; run snakemake" in done.stdout
+    assert "backbones/planted-small/mlp/base/runs.json is missing; remove" in done.stdout
 
 
 def test_a_job_that_params_do_not_ask_for(smallest_prepared):

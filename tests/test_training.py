@@ -13,6 +13,7 @@ from torch import nn
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.split import stratified
+from domain_experts.evaluation.metrics import evaluate, macro_auc
 from domain_experts.params import Params, Planted, Study, load
 from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
@@ -210,8 +211,6 @@ def test_each_phase_ends_with_its_best_weights(make_task):
     made = train(task)
     aucs = [c["validation_auc"] for c in made.curve]
     assert aucs[-1] < max(aucs), "the run should overfit, else this test shows nothing"
-    from domain_experts.evaluation.metrics import macro_auc
-
     rows = task.index("validation")
     labels, domain = task.interactions.labels[rows, 0], task.interactions.domain[rows]
     found = macro_auc(made.logits["validation"][:, 0], labels, domain.astype(int), 3)
@@ -334,12 +333,15 @@ def test_rates_equal_the_slow_version(make_task, interactions, arm):
 
 
 def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
-    """Truth on generated data: strong planted groups, the mean gain over three seeds."""
-    from domain_experts.evaluation.metrics import evaluate
-
-    values = load(ROOT / "params.yaml").data.datasets["planted"].model_dump()
-    data = generate(Planted.model_validate(values | {"rows": 16000, "domains": 4, "groups": 2}))
-    changed = {"training.max_epochs": 12, "training.batch_size": 256, "adapter.alpha": 2}
+    """Truth on generated data, with groups too strong for a small shared tower."""
+    planted = load(ROOT / "params.yaml").data.datasets["planted"].model_dump()
+    planted |= {"rows": 24000, "users": 200, "items": 100, "domains": 8, "groups": 4}
+    data = generate(Planted.model_validate(planted | {"strength": 3.0, "seed": 1}))
+    changed = {
+        "model.hidden": [16], "model.embedding_dim": 8, "adapter.alpha": 1,
+        "training.batch_size": 128,
+        "training.max_epochs": 15, "training.learning_rate": 0.003,
+    }  # fmt: skip
     gains = {"mlora": [], "moe_mlora": []}
     for seed in (1, 2, 3):
         split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), seed, 0.2, 0.2)
@@ -358,5 +360,43 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
             wauc[arm] = evaluation["click"]["wauc"]
         for arm, found in gains.items():
             found.append(wauc[arm] - wauc["base"])
-    assert np.mean(gains["mlora"]) > 0, gains
-    assert np.mean(gains["moe_mlora"]) > 0, gains
+    # found: 0.025 to 0.048 and 0.009 to 0.023
+    assert min(gains["mlora"]) > 0.01, gains
+    assert min(gains["moe_mlora"]) > 0.003, gains
+
+
+def test_keep_start_alone_costs_the_released_phases_no_epoch(make_task):
+    changed = {"training.patience": 1, "protocol.keep_start": True}
+    curve = train(make_task("moe_mlora_released", **changed)).curve
+    trained = {point["phase"] for point in curve if point["epoch"] > 0}
+    assert trained == {point["phase"] for point in curve}
+    assert len(trained) == 3 + 2
+
+
+def test_protocols_choose_the_init_of_the_tower(make_task):
+    towers = [
+        new_model(make_task("base", upstream={}, **{"protocol.tower_init": init})).tower
+        for init in ("glorot_normal", "glorot_uniform")
+    ]
+    normal, uniform = (tower.layers[0].weight.abs() for tower in towers)
+    bound = math.sqrt(6 / sum(uniform.shape))
+    assert uniform.max() <= bound < normal.max()
+
+
+def test_a_resumed_run_counts_all_its_epochs(make_task, monkeypatch):
+    task = make_task("base", **{"training.max_epochs": 4})
+    save = Trainer._save
+
+    def crash_at_two(self, phase, epoch, trained):
+        save(self, phase, epoch, trained)
+        if epoch == 2 and self.progress.sessions == 1:
+            raise InterruptedError
+
+    monkeypatch.setattr(Trainer, "_save", crash_at_two)
+    with pytest.raises(InterruptedError):
+        train(task)
+    again = dataclasses.replace(task, progress=Progress("t"))
+    train(again)
+    assert (again.progress.epochs, again.progress.sessions) == (4, 2)
+    assert again.progress.rows == 4 * len(task.index("train"))
+    assert again.progress.seconds > again.progress.training_seconds > 0

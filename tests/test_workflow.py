@@ -34,6 +34,16 @@ def test_a_bare_call_plans_the_default_tier(fresh):
         assert rule in plan
 
 
+@pytest.mark.parametrize("name", ["results", ".runs"])
+def test_a_file_where_a_folder_should_be(tmp_path, name):
+    project = make_project(tmp_path / "my project")
+    (project.folder / name).write_text("in the way")
+    refused = project.snakemake("-n", check=False)
+    assert refused.returncode != 0
+    assert f"{name} is not a folder that can be written" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+
 def test_each_phase_is_a_target(fresh):
     plan = fresh.planned("--", *PHASES)
     assert set(PHASES) <= set(plan)

@@ -53,6 +53,9 @@ def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> 
     from domain_experts.data.split import write_splits
 
     study = parameters.load_study(tier, skip_missing)
+    if dataset not in study.datasets:
+        known = ", ".join(study.datasets)
+        raise UserError(f"data set '{dataset}' is not in tier '{tier}', which has {known}")
     write_splits(study.params.data, tier, dataset, study.seeds(dataset))
 
 
@@ -64,7 +67,7 @@ def train(
     arm: str,
     tier: TierOption,
     skip_missing: SkipMissing = False,
-    threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="threads of this process")] = 1,
 ) -> None:
     """Train all runs of one job; finished ones come from the run store."""
     _set_threads(threads)
@@ -79,6 +82,8 @@ def _set_threads(threads: int) -> None:
     """Fix thread counts before numpy and torch load: they are part of a result's identity."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    # without it torch refuses deterministic matrix products on a GPU
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 
 @app.command()

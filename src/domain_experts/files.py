@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from domain_experts.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -37,6 +39,20 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: the file is missing or damaged; the message names it and the remedy.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
 
 
 def sha256(path: Path) -> str:

@@ -29,6 +29,8 @@ from domain_experts.settings import (
 
 TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
+Seed = Annotated[int, Field(ge=0)]
+DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 EXPERTS_KEY = "adapter.experts_per_domain"
 T = TypeVar("T", bound=Settings)
 
@@ -47,7 +49,7 @@ class Planted(Settings):
     """
 
     source: Literal["planted"]
-    seed: int = Field(description="the data's own seed; runs differ by their split only")
+    seed: Seed = Field(description="the data's own seed; runs differ by their split only")
     rows: Positive
     users: Positive
     items: Positive
@@ -79,7 +81,7 @@ class Data(Settings):
     )
     test_fraction: Fraction
     validation_fraction: Fraction
-    datasets: dict[str, Dataset]
+    datasets: dict[DatasetName, Dataset]
 
 
 class Experiment(Settings):
@@ -92,7 +94,7 @@ class Experiment(Settings):
     vary: dict[str, tuple[Any, ...]] = Field(
         default={}, description="dotted setting to the values it takes"
     )
-    seeds: dict[TierName, tuple[int, ...]] = Field(
+    seeds: dict[TierName, tuple[Seed, ...]] = Field(
         default={}, description="seeds instead of the tier's own"
     )
 
@@ -100,7 +102,7 @@ class Experiment(Settings):
 class Tier(Settings):
     """How much is run."""
 
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     set: dict[str, Any] = Field(default={}, description="dotted settings replaced in this tier")
 
 
@@ -179,21 +181,13 @@ def _known_keys(model: type[Settings], location: tuple[int | str, ...]) -> str:
     node: dict[str, Any] = schema
     for part in location[:-1]:
         node = _resolve(schema, node)
-        options = [node, *(_resolve(schema, option) for option in node.get("oneOf", []))]
-        node = next(
-            (
-                option.get("properties", {}).get(part)
-                or option.get("additionalProperties")
-                or option
-                for option in options
-                if part in option.get("properties", {})
-                or isinstance(option.get("additionalProperties"), dict)
-            ),
-            # a discriminated union puts the discriminator's value into the location
-            _resolve(schema, {"$ref": node.get("discriminator", {}).get("mapping", {}).get(part)})
-            if "discriminator" in node
-            else node,
-        )
+        if "discriminator" in node:
+            # of a discriminated union the location names the discriminator's value
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+        elif part in node.get("properties", {}):
+            node = node["properties"][part]
+        else:
+            (node,) = node.get("patternProperties", {"": node.get("additionalProperties")}).values()
     return ", ".join(_resolve(schema, node).get("properties", {}))
 
 
@@ -283,13 +277,7 @@ class Study:
         """The runs whose weights `run` starts from."""
         found = []
         for arm in run.spec.needs:
-            reads = ARMS[arm].reads
-            variant = tuple(
-                (key, value)
-                for key, value in run.variant
-                if key != EXPERTS_KEY and any(key == r or key.startswith(f"{r}.") for r in reads)
-            )
-            found.append(self._run(run.dataset, run.backbone, arm, variant, run.seed))
+            found.append(self._run(run.dataset, run.backbone, arm, run.variant, run.seed))
         return tuple(found)
 
     def seeds(self, dataset: str) -> tuple[int, ...]:
@@ -339,11 +327,17 @@ class Study:
         variant: tuple[tuple[str, Any], ...],
         seed: int,
     ) -> Run:
-        defaults = self.settings(arm).model_dump()
-        settings = self.settings(arm, variant)
-        changed = tuple((k, v) for k, v in variant if _at(defaults, k) != v)
+        defaults, values = self.settings(arm).model_dump(), self.settings(arm, variant).model_dump()
+        changed = tuple(
+            (key, _at(values, key))
+            for key, _ in variant
+            if _at(values, key) != _at(defaults, key) and _reads(arm, key)
+        )
         if arm == "experts":
             # trained once, for the largest number that any experiment asks for
+            changed = tuple((key, value) for key, value in changed if key != EXPERTS_KEY)
+        settings = self.settings(arm, changed)
+        if arm == "experts":
             most = self._most_experts_per_domain(dataset, backbone)
             settings = settings.model_copy(
                 update={"adapter": settings.adapter.model_copy(update={"experts_per_domain": most})}
@@ -387,6 +381,11 @@ def load_study(tier: str | None = None, skip_missing: bool = False, path: Path =
         )
     left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
     return Study(params, study.tier, frozenset(left_out))
+
+
+def _reads(arm: str, key: str) -> bool:
+    """Whether a setting matters to an arm: a variant of another one would be the same run."""
+    return any(key == read or key.startswith(f"{read}.") for read in ARMS[arm].reads)
 
 
 def _at(values: Any, key: str) -> Any:

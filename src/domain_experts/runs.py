@@ -14,8 +14,13 @@ INDEX = "runs.json"
 
 def variant_name(variant: tuple[tuple[str, Any], ...]) -> str:
     """Folder name of a variant: `experts-per-domain=2`, or `default`."""
-    parts = (f"{key.rsplit('.', 1)[-1].replace('_', '-')}={value}" for key, value in variant)
-    return ",".join(parts) or DEFAULT_VARIANT
+    return ",".join(f"{_short(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return str(value).rsplit(".", 1)[-1].replace("_", "-") if isinstance(value, str) else str(value)
 
 
 @dataclass(frozen=True)

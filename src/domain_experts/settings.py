@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
+Init = Literal["glorot_normal", "glorot_uniform"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -53,7 +54,7 @@ class RateSettings(Settings):
 class Protocol(Settings):
     """Where the paper's text and the released code differ, one switch each."""
 
-    split_seed: int | None = Field(description="seed of the split; null: the run's own seed")
+    split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
     batches: Literal["mixed", "by_domain"] = Field(
         description="batches over all domains, or of one domain at a time, domain after domain"
     )
@@ -63,7 +64,8 @@ class Protocol(Settings):
     keep_start: bool = Field(description="a phase may end with the weights it started from")
     frozen_dropout: bool = Field(description="frozen layers keep their dropout in training")
     min_improvement: float = Field(ge=0, description="gain in AUC that counts as an improvement")
-    expert_init: Literal["glorot_normal", "glorot_uniform"]
+    tower_init: Init
+    expert_init: Init
 
 
 class RunSettings(Settings):

@@ -34,7 +34,16 @@ def read_study():
     return load_study(config.get("tier"), skip), skip
 
 
+def refuse_unwritable():
+    """Say so before any work starts if a folder that rules write to cannot be written."""
+    for name in ("data", "artifacts", "results", "figures", "logs", str(layout.STORE)):
+        path = Path(name) if Path(name).exists() else Path()
+        if not path.is_dir() or not os.access(path, os.W_OK):
+            raise UserError(f"{path.resolve()} is not a folder that can be written; mend that first")
+
+
 try:
+    refuse_unwritable()
     STUDY, SKIP = read_study()
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -46,10 +46,10 @@ class AdaptedLinear(nn.Module):
     """
 
     def __init__(
-        self, d_in: int, d_out: int, dropout: KeyedDropout, generator: torch.Generator
+        self, d_in: int, d_out: int, dropout: KeyedDropout, init: str, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(glorot("glorot_normal", d_in, d_out, generator))
+        self.weight = nn.Parameter(glorot(init, d_in, d_out, generator))
         self.bias = nn.Parameter(torch.zeros(d_out))
         self.dropout = dropout
         self.A = nn.ParameterList()
@@ -97,13 +97,18 @@ class Tower(nn.Module):
     """The deep tower: adapted layers with ReLU, x_l = ReLU(AdaptedLinear(x_{l-1}))."""
 
     def __init__(
-        self, d_in: int, hidden: Sequence[int], dropout: float, generator: torch.Generator
+        self,
+        d_in: int,
+        hidden: Sequence[int],
+        dropout: float,
+        init: str,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.dropout = KeyedDropout(dropout)
         widths = [d_in, *hidden]
         self.layers = nn.ModuleList(
-            AdaptedLinear(i, o, self.dropout, generator) for i, o in pairwise(widths)
+            AdaptedLinear(i, o, self.dropout, init, generator) for i, o in pairwise(widths)
         )
 
     def shared(self) -> list[nn.Parameter]:

@@ -11,8 +11,12 @@ from domain_experts.settings import ModelSettings
 
 
 def build(
-    backbone: str, schema: Schema, settings: ModelSettings, generator: torch.Generator
+    backbone: str,
+    schema: Schema,
+    settings: ModelSettings,
+    tower_init: str,
+    generator: torch.Generator,
 ) -> CTRModel:
     """A freshly initialised model without experts."""
-    model: CTRModel = import_module(BACKBONES[backbone].module).Model(schema, settings, generator)
-    return model
+    model_class: type[CTRModel] = import_module(BACKBONES[backbone].module).Model
+    return model_class(schema, settings, tower_init, generator)

@@ -23,14 +23,18 @@ class CTRModel(nn.Module, ABC):
     and tower (`logits`). `router` maps domain ids (B,) to a routing; None leaves the experts out.
     """
 
-    def __init__(self, schema: Schema, settings: ModelSettings, generator: torch.Generator) -> None:
+    def __init__(
+        self, schema: Schema, settings: ModelSettings, tower_init: str, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self.schema = schema
         self.settings = settings
         self.embedding = FusedEmbedding(
             schema.sizes, settings.embedding_dim, settings.embedding_std, generator
         )
-        self.tower = Tower(self.tower_input(), settings.hidden, settings.dropout, generator)
+        self.tower = Tower(
+            self.tower_input(), settings.hidden, settings.dropout, tower_init, generator
+        )
         self.head = nn.Parameter(
             glorot("glorot_normal", settings.hidden[-1], len(schema.tasks), generator)
         )

@@ -11,8 +11,10 @@ from domain_experts.settings import ModelSettings
 class Model(CTRModel):
     """The linear part on all ids beside the deep tower."""
 
-    def __init__(self, schema: Schema, settings: ModelSettings, generator: torch.Generator) -> None:
-        super().__init__(schema, settings, generator)
+    def __init__(
+        self, schema: Schema, settings: ModelSettings, tower_init: str, generator: torch.Generator
+    ) -> None:
+        super().__init__(schema, settings, tower_init, generator)
         self.linear = LinearPart(schema, generator)
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:

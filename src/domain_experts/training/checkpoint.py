@@ -24,7 +24,8 @@ class Checkpoint:
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint. `state` must be JSON."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"key": self.key, "state": json.dumps(state), "sha256": _digest(tensors)}
+        text = json.dumps(state)
+        metadata = {"key": self.key, "state": text, "sha256": _digest(tensors, text)}
         with replacing(self.path) as temporary:
             save_file(tensors, temporary, metadata)
 
@@ -45,7 +46,7 @@ class Checkpoint:
             raise UserError(f"checkpoint {self.path} is damaged ({error}); {remedy}") from None
         if metadata.get("key") != self.key:
             raise UserError(f"checkpoint {self.path} belongs to another run; {remedy}")
-        if metadata["sha256"] != _digest(tensors):
+        if metadata["sha256"] != _digest(tensors, metadata["state"]):
             raise UserError(f"checkpoint {self.path} is damaged (checksum); {remedy}")
         return tensors, json.loads(metadata["state"])
 
@@ -53,8 +54,8 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].numpy().tobytes())

@@ -18,10 +18,9 @@ from domain_experts.training.task import Outcome, Task
 def new_model(task: Task) -> CTRModel:
     """The run's backbone; every arm of a seed starts from the same weights."""
     run = task.run
-    schema = task.interactions.schema
-    return build(
-        run.backbone, schema, run.settings.model, torch_stream(run.seed, "init", "backbone")
-    )
+    stream = torch_stream(run.seed, "init", "backbone")
+    init = run.settings.protocol.tower_init
+    return build(run.backbone, task.interactions.schema, run.settings.model, init, stream)
 
 
 def add_experts(model: CTRModel, task: Task, experts: int) -> None:

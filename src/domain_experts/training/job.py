@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import resource
-import time
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
@@ -21,7 +21,7 @@ from domain_experts.data.split import SPLITS, read_split
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.files import replacing, sha256, write_json
+from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
 from domain_experts.training.progress import Progress
@@ -100,7 +100,6 @@ def _train(
     """Train and evaluate one run into its entry of the store; names of the files made."""
     progress = Progress(" ".join(run.path.parts[1:]))
     progress.say("starts")
-    started = time.perf_counter()
     task = Task(
         run=run,
         interactions=interactions,
@@ -113,7 +112,6 @@ def _train(
     )
     outcome: Outcome = import_module(run.spec.trainer).train(task)
     metrics = _metrics(task, outcome)
-    seconds = time.perf_counter() - started
 
     names = [PREDICTIONS, METRICS, PROVENANCE]
     with replacing(entry.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
@@ -126,10 +124,11 @@ def _train(
     write_json(
         entry.folder / PROVENANCE,
         {
-            "wall_s": round(seconds, 3),
+            "wall_s": round(progress.seconds, 3),
             "train_rows_per_s": progress.rows_per_second,
             "epochs": progress.epochs,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "sessions": progress.sessions,
+            "peak_memory_mb": _peak_memory(),
             "device": device,
             "threads": threads,
             "machine": _processor(),
@@ -142,7 +141,9 @@ def _train(
         },
     )
     summary = metrics["test"][interactions.schema.tasks[0]]["wauc"]
-    progress.say(f"done in {seconds:.1f} s, {progress.epochs} epochs: test WAUC {summary:.4f}")
+    progress.say(
+        f"done in {progress.seconds:.1f} s, {progress.epochs} epochs: test WAUC {summary:.4f}"
+    )
     return names
 
 
@@ -150,14 +151,15 @@ def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
     """Published weights of an upstream run, checked against its job's index."""
     path = layout.run_artifacts(study.tier, run) / MODEL
     index = layout.job_index(study.tier, run.job)
-    remedy = f"remove {index} and run snakemake again: the run store still has finished runs"
-    try:
-        listed = {entry["path"]: entry for entry in json.loads(index.read_text())["runs"]}
-        expected = listed[run.path.as_posix()]["files"][MODEL]
-    except FileNotFoundError:
-        raise UserError(f"{index} is missing; run snakemake, which trains it first") from None
-    except KeyError:
-        raise UserError(f"{index} does not list {run.path}; {remedy}") from None
+    remedy = (
+        f"remove {index} if it is there and run snakemake, which makes it: the run store still has "
+        "finished runs"
+    )
+    entries = read_json(index, remedy).get("runs", [])
+    listed = {entry["path"]: entry["files"] for entry in entries}
+    expected = listed.get(run.path.as_posix(), {}).get(MODEL)
+    if expected is None:
+        raise UserError(f"{index} does not list {run.path}; {remedy}")
     if not path.exists():
         raise UserError(f"{path} is missing; {remedy}")
     if sha256(path) != expected:
@@ -207,6 +209,12 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
         "gate": None if outcome.gate is None else outcome.gate.tolist(),
         **evaluations,
     }
+
+
+def _peak_memory() -> int:
+    """Peak memory of this process so far, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
 
 
 def _processor() -> str:

@@ -116,8 +116,8 @@ class Trainer:
             seconds = time.perf_counter() - start
             for lane, loss in zip(active, losses, strict=True):
                 self._select(name, epoch, lane, loss)
-            self._save(name, epoch, trained)
             self._report(name, epoch, active, seconds)
+            self._save(name, epoch, trained)
         if protocol.reset_best:
             self.restore_best()
         self._finished.append(name)
@@ -212,7 +212,7 @@ class Trainer:
             state.best, state.without_gain = auc, 0
             for name, parameter in lane.parameters.items():
                 self._best[name] = parameter.detach().clone()
-        else:
+        elif epoch > 0:
             state.without_gain += 1
             state.stopped = state.without_gain >= self.settings.training.patience
             if protocol.rollback and not state.stopped:
@@ -260,6 +260,7 @@ class Trainer:
             "finished": self._finished,
             "lanes": {name: asdict(lane) for name, lane in self._states.items()},
             "curve": self.curve,
+            "progress": self.progress.state(),
         }
         self.checkpoint.save(tensors, state)
 
@@ -280,6 +281,7 @@ class Trainer:
         self._finished = state["finished"]
         self._states = {name: LaneState(**lane) for name, lane in state["lanes"].items()}
         self.curve = state["curve"]
+        self.progress.resume(state["progress"])
         self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")
 
     def _set_moments(self, trained: Mapping[str, nn.Parameter]) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -14,7 +15,31 @@ class Progress:
         self.rows = 0
         self.epochs = 0
         self.training_seconds = 0.0
-        self._last_line = time.monotonic()
+        self.sessions = 1
+        self._earlier_seconds = 0.0
+        self._start = self._last_line = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, with those that earlier sessions of the run have saved."""
+        return self._earlier_seconds + time.monotonic() - self._start
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        return {
+            "rows": self.rows,
+            "epochs": self.epochs,
+            "training_seconds": self.training_seconds,
+            "sessions": self.sessions,
+            "seconds": self.seconds,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Count on from a checkpoint's state."""
+        self.rows, self.epochs = state["rows"], state["epochs"]
+        self.training_seconds = state["training_seconds"]
+        self.sessions = state["sessions"] + 1
+        self._earlier_seconds = state["seconds"]
 
     @property
     def rows_per_second(self) -> float | None:

@@ -4,7 +4,6 @@ An entry is a folder `.runs/<key>/`. Its lock is the operating system's, so that
 process that holds it, however that dies.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.files import replacing, sha256, write_json
+from domain_experts.files import read_json, replacing, sha256, write_json
 
 LOCK = "lock"
 HOLDER = "holder"
@@ -52,7 +51,9 @@ class Entry:
                 (self.folder / HOLDER).write_text(f"process {os.getpid()}")
                 yield
         except Timeout:
-            holder = (self.folder / HOLDER).read_text()
+            # the lock is taken before its holder has written who it is
+            named = self.folder / HOLDER
+            holder = named.read_text() if named.exists() else "another process"
             raise UserError(
                 f"{holder} is training this run (it holds {self.folder / LOCK}); wait for it to "
                 "end, or stop it, and run again"
@@ -67,14 +68,12 @@ class Entry:
         index = self.folder / FILES
         if not index.exists():
             return None
-        files: dict[str, str] = json.loads(index.read_text())
+        remedy = f"remove the entry (rm -r '{self.folder}') and run again: this run is trained anew"
+        files: dict[str, str] = read_json(index, remedy)
         for name, expected in files.items():
             path = self.folder / name
             if not path.exists() or sha256(path) != expected:
-                raise UserError(
-                    f"{path} is damaged; remove the entry (rm -r '{self.folder}') and run again: "
-                    "this run is then trained anew"
-                )
+                raise UserError(f"{path} is damaged; {remedy}")
         return files
 
     def finish(self, names: list[str]) -> dict[str, str]:
