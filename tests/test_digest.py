@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_a_new_line_in_the_registry_changes_no_digest(package):
     before = code_digest(["domain_experts.leaf"])
     (package / "registry.py").write_text("ARMS = 2\n")
     assert code_digest(["domain_experts.leaf"]) == before
+
+
+def test_a_module_that_prints_the_registrys_labels_names_it_and_changes_with_it(package):
+    (package / "registry.py").write_text("ARMS = 1\n")
+    named = ["domain_experts.leaf", "domain_experts.registry"]
+    before = code_digest(named)
+    (package / "registry.py").write_text("ARMS = 2\n")
+    assert code_digest(named) != before
+    assert Path("registry.py") in source_files(named)
 
 
 def test_unknown_modules_are_refused(package):

@@ -6,7 +6,7 @@ import pytest
 from projects import ROOT
 
 from domain_experts import layout
-from domain_experts.digest import code_digest
+from domain_experts.digest import code_digest, source_modules
 from domain_experts.params import TIERS, Study, load
 from domain_experts.phases import PHASES
 from domain_experts.runs import Job
@@ -96,3 +96,10 @@ def test_a_job_is_trained_by_its_arm_and_backbone():
     assert (
         "domain_experts.models.wdl" not in Job("baselines", "planted", "none", "item_rate").modules
     )
+
+
+def test_labels_count_for_tables_and_figures_and_for_no_training():
+    registry = "domain_experts.registry"
+    printing = {name for name, p in PHASES.items() if registry in source_modules(p.modules)}
+    assert printing == {"tables", "figures"}
+    assert registry in (ROOT / "workflow/rules/tables.smk").read_text()

@@ -31,16 +31,18 @@ def source_modules(modules: Sequence[str]) -> tuple[str, ...]:
     """Names of `modules` and of all that they import from this package, sorted.
 
     Imports inside functions count. Those under `if TYPE_CHECKING` change no number and do not,
-    nor does the registry, which only names modules that callers name too.
+    nor does the registry, which only names modules that callers name too; one who prints its labels
+    names it.
 
     Raises:
         ValueError: a name is not a module of this package.
     """
     found: set[str] = set()
     waiting = list(modules)
+    left_out = NAMES_ONLY - set(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found | NAMES_ONLY:
+        if name not in found | left_out:
             found.add(name)
             waiting += _imports(name, _path(name))
     return tuple(sorted(found))

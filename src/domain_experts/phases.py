@@ -12,6 +12,8 @@ from domain_experts.registry import ARMS, BACKBONES, Arm
 
 TABLES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
 READERS = tuple(sorted({source.reader for source in SOURCES.values()}))
+# tables and figures print its labels
+LABELS = "domain_experts.registry"
 FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
 
 
@@ -215,7 +217,11 @@ PHASES = {
             "Paired comparisons of the arms, and all tables",
             rules=("compare_arms", "make_tables"),
             after=("prepare", "split", *TRAINING),
-            modules=("domain_experts.evaluation.compare", "domain_experts.reporting.tables"),
+            modules=(
+                "domain_experts.evaluation.compare",
+                "domain_experts.reporting.tables",
+                LABELS,
+            ),
             targets=lambda study: [_comparisons(study), *_table_files(study)],
             outputs=lambda study: [
                 Output(_comparisons(study), "result"),
@@ -228,7 +234,7 @@ PHASES = {
             "All figures",
             rules=("make_figures",),
             after=(*TRAINING, "tables"),
-            modules=("domain_experts.reporting.figures",),
+            modules=("domain_experts.reporting.figures", LABELS),
             targets=_figure_files,
             outputs=lambda study: [Output(layout.figures(study.tier), "result")],
             keys=_grid,

@@ -39,7 +39,7 @@ rule make_tables:
     params:
         tier=TIER,
         settings=all_expected(),
-        code=code_digest(["domain_experts.reporting.tables"]),
+        code=code_digest(["domain_experts.reporting.tables", "domain_experts.registry"]),
     shell:
         "domain-experts tables --tier {params.tier} 2>&1 | tee {log:q}"
 
