@@ -98,7 +98,10 @@ def _class_sizes(labels: Array, domain: Array, domains: int) -> tuple[Floats, Fl
 def _midranks(scores: Array, group: Array) -> Floats:
     """(N,) rank of each score within its group, from 1; ties share their mean rank."""
     if np.isnan(scores).any():
-        raise UserError("predictions are NaN: training diverged; lower training.learning_rate")
+        raise UserError(
+            "predictions are NaN: the model that made them diverged; lower training.learning_rate "
+            "if it was trained, rates.smoothing if it was not"
+        )
     order = np.lexsort((scores, group))
     score, group = scores[order], group[order]
     new_group = np.diff(group, prepend=group[:1] - 1) != 0
