@@ -1,7 +1,11 @@
 """A complete results tree of a small study, made without training."""
 
+import shutil
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -13,7 +17,7 @@ from domain_experts.data.split import SPLITS, read_split, write_splits
 from domain_experts.evaluation.compare import write_comparisons
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.files import write_json
-from domain_experts.params import Study, load
+from domain_experts.params import Params, Study, load
 from domain_experts.runs import Run
 from domain_experts.schema import Schema
 
@@ -44,6 +48,29 @@ def fabricate(root: Path) -> Study:
         write_json(layout.job_index(study.tier, job), {"runs": []})
     write_comparisons(study)
     return study
+
+
+def changed(study: Study, experiments: Mapping[str, Any], split_seed: int | None = None) -> Study:
+    """The study after a change of params.yaml, in the folder of the fabricated results.
+
+    `experiments` maps a name to changed keys, or to None to take it out; `split_seed` fixes the
+    split of the described protocol. Runs that are new get the results of their default variant.
+    """
+    values = study.params.model_dump()
+    for name, keys in experiments.items():
+        if keys is None:
+            del values["experiments"][name]
+        else:
+            values["experiments"][name] |= keys
+    values["protocols"]["described"]["split_seed"] = split_seed
+    new = Study(Params.model_validate(values), study.tier, study.leave_out)
+    for run in new.runs:
+        folder = layout.run_results(study.tier, run)
+        if not folder.exists():
+            shutil.copytree(layout.run_results(study.tier, replace(run, variant=())), folder)
+    for job in new.jobs():
+        write_json(layout.job_index(study.tier, job), {"runs": []})
+    return new
 
 
 def _interactions(domains: int, groups: tuple[int, ...] | None) -> Interactions:
@@ -95,7 +122,7 @@ def _write_run(study: Study, run: Run) -> None:
             "seed": run.seed,
             "split_seed": run.split_seed,
             "protocol": run.spec.protocol,
-            "experts": None if gate is None else len(gate[0]),
+            "experts": _experts(run, len(domains)),
         },
         "domains": list(domains),
         "tasks": list(rows.schema.tasks),
@@ -126,6 +153,12 @@ def _write_run(study: Study, run: Run) -> None:
     np.save(predictions, logits[split == SPLITS.index("test")])
 
 
+def _experts(run: Run, domains: int) -> int | None:
+    if run.arm not in ("mlora", "experts", "moe_mlora", "moe_mlora_released"):
+        return None
+    return domains * run.settings.adapter.experts_per_domain
+
+
 def _gate(
     rng: np.random.Generator, run: Run, domains: int, groups: tuple[int, ...] | None
 ) -> list[list[float]]:
@@ -140,15 +173,18 @@ def _gate(
 
 def _curve(rng: np.random.Generator, run: Run, domains: int) -> list[dict[str, object]]:
     phase = {"base": "backbone", "experts": "experts", "moe_mlora": "gate"}.get(run.arm, "joint")
-    lanes = [str(i) for i in range(domains)] if run.arm == "experts" else ["all"]
+    experts = domains * run.settings.adapter.experts_per_domain
+    lanes = [str(i) for i in range(experts)] if run.arm == "experts" else ["all"]
     points = []
     for lane in lanes if run.spec.backbone else []:
         start, height = (0.5, 0.25) if phase in ("backbone", "joint") else (0.74, 0.006)
+        best = -1.0
         for epoch in range(int(rng.integers(6, 15))):
             auc = start + height * (1 - np.exp(-epoch / 3)) + rng.normal(0, height / 30)
             loss = None if epoch == 0 else 0.5 + 0.2 / epoch
             points.append(
                 {"phase": phase, "lane": lane, "epoch": epoch, "train_loss": loss}
-                | {"validation_auc": float(auc), "best": False}
+                | {"validation_auc": float(auc), "best": bool(auc > best)}
             )
+            best = max(best, auc)
     return points

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from fabricated import changed
 
 from domain_experts import layout
 from domain_experts.params import Study
+from domain_experts.reporting import figures
+from domain_experts.reporting.collect import collect
 from domain_experts.reporting.figures import write_figures
 
 NAMES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
@@ -69,3 +72,86 @@ def test_uniform_gates_and_one_seed_can_be_drawn(fabricated):
             path.write_text(json.dumps(metrics))
     write_figures(study)
     assert (FOLDER / "gates.pdf").is_file()
+
+
+GATE = ("planted", "moe_mlora")
+NO_GAINS = "no runs of Base and another arm on the same split in this tier"
+NO_GATES = "no runs of MoE-MLoRA in this tier"
+NO_CURVES = "no runs of Base, Experts or MoE-MLoRA in this tier"
+
+
+@pytest.mark.parametrize(
+    ("arms", "gain_by_domain", "gates", "learning_curves"),
+    [
+        (["base"], NO_GAINS, NO_GATES, None),
+        (["item_rate"], NO_GAINS, NO_GATES, NO_CURVES),
+        (["mlora"], NO_GAINS, NO_GATES, NO_CURVES),
+        (["base", "mlora"], None, NO_GATES, None),
+        (["experts"], NO_GAINS, NO_GATES, None),
+        (["moe_mlora"], NO_GAINS, None, None),
+        (["moe_mlora_released"], NO_GAINS, NO_GATES, NO_CURVES),
+    ],
+)
+def test_a_figure_without_its_arms_says_so(
+    fabricated, arms, gain_by_domain, gates, learning_curves
+):
+    study = changed(fabricated, {"main": {"arms": arms}})
+    results = collect(study)
+    expected = {
+        "gain_by_domain": gain_by_domain,
+        "gates": gates,
+        "learning_curves": learning_curves,
+    }
+    for name, notice in expected.items():
+        assert text_of(getattr(figures, name)(results)) == notice
+    write_figures(study)
+
+
+def text_of(figure):
+    """What a figure without panels says."""
+    return figure.texts[0].get_text() if not figure.axes else None
+
+
+def test_without_one_expert_there_is_no_gain_to_draw(fabricated):
+    vary = {"adapter.experts_per_domain": [2, 4]}
+    study = changed(fabricated, {"experts_per_domain": {"vary": vary}})
+    write_figures(study)
+    figure = figures.experts_per_domain(collect(study))
+    assert text_of(figure) == "no runs with one expert per domain to compare with in this tier"
+
+
+@pytest.mark.parametrize("name", ["main", "experts_per_domain", "planted_sharing"])
+def test_an_experiment_may_be_missing(fabricated, name):
+    write_figures(changed(fabricated, {name: None}))
+    assert len(list(FOLDER.iterdir())) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("experiment", ["main", "experts_per_domain"])
+def test_an_experiment_may_vary_another_setting(fabricated, experiment):
+    vary = {"training.learning_rate": [0.001, 0.01]}
+    write_figures(changed(fabricated, {experiment: {"vary": vary}}))
+
+
+def test_curves_are_of_the_main_experiment_and_of_experts_that_its_gate_uses(fabricated):
+    results = collect(fabricated)
+    runs = [run for run in fabricated.expected["main"] if run in results.metrics]
+    points = figures._curves(results, [run for run in runs if run.spec.backbone])
+    # planted_sharing has seed 4 of this data set too, and experts_per_domain four experts a domain
+    assert set(points["seed"]) == {1, 2, 3}
+    experts = points[points["phase"] == "experts"]
+    for dataset, domains in (("ml-100k-gender", 2), ("planted", 8)):
+        lanes = experts.loc[experts["dataset"] == dataset, "lane"]
+        assert set(lanes.astype(int)) == set(range(domains))
+
+
+def test_a_panel_of_gates_says_how_many_were_trained(fabricated):
+    run = next(r for r in fabricated.expected["main"] if (r.dataset, r.arm) == GATE)
+    path = layout.run_results("quick", run) / "metrics.json"
+    metrics = json.loads(path.read_text())
+    for point in metrics["curve"]:
+        point["best"] = point["epoch"] == 0
+    path.write_text(json.dumps(metrics))
+    figure = figures.gates(collect(fabricated))
+    said = " ".join(panel.get_xlabel() for panel in figure.axes)
+    assert said.count("gates: 2 of 3") == 1
+    assert said.count("gates: 3 of 3") == 3

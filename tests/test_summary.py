@@ -27,13 +27,21 @@ def runs(arm, waucs, seeds, split_seeds=None):
 
 
 def test_gains_are_paired_by_seed_not_by_row():
-    gain = paired_gain(runs("mlora", [0.7, 0.9], [1, 2]), runs("base", [0.8, 0.6], [2, 1]))
+    gain = paired_gain(runs("mlora", [0.7, 0.9], [1, 2]), runs("base", [0.8, 0.6], [2, 1]), [])
     np.testing.assert_allclose(gain, [0.1, 0.1])
 
 
 def test_there_is_no_gain_over_another_split():
-    gain = paired_gain(runs("mlora", [0.7], [1], [123]), runs("base", [0.6], [1]))
+    gain = paired_gain(runs("mlora", [0.7], [1], [123]), runs("base", [0.6], [1]), [])
     assert gain.isna().all()
+
+
+def test_gains_are_between_runs_that_are_alike():
+    pairs = [runs("mlora", [wauc], [1]).assign(variant=v) for v, wauc in (("a", 0.7), ("b", 0.9))]
+    reference = pd.concat(
+        [runs("base", [wauc], [1]).assign(variant=v) for v, wauc in (("b", 0.6), ("a", 0.5))]
+    )
+    np.testing.assert_allclose(paired_gain(pd.concat(pairs), reference, ["variant"]), [0.2, 0.3])
 
 
 def test_one_seed_has_a_mean_but_no_deviation():

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import LEFT_OUT
+from fabricated import LEFT_OUT, changed
 
 from domain_experts import layout
 from domain_experts.errors import UserError
@@ -237,3 +237,161 @@ def test_overview_holds_the_means_of_the_main_table(fabricated):
         for (dataset, backbone, arm), expected in main.items():
             if dataset == row["dataset"] and backbone in (row["backbone"], "none"):
                 assert row[f"{arm}_wauc_mean"] == expected or pd.isna(expected)
+
+
+def markdown(name):
+    return (FOLDER / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "experiments",
+    [
+        *({"main": {"arms": [arm]}} for arm in ("base", "item_rate", "mlora", "experts")),
+        {"main": {"arms": ["base", "mlora"]}},
+        {"experts_per_domain": {"arms": ["base", "moe_mlora"]}},
+        {"experts_per_domain": {"vary": {"adapter.experts_per_domain": [2, 4]}}},
+        {"planted_sharing": {"datasets": {"quick": ["ml-100k-gender"]}, "seeds": {}}},
+        {"planted_sharing": {"arms": ["base"]}},
+        *({name: None} for name in ("main", "experts_per_domain", "planted_sharing")),
+    ],
+)
+def test_other_experiments_have_tables_too(fabricated, experiments, capsys):
+    write_tables(changed(fabricated, experiments))
+    print_headline("quick")
+    assert "DATA NOT PRESENT (1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("experiment", ["main", "experts_per_domain", "planted_sharing"])
+def test_variants_of_other_settings_stay_apart(fabricated, experiment, capsys):
+    vary = {"training.learning_rate": [0.001, 0.01]}
+    write_tables(changed(fabricated, {experiment: {"vary": vary}}))
+    if experiment != "planted_sharing":
+        assert set(csv(experiment)["variant"]) == {"default", "learning-rate=0.01"}
+        assert "| Variant |" in markdown(experiment)
+    print_headline("quick")
+    assert ("Base, learning-rate=0.01" in capsys.readouterr().out) == (experiment == "main")
+
+
+def test_floors_alone_have_an_overview(fabricated):
+    write_tables(changed(fabricated, {"main": {"arms": ["item_rate", "user_item_rate"]}}))
+    assert set(csv("overview")["dataset"]) == set(fabricated.all_datasets)
+    assert csv("overview")["item_rate_wauc_mean"].notna().sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("experiments", "split_seed"),
+    [
+        ({}, 7),
+        (
+            {"main": {"arms": ["moe_mlora_released"]}}
+            | dict.fromkeys(["experts_per_domain", "planted_sharing"]),
+            None,
+        ),
+    ],
+)
+def test_data_that_were_run_on_a_fixed_split_are_present(fabricated, experiments, split_seed):
+    write_tables(changed(fabricated, experiments, split_seed))
+    table = csv("datasets").set_index("dataset")
+    present = table[table["status"] == "present"]
+    assert set(present.index) == set(fabricated.all_datasets) - {LEFT_OUT}
+    assert set(present["split_seed"]) == {split_seed or 123}
+
+
+def test_a_dagger_marks_the_arms_whose_split_is_not_that_of_base(fabricated):
+    write_tables(changed(fabricated, {}, split_seed=7))
+    text = markdown("main")
+    assert "the split is fixed by seed 7" in text
+    assert "| MoE-MLoRA (released code)† |" in text
+    assert "| MoE-MLoRA (released code)† |" in markdown("overview")
+    assert "MoE-MLoRA (released code): its split is fixed by seed 123" in text
+    write_tables(changed(fabricated, {}, split_seed=123))
+    assert "†" not in markdown("main") + markdown("overview")
+
+
+def test_the_binned_measure_is_named_only_where_it_is(fabricated):
+    write_tables(fabricated)
+    assert "500-bin" in markdown("main")
+    write_tables(changed(fabricated, {"main": {"arms": ["base", "mlora"]}}))
+    assert "500-bin" not in markdown("main")
+
+
+def rewrite_curves(study, chosen, change):
+    """Change each point of the curves of the runs chosen."""
+    for run in filter(chosen, study.runs):
+        path = layout.run_results("quick", run) / "metrics.json"
+        metrics = json.loads(path.read_text())
+        for point in metrics["curve"]:
+            change(point)
+        path.write_text(json.dumps(metrics))
+
+
+def test_experts_and_gates_that_kept_their_start_are_counted(fabricated):
+    def kept(point):
+        point["best"] = point["epoch"] == 0
+
+    def of_gender(run):
+        return run.dataset == "ml-100k-gender" and run.arm in ("experts", "moe_mlora")
+
+    write_tables(fabricated)
+    assert "ml-100k-gender, MLP: " not in markdown("main")
+    rewrite_curves(fabricated, of_gender, kept)
+    write_tables(fabricated)
+    assert "ml-100k-gender, MLP: 6 of 6 experts, 3 of 3 gates; " in markdown("main")
+    for number in (1, 2, 4):
+        said = f"{number} per domain: {6 * number} of {6 * number} experts, 3 of 3 gates"
+        assert f"ml-100k-gender, Wide&Deep, {said}" in markdown("experts_per_domain")
+
+
+def test_weight_on_experts_that_moved(fabricated):
+    def kept(point):
+        if point["lane"] == "0":
+            point["best"] = point["epoch"] == 0
+
+    rewrite_curves(fabricated, lambda r: (r.arm, r.seed) == ("experts", 1), kept)
+    write_tables(fabricated)
+    table = csv("planted_sharing").set_index("seed")
+    run = next(
+        run
+        for run in fabricated.expected["planted_sharing"]
+        if (run.arm, run.seed) == ("moe_mlora", 1)
+    )
+    gate = np.array(collect(fabricated).metrics[run]["gate"])
+    assert table.loc[1, "on_moved"] == pytest.approx(1 - gate[:, 0].mean())
+    assert (table.loc[1, "moved_experts"], table.loc[1, "experts"]) == (7, 8)
+    assert table.loc[2:, "on_moved"].to_numpy() == pytest.approx(1)
+    assert "1 of 32 experts" in markdown("planted_sharing")
+
+
+def test_an_expert_that_was_never_trained_has_not_moved(fabricated):
+    run = next(r for r in fabricated.runs if (r.dataset, r.arm) == ("planted", "experts"))
+    path = layout.run_results("quick", run) / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["curve"] = [point for point in metrics["curve"] if point["lane"] != "3"]
+    path.write_text(json.dumps(metrics))
+    write_tables(fabricated)
+    assert "1 of 24 experts" in markdown("main")
+
+
+@pytest.mark.parametrize(("last_best", "capped"), [(100, True), (98, True), (97, False)])
+def test_what_ended_by_the_cap_is_named(fabricated, last_best, capped):
+    """Patience is 3 epochs and the cap 100."""
+    points = [
+        {"phase": "gate", "lane": "all", "epoch": epoch, "train_loss": None}
+        | {"validation_auc": 0.5, "best": epoch <= last_best}
+        for epoch in range(101)
+    ]
+    run = next(r for r in fabricated.runs if (r.dataset, r.arm) == ("planted", "moe_mlora"))
+    path = layout.run_results("quick", run) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"curve": points}))
+    write_tables(fabricated)
+    said = "Ended by the cap on epochs, with patience left: planted, Wide&Deep: 1 of 3 gates."
+    other = said.replace("Wide&Deep", "MLP")
+    assert (said in markdown("main") or other in markdown("main")) == capped
+
+
+def test_cost_has_the_number_of_experts(fabricated):
+    write_tables(fabricated)
+    table = csv("cost").set_index(["dataset", "backbone", "arm"])["experts_mean"]
+    assert table["planted", "wdl", "experts"] == 32
+    assert table["planted", "mlp", "experts"] == 8
+    assert np.isnan(table["planted", "mlp", "base"])

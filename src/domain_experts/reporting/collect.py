@@ -10,9 +10,9 @@ import pandas as pd
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.params import Study
+from domain_experts.params import EXPERTS_KEY, Study
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.runs import Run
+from domain_experts.runs import Run, variant_name
 
 PRESENT, ABSENT = "present", "data not present"
 
@@ -23,6 +23,8 @@ _COLUMNS = {
     "task": "str",
     "backbone": "str",
     "arm": "str",
+    "variant": "str",
+    "others": "str",
     "experts_per_domain": "int64",
     "seed": "int64",
     "split_seed": "int64",
@@ -56,10 +58,11 @@ class Results:
 
     def frame(self, runs: Iterable[Run]) -> pd.DataFrame:
         """The same for any runs; rows by data set, backbone, arm, experts and seed."""
-        rows = [row for run in sorted(runs, key=self._order) for row in self._rows(run)]
+        rows = [row for run in sorted(runs, key=self.order) for row in self._rows(run)]
         return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
-    def _order(self, run: Run) -> tuple[int, ...]:
+    def order(self, run: Run) -> tuple[int, ...]:
+        """Sort key: data set, backbone, arm, experts and seed."""
         return (
             self.study.all_datasets.index(run.dataset),
             [NO_BACKBONE, *BACKBONES].index(run.backbone),
@@ -76,6 +79,9 @@ class Results:
             "task": "",
             "backbone": run.backbone,
             "arm": run.arm,
+            "variant": variant_name(run.variant),
+            # the variant less the number of experts, which has a column of its own
+            "others": variant_name(tuple((k, v) for k, v in run.variant if k != EXPERTS_KEY)),
             "experts_per_domain": run.settings.adapter.experts_per_domain,
             "seed": run.seed,
             "split_seed": run.split_seed,

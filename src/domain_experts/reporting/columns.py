@@ -10,7 +10,7 @@ from domain_experts.reporting.render import MISSING, mean_sd
 
 
 def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
-    """The key columns as printed; the task only where there is more than one."""
+    """The key columns as printed; task and variant only where there is more than one."""
     printed = pd.DataFrame({"Data set": frame["dataset"]})
     if "task" in frame and len({*frame["task"]} - {""}) > 1:
         printed["Task"] = frame["task"].replace("", MISSING)
@@ -18,8 +18,15 @@ def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
         labels = {name: backbone.label for name, backbone in BACKBONES.items()}
         printed["Backbone"] = frame["backbone"].map(labels | {NO_BACKBONE: MISSING})
     if "arm" in frame:
-        printed["Arm"] = [ARMS[arm].label + ("†" if arm in marked else "") for arm in frame["arm"]]
+        printed["Arm"] = [arm_label(arm, marked) for arm in frame["arm"]]
+    if "variant" in frame and len({*frame["variant"]}) > 1:
+        printed["Variant"] = frame["variant"]
     return printed
+
+
+def arm_label(arm: str, marked: Iterable[str] = ()) -> str:
+    """An arm's label, with a dagger if it is among the marked."""
+    return ARMS[arm].label + ("†" if arm in marked else "")
 
 
 def means(frame: pd.DataFrame, name: str, signed: bool = False) -> list[str]:

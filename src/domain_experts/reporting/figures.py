@@ -18,8 +18,9 @@ from seaborn import color_palette
 
 from domain_experts import layout
 from domain_experts.params import Study
-from domain_experts.registry import ARMS, BACKBONES
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.collect import ABSENT, Results, collect
+from domain_experts.reporting.convergence import endings
 from domain_experts.reporting.style import MARKERS, PALETTE, RC, WIDTH, save
 from domain_experts.reporting.summary import paired_gain
 from domain_experts.reporting.tables import curves
@@ -59,6 +60,8 @@ def gain_by_domain(results: Results) -> Figure:
     """AUC gain over base by domain, against the domain's training rows."""
     runs = _made(results, "main")
     points = _gains(results, runs)
+    if points.empty:
+        return _notice("no runs of Base and another arm on the same split in this tier")
     datasets, backbones = _panels(runs)
     arms = [arm for arm in ARMS if arm in set(points["arm"])]
     figure, axes = _grid(len(datasets), len(backbones), 1.25, sharex="row", sharey="row")
@@ -74,8 +77,7 @@ def gain_by_domain(results: Results) -> Figure:
                 _gain_series(panel, own, ARMS[arm].label, i, shift)
             _log_rows(panel)
     _heads(axes, datasets, [BACKBONES[backbone].label for backbone in backbones])
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(arms))
+    _legend(figure, axes, len(arms))
     figure.supylabel("Test AUC gain over base")
     text = "Mean over seeds (dots: each seed); bars: 95 % paired DeLong interval of one seed."
     figure.supxlabel(_below(results, "main", "Training rows of the domain", text))
@@ -85,12 +87,14 @@ def gain_by_domain(results: Results) -> Figure:
 def gates(results: Results) -> Figure:
     """Gate weights as a domain x expert heat map; planted groups are framed."""
     runs = [run for run in _made(results, "main") if run.arm == "moe_mlora"]
+    if not runs:
+        return _notice("no runs of MoE-MLoRA in this tier")
     datasets, backbones = _panels(runs)
     sizes = [
         len(next(results.metrics[run]["domains"] for run in runs if run.dataset == dataset))
         for dataset in datasets
     ]
-    heights = [max(0.95, 0.12 * size) + 0.3 for size in sizes]
+    heights = [max(0.95, 0.12 * size) + 0.6 for size in sizes]
     figure, axes = _grid(len(datasets), len(backbones), heights, sharey="row")
     for row, dataset in enumerate(datasets):
         own = [run for run in runs if run.dataset == dataset]
@@ -108,13 +112,16 @@ def gates(results: Results) -> Figure:
         for column, backbone in enumerate(backbones):
             panel = axes[row, column]
             image = _heat_map(panel, weights[backbone], results.metrics[own[0]], norm)
+            panel.set_xlabel(_moved(results, [r for r in own if r.backbone == backbone]))
         bar = figure.colorbar(image, ax=list(axes[row]), aspect=12 * heights[row], pad=0.02)
         bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends])
         bar.outline.set_linewidth(0.6)
     _heads(axes, datasets, [BACKBONES[backbone].label for backbone in backbones])
     text = (
         "Colour: gate weight × number of experts (1 = uniform); numbers: gate weight; means over "
-        "seeds. Frames: planted groups."
+        "seeds. Frames: planted groups. Below each panel: how many left their starting weights, "
+        "over all seeds. A gate that did not is as drawn at random; weight on an expert that did "
+        "not means no change."
     )
     figure.supxlabel(_below(results, "main", "Expert, by the domain it belongs to", text))
     return figure
@@ -124,18 +131,22 @@ def learning_curves(results: Results) -> Figure:
     """Validation AUC by epoch in the three phases."""
     runs = _made(results, "main")
     datasets, backbones = _panels(runs)
-    points = curves(results).dropna(subset=["validation_auc"])
-    points = points[points["arm"].isin(["base", "experts", "moe_mlora"])]
-    figure, axes = _grid(len(datasets), len(PHASES), 1.15)
+    points = _curves(results, runs)
+    phases = [phase for phase in PHASES if phase in set(points["phase"])]
+    if not phases:
+        return _notice("no runs of Base, Experts or MoE-MLoRA in this tier")
+    figure, axes = _grid(len(datasets), len(phases), 1.15)
     for row, dataset in enumerate(datasets):
-        for column, phase in enumerate(PHASES):
+        for column, phase in enumerate(phases):
             panel = axes[row, column]
             shown = points[(points["dataset"] == dataset) & (points["phase"] == phase)]
             for i, backbone in enumerate(backbones):
                 table = shown[shown["backbone"] == backbone].pivot_table(
                     "validation_auc", "epoch", ["seed", "lane"]
                 )
-                if column > 0:
+                if table.empty:
+                    continue
+                if phase != "backbone":
                     table = (table - table.iloc[0]) * 1000
                 panel.plot(table, color=PALETTE[i], alpha=0.25, linewidth=0.5)
                 mean = table.ffill().mean(axis=1)
@@ -143,12 +154,12 @@ def learning_curves(results: Results) -> Figure:
                 panel.plot(mean, color=PALETTE[i], linestyle=("-", "--", ":")[i % 3], label=label)
             panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             panel.yaxis.set_major_locator(MaxNLocator(4))
-    _heads(axes, datasets, PHASES.values())
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(backbones))
+    _heads(axes, datasets, [PHASES[phase] for phase in phases])
+    _legend(figure, axes, len(backbones))
     text = (
-        "Validation AUC, in later phases less that at their start; experts on their own domain. "
-        "Thick: mean (a stopped run keeps its last value); thin: each seed and expert."
+        "Validation AUC, of experts and gate less its first value; experts on their own domain, "
+        "those that the gate uses. Thick: mean (a stopped run keeps its last value); thin: each "
+        "seed and expert."
     )
     figure.supxlabel(_below(results, "main", "Epoch", text))
     return figure
@@ -157,9 +168,17 @@ def learning_curves(results: Results) -> Figure:
 def experts_per_domain(results: Results) -> Figure:
     """WAUC gain over one expert per domain, against their number."""
     runs = results.of("experts_per_domain")
-    runs["gain"] = 1000 * paired_gain(runs, runs[runs["experts_per_domain"] == 1])
+    runs = runs[runs["backbone"] != NO_BACKBONE]
+    one = runs[runs["experts_per_domain"] == 1]
+    runs["gain"] = 1000 * paired_gain(runs, one, ["arm", "others"])
     runs = runs.dropna(subset=["gain"])
+    if runs.empty:
+        return _notice("no runs with one expert per domain to compare with in this tier")
     labels = runs["dataset"] + ", " + [BACKBONES[name].label for name in runs["backbone"]]
+    if len({*runs["arm"]}) > 1:
+        labels += ", " + runs["arm"].map({name: arm.label for name, arm in ARMS.items()})
+    if len({*runs["others"]}) > 1:
+        labels += ", " + runs["others"]
     groups = list(runs.groupby(labels, sort=False))
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     panel = figure.subplots()
@@ -192,9 +211,21 @@ def experts_per_domain(results: Results) -> Figure:
 
 
 def _gains(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
-    """Per domain: gain over base, its standard error, and training rows, one row a seed."""
+    """Per domain: gain over base, its standard error, and training rows, one row a seed.
+
+    Empty if no arm was tested on the same rows as base.
+    """
     rows = {(r.dataset, r.split_seed): results.metrics[r]["rows"]["train"] for r in runs}
-    chosen = {(r.dataset, r.backbone, r.arm, r.seed) for r in runs}
+    chosen = {(r.dataset, r.backbone, r.arm, r.seed, r.split_seed) for r in runs}
+
+    def shown(pair: dict[str, Any]) -> bool:
+        """Both arms are among the runs: another experiment may have compared more."""
+        rest = pair["seed"], pair["split_seed"]
+        arms = pair["arm"], pair["against"]
+        return pair["against"] == "base" and all(
+            (pair["dataset"], pair["backbone"], arm, *rest) in chosen for arm in arms
+        )
+
     frames = [
         pd.DataFrame(
             {
@@ -208,10 +239,26 @@ def _gains(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
             }
         )
         for pair in results.comparisons
-        if pair["against"] == "base"
-        and (pair["dataset"], pair["backbone"], pair["arm"], pair["seed"]) in chosen
+        if shown(pair)
     ]
-    return pd.concat(frames).astype({"gain": float, "error": float}).dropna(subset=["gain"])
+    columns = ["dataset", "backbone", "arm", "domain", "gain", "error", "rows"]
+    points = pd.concat(frames) if frames else pd.DataFrame(columns=columns)
+    return points.astype({"gain": float, "error": float}).dropna(subset=["gain"])
+
+
+def _curves(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
+    """Validation AUC of `runs` and of those that they start from; experts as far as a gate uses."""
+    chosen = dict.fromkeys(r for run in runs for r in (*results.study.upstream(run), run))
+    points = curves(results, chosen).dropna(subset=["validation_auc"])
+    per_domain = results.study.settings("moe_mlora").adapter.experts_per_domain
+    used = {run.dataset: len(results.metrics[run]["domains"]) * per_domain for run in chosen}
+    unused = [
+        phase == "experts" and int(lane) >= used[dataset]
+        for dataset, phase, lane in zip(
+            points["dataset"], points["phase"], points["lane"], strict=True
+        )
+    ]
+    return points[~np.array(unused, dtype=bool)]
 
 
 def _gain_series(panel: Axes, points: pd.DataFrame, label: str, i: int, shift: float) -> None:
@@ -289,10 +336,20 @@ def _heat_map(
     return image
 
 
+def _moved(results: Results, runs: Iterable[Run]) -> str:
+    """How many gates and experts of MoE-MLoRA runs have left their starting weights."""
+    ended = endings(results, runs)
+    counts = []
+    for kind in ("gates", "experts"):
+        own = [ending.moved for ending in ended if ending.kind == kind]
+        counts.append(f"{kind}: {sum(own)} of {len(own)}")
+    return "\n".join(counts)
+
+
 def _made(results: Results, experiment: str) -> list[Run]:
-    """Runs of an experiment that were made and have a backbone."""
+    """Runs of an experiment that were made, have a backbone, and the default settings."""
     runs = results.study.expected.get(experiment, ())
-    return [run for run in runs if run in results.metrics and run.spec.backbone]
+    return [run for run in runs if run in results.metrics and run.spec.backbone and not run.variant]
 
 
 def _panels(runs: Iterable[Run]) -> tuple[list[str], list[str]]:
@@ -319,6 +376,17 @@ def _heads(axes: npt.NDArray[Any], rows: Iterable[str], columns: Iterable[str]) 
     for panel, name in zip(axes[0], columns, strict=True):
         panel.set_title(name)
     axes[0, 0].figure.align_ylabels(axes[:, 0])
+
+
+def _legend(figure: Figure, axes: npt.NDArray[Any], columns: int) -> None:
+    """One legend above all panels; a panel may lack some of the labels."""
+    entries = [panel.get_legend_handles_labels() for panel in axes.flat]
+    by_label = {
+        label: handle
+        for handles, labels in entries
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    figure.legend(by_label.values(), by_label, loc="outside upper center", ncols=columns)
 
 
 def _below(results: Results, experiment: str, label: str, text: str) -> str:

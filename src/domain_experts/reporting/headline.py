@@ -11,6 +11,7 @@ from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.collect import ABSENT
 from domain_experts.reporting.render import MISSING, mean_sd, number
+from domain_experts.runs import DEFAULT_VARIANT
 
 
 def print_headline(tier: str) -> None:
@@ -51,7 +52,10 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     labels = {name: backbone.label for name, backbone in BACKBONES.items()} | {NO_BACKBONE: MISSING}
     for row in rows.to_dict("records"):
+        arm = ARMS[row["arm"]].label
+        if row["variant"] != DEFAULT_VARIANT:
+            arm += f", {row['variant']}"
         gains = (number(row[f"gain_over_{arm}_mean"], signed=True) for arm in ("base", "mlora"))
         wauc = mean_sd(row["wauc_mean"], row["wauc_sd"])
-        table.add_row(labels[row["backbone"]], ARMS[row["arm"]].label, wauc, *gains)
+        table.add_row(labels[row["backbone"]], arm, wauc, *gains)
     return table

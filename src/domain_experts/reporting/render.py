@@ -10,7 +10,7 @@ from domain_experts.files import replacing
 
 MISSING = "–"
 # columns of words are set to the left, numbers to the right
-WORDS = ("Data set", "Task", "Backbone", "Arm", "Status", "Seed", "Note")
+WORDS = ("Data set", "Task", "Backbone", "Arm", "Variant", "Status", "Seed", "Note")
 _HTML = """<!doctype html>
 <meta charset="utf-8">
 <style>
@@ -82,8 +82,11 @@ def write_table(folder: Path, table: Table) -> None:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame, six significant digits; missing values are empty."""
-    _write(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """Write a frame; missing values are empty.
+
+    Ten significant digits: what is rounded again for the terminal agrees with the tables.
+    """
+    _write(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,12 +7,14 @@ from scipy import stats
 from domain_experts.reporting.render import mean_sd, number
 
 
-def paired_gain(runs: pd.DataFrame, reference: pd.DataFrame) -> "pd.Series[float]":
-    """WAUC of each run less that of the reference with the same seed and split.
+def paired_gain(
+    runs: pd.DataFrame, reference: pd.DataFrame, alike: list[str]
+) -> "pd.Series[float]":
+    """WAUC of each run less that of the reference with the same seed, split and columns `alike`.
 
     NaN where there is no such reference: differences between test rows are no gains.
     """
-    keys = ["dataset", "task", "backbone", "seed", "split_seed"]
+    keys = ["dataset", "task", "backbone", "seed", "split_seed", *alike]
     paired = runs[keys].merge(reference[[*keys, "wauc"]], "left", keys, validate="many_to_one")
     return pd.Series(runs["wauc"].to_numpy() - paired["wauc"].to_numpy(), runs.index)
 

@@ -1,5 +1,7 @@
 """The tables, from the runs' result files alone."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from domain_experts import layout
@@ -7,7 +9,8 @@ from domain_experts.files import write_json
 from domain_experts.params import Study
 from domain_experts.registry import ARMS
 from domain_experts.reporting.collect import ABSENT, PRESENT, Results, collect, read_run
-from domain_experts.reporting.columns import caption, labels, means, wauc
+from domain_experts.reporting.columns import arm_label, caption, labels, means, wauc
+from domain_experts.reporting.convergence import ending_notes
 from domain_experts.reporting.published import KEYS as CELL
 from domain_experts.reporting.published import TOLERANCE, published, verdict
 from domain_experts.reporting.render import (
@@ -23,7 +26,7 @@ from domain_experts.reporting.sharing import planted_sharing
 from domain_experts.reporting.summary import over_seeds, paired_gain
 from domain_experts.runs import Run
 
-KEYS = ["dataset", "task", "backbone", "arm"]
+KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 WAUC = "WAUC is the exact AUC of each domain, weighted by its test rows"
 
 
@@ -44,7 +47,8 @@ def write_tables(study: Study) -> None:
         datasets(results),
     ):
         write_table(folder, table)
-    write_csv(folder / "curves.csv", curves(results))
+    default = [run for run in results.metrics if not run.variant]
+    write_csv(folder / "curves.csv", curves(results, default))
     write_json(folder / "metrics.json", headline_metrics(results))
 
 
@@ -54,30 +58,32 @@ def overview(results: Results) -> Table:
     frame = over_seeds(runs, KEYS, ["wauc"])
     arms = list(dict.fromkeys(frame["arm"]))
     floors = [arm for arm in arms if not ARMS[arm].backbone]
-    rows = frame[~frame["arm"].isin(floors)].drop_duplicates(["dataset", "task", "backbone"])
-    rows = rows.reset_index(drop=True)
-    numbers, printed = rows[["dataset", "task", "backbone", "status"]].copy(), labels(rows)
-    del printed["Arm"]
+    row_keys = ["dataset", "task", "backbone", "variant"]
+    rows = frame if len(floors) == len(arms) else frame[~frame["arm"].isin(floors)]
+    rows = rows.drop_duplicates(row_keys).reset_index(drop=True)
+    numbers, printed = rows[[*row_keys, "status"]].copy(), labels(rows.drop(columns="arm"))
+    marked = _other_splits(results)
     for arm in arms:
-        keys = KEYS[:2] if arm in floors else KEYS[:3]
+        keys = [key for key in row_keys if arm not in floors or key != "backbone"]
         cells = frame.loc[frame["arm"] == arm, [*keys, "wauc_mean", "wauc_sd", "status"]]
         own = rows[keys].merge(cells, "left", keys)
         numbers[[f"{arm}_wauc_mean", f"{arm}_wauc_sd"]] = own[["wauc_mean", "wauc_sd"]]
-        printed[ARMS[arm].label] = wauc(own)
+        printed[arm_label(arm, marked)] = wauc(own)
     text = caption(
         results,
         runs,
-        f"Test WAUC of every arm, mean ± standard deviation over seeds. {WAUC}. The rates are "
-        "floors without training; the released code has a split of its own.",
+        f"Test WAUC of every arm, mean ± standard deviation over seeds. {WAUC}."
+        + (" The rates are floors without training." if floors else ""),
     )
-    return Table("overview", text, numbers, printed, _left_out(results))
+    notes = (*_split_notes(marked, arms), *_left_out(results))
+    return Table("overview", text, numbers, printed, notes)
 
 
 def main_table(results: Results) -> Table:
     """Data set x backbone x arm: WAUC, gains, parameters, published value."""
     runs = results.of("main")
     for reference in ("base", "mlora"):
-        gain = paired_gain(runs, runs[runs["arm"] == reference])
+        gain = paired_gain(runs, runs[runs["arm"] == reference], ["variant"])
         runs[f"gain_over_{reference}"] = gain.mask(runs["arm"].isin(["base", reference]))
     values = ["wauc", "gain_over_base", "gain_over_mlora", "binned_wauc"]
     frame = over_seeds(runs, KEYS, values)
@@ -89,14 +95,14 @@ def main_table(results: Results) -> Table:
         "" if pd.isna(less) else verdict(less, sd)
         for less, sd in zip(frame["less_published"], frame["wauc_sd"], strict=True)
     ]
-    fixed = {
-        run.arm: seed for run in results.study.expected.get("main", ()) if (seed := _fixed(run))
-    }
-    printed = labels(frame, marked=fixed)
+    marked = _other_splits(results)
+    printed = labels(frame, marked)
     printed["WAUC"] = wauc(frame)
     printed["Gain over base"] = means(frame, "gain_over_base", signed=True)
     printed["Gain over MLoRA"] = means(frame, "gain_over_mlora", signed=True)
-    printed["500-bin WAUC"] = means(frame, "binned_wauc")
+    binned = frame["binned_wauc_mean"].notna().any()
+    if binned:
+        printed["500-bin WAUC"] = means(frame, "binned_wauc")
     printed["Seeds"] = counts(frame["seeds"])
     printed["Parameters"] = counts(frame["parameters"])
     printed["Published"] = [
@@ -105,12 +111,9 @@ def main_table(results: Results) -> Table:
             frame["published"], frame["less_published"], frame["verdict"], strict=True
         )
     ]
-    notes = [
-        f"† {ARMS[arm].label}: its split is fixed by seed {seed}, so its test rows differ from the "
-        "other arms', it has no paired gains, and its spread over seeds is that of training alone; "
-        "its 500-bin WAUC is the public code's own measure."
-        for arm, seed in fixed.items()
-    ]
+    notes = _split_notes(marked, frame["arm"])
+    if binned:
+        notes.append("500-bin WAUC is the public code's own measure.")
     if frame["published"].notna().any():
         notes.append(
             "In brackets: this less the published value; met if within "
@@ -119,18 +122,21 @@ def main_table(results: Results) -> Table:
     text = caption(
         results,
         runs,
-        f"Main results: test WAUC and gains in WAUC, mean ± standard deviation over seeds; a "
-        f"seed draws split and training. {WAUC}. "
+        "Main results: test WAUC and gains in WAUC, mean ± standard deviation over seeds; "
+        f"{_seed_draws(results)}. {WAUC}. "
         "Gains are means of differences between runs of one seed on the same split. Published: "
         f"{MISSING} where unknown.",
     )
+    notes += ending_notes(results, results.study.expected.get("main", ()))
     return Table("main", text, frame, printed, (*notes, *_left_out(results)))
 
 
 def experts_per_domain(results: Results) -> Table:
     """Data set x backbone x number of experts: WAUC, and gain over one expert."""
     runs = results.of("experts_per_domain")
-    runs["gain_over_one"] = paired_gain(runs, runs[runs["experts_per_domain"] == 1])
+    runs["variant"] = runs["others"]
+    one = runs[runs["experts_per_domain"] == 1]
+    runs["gain_over_one"] = paired_gain(runs, one, ["arm", "variant"])
     keys = [*KEYS, "experts_per_domain"]
     frame = over_seeds(runs, keys, ["wauc", "gain_over_one"])
     printed = labels(frame)
@@ -144,27 +150,33 @@ def experts_per_domain(results: Results) -> Table:
         results,
         runs,
         "Experts per domain: test WAUC and gain over one expert per domain, mean ± standard "
-        "deviation over seeds; gains are paired by seed.",
+        "deviation over seeds; gains are paired by seed. Of the experts trained for a domain, the "
+        "first are used.",
     )
-    return Table("experts_per_domain", text, frame, printed)
+    notes = ending_notes(results, results.study.expected.get("experts_per_domain", ()))
+    return Table("experts_per_domain", text, frame, printed, notes)
 
 
 def cost(results: Results) -> Table:
     """Data set x backbone x arm: time, throughput, memory; the one table that reads run.json."""
     study = results.study
     records = {run: read_run(study.tier, run, "run.json") for run in study.runs if not run.variant}
-    measured = ["wall_s", "train_rows_per_s", "epochs", "peak_memory_mb"]
+    measured = ["wall_s", "train_rows_per_s", "epochs", "peak_memory_mb", "experts"]
     absent = [
         run for runs in study.expected.values() for run in runs if run.dataset in study.leave_out
     ]
     runs = results.frame([*records, *(run for run in dict.fromkeys(absent) if not run.variant)])
     runs = runs.drop_duplicates("run")
-    by_path = {run.path.as_posix(): record for run, record in records.items()}
+    by_path = {
+        run.path.as_posix(): record | {"experts": results.metrics[run]["run"]["experts"]}
+        for run, record in records.items()
+    }
     for name in measured:
         values = [by_path.get(path, {}).get(name) for path in runs["run"]]
         runs[name] = pd.Series(values, runs.index, dtype="float64")
     frame = over_seeds(runs, ["dataset", "backbone", "arm"], measured)
     printed = labels(frame)
+    printed["Experts"] = counts(frame["experts_mean"])
     printed["Seconds per run"] = [
         ABSENT if status == ABSENT else mean_sd(mean, sd, 1)
         for status, mean, sd in zip(
@@ -182,10 +194,14 @@ def cost(results: Results) -> Table:
         results,
         runs,
         "Cost of training: means over seeds (± standard deviation). MoE-MLoRA counts its gate "
-        "alone; it starts from Base and Experts. Rows/s are training rows per second; memory is "
-        "the process's peak.",
+        "alone; it starts from Base and Experts. Rows/s are training rows per second.",
     )
-    return Table("cost", text, frame, printed, tuple(f"Measured on: {m}." for m in machines))
+    notes = [
+        "Experts: as many as the run has. Arm Experts trains once for the largest number that any "
+        "experiment asks for; a gate uses the first of each domain.",
+        "Memory is the process's maximum so far; one process makes a job's runs one by one.",
+    ]
+    return Table("cost", text, frame, printed, (*notes, *(f"Measured on: {m}." for m in machines)))
 
 
 def datasets(results: Results) -> Table:
@@ -194,17 +210,20 @@ def datasets(results: Results) -> Table:
     rows = []
     for dataset in study.all_datasets:
         row = {"dataset": dataset, "status": ABSENT, "task": ""}
-        made = [run for run in study.runs if run.dataset == dataset and _fixed(run) is None]
-        if not made:
+        if dataset in study.leave_out:
             rows.append(row)
             continue
-        metrics = results.metrics[min(made, key=lambda run: run.seed)]
+        made = [run for run in study.runs if run.dataset == dataset]
+        # a split that the other arms share, if there is one
+        chosen = min(made, key=lambda run: (run.spec.protocol != "described", run.split_seed))
+        metrics = results.metrics[chosen]
         domain_rows = [sum(split) for split in zip(*metrics["rows"].values(), strict=True)]
         for task in metrics["tasks"]:
             test = metrics["test"][task]
             rows.append(
                 row
-                | {"status": PRESENT, "task": task, "domains": len(metrics["domains"])}
+                | {"status": PRESENT, "task": task, "split_seed": chosen.split_seed}
+                | {"domains": len(metrics["domains"])}
                 | {split: sum(counts) for split, counts in metrics["rows"].items()}
                 | {"smallest_domain": min(domain_rows), "largest_domain": max(domain_rows)}
                 | {
@@ -213,10 +232,14 @@ def datasets(results: Results) -> Table:
                 }
             )
     whole = ["domains", "train", "validation", "test", "smallest_domain", "largest_domain"]
-    columns = ["dataset", "status", "task", *whole, "positive_rate", "left_out"]
-    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(whole, "Int64"))
+    columns = ["dataset", "status", "task", "split_seed", *whole, "positive_rate", "left_out"]
+    types = dict.fromkeys(["split_seed", *whole], "Int64")
+    frame = pd.DataFrame(rows, columns=columns).astype(types)
     printed = labels(frame)
     printed["Status"] = frame["status"]
+    printed["Split seed"] = [
+        MISSING if pd.isna(seed) else str(seed) for seed in frame["split_seed"]
+    ]
     heads = ["Domains", "Train", "Validation", "Test", "Smallest domain", "Largest domain"]
     for head, name in zip(heads, whole, strict=True):
         printed[head] = counts(frame[name])
@@ -224,21 +247,20 @@ def datasets(results: Results) -> Table:
     text = caption(
         results,
         None,
-        "Data sets: rows of the first seed's split, rows of the smallest and the largest domain, "
-        "and positive rate of the test rows.",
+        "Data sets: rows of one split, rows of the smallest and the largest domain, and positive "
+        "rate of the split's test rows.",
     )
     return Table("datasets", text, frame, printed, _left_out(results))
 
 
-def curves(results: Results) -> pd.DataFrame:
-    """Learning curves of the default variants, one row a run, phase, lane and epoch."""
+def curves(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
+    """Learning curves of `runs`, one row a run, phase, lane and epoch."""
     rows = [
         {"run": run.path.as_posix(), "dataset": run.dataset, "backbone": run.backbone}
         | {"arm": run.arm, "seed": run.seed}
         | point
-        for run, metrics in results.metrics.items()
-        if not run.variant
-        for point in metrics["curve"]
+        for run in runs
+        for point in results.metrics[run]["curve"]
     ]
     columns = ["run", "dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
     return pd.DataFrame(rows, columns=[*columns, "train_loss", "validation_auc", "best"])
@@ -256,9 +278,32 @@ def headline_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]
     return summary
 
 
-def _fixed(run: Run) -> int | None:
-    """Seed of a split that does not follow the run's own seed."""
-    return run.settings.protocol.split_seed
+def _other_splits(results: Results) -> dict[str, int | None]:
+    """Arms whose split is not that of Base: to the seed that fixes it, None if each seed does."""
+    base = results.study.settings("base").protocol.split_seed
+    fixed = {
+        run.arm: run.settings.protocol.split_seed for run in results.study.expected.get("main", ())
+    }
+    return {arm: seed for arm, seed in fixed.items() if seed != base}
+
+
+def _split_notes(marked: dict[str, int | None], arms: Iterable[str]) -> list[str]:
+    """What a dagger means."""
+    return [
+        f"† {ARMS[arm].label}: its split is "
+        + ("drawn by each seed" if marked[arm] is None else f"fixed by seed {marked[arm]}")
+        + ", so its test rows differ from those of Base, and it has no paired gains"
+        + ("." if marked[arm] is None else "; its spread over seeds is that of training alone.")
+        for arm in dict.fromkeys(arms)
+        if arm in marked
+    ]
+
+
+def _seed_draws(results: Results) -> str:
+    fixed = results.study.settings("base").protocol.split_seed
+    if fixed is None:
+        return "a seed draws split and training"
+    return f"a seed draws training alone, for the split is fixed by seed {fixed}"
 
 
 def _left_out(results: Results) -> tuple[str, ...]:
