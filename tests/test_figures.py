@@ -155,3 +155,16 @@ def test_a_panel_of_gates_says_how_many_were_trained(fabricated):
     said = " ".join(panel.get_xlabel() for panel in figure.axes)
     assert said.count("gates: 2 of 3") == 1
     assert said.count("gates: 3 of 3") == 3
+
+
+def test_a_line_of_experts_that_kept_their_start_says_so(fabricated):
+    said = " (no expert left its start)"
+    for run in fabricated.runs:
+        if (run.dataset, run.backbone, run.arm) == ("planted", "wdl", "experts"):
+            path = layout.run_results("quick", run) / "metrics.json"
+            metrics = json.loads(path.read_text())
+            metrics["curve"] = [point for point in metrics["curve"] if point["epoch"] == 0]
+            path.write_text(json.dumps(metrics))
+    figure = figures.experts_per_domain(collect(fabricated))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label for label in labels if label.endswith(said)] == [f"planted, Wide&Deep{said}"]

@@ -179,6 +179,15 @@ def experts_per_domain(results: Results) -> Figure:
         labels += ", " + runs["arm"].map({name: arm.label for name, arm in ARMS.items()})
     if len({*runs["others"]}) > 1:
         labels += ", " + runs["others"]
+    experts = [
+        e
+        for e in endings(results, results.study.expected["experts_per_domain"])
+        if e.kind == "experts"
+    ]
+    moved = {(e.run.dataset, e.run.backbone) for e in experts if e.moved}
+    still = {(e.run.dataset, e.run.backbone) for e in experts} - moved
+    pairs = zip(runs["dataset"], runs["backbone"], strict=True)
+    labels += [" (no expert left its start)" if pair in still else "" for pair in pairs]
     groups = list(runs.groupby(labels, sort=False))
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     panel = figure.subplots()
