@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from fabricated import fabricate
 from projects import make_smallest
+from tasks import make_task as new_task
+from tasks import small_data
 
 from domain_experts.data.registry import Content
 
@@ -134,3 +136,19 @@ def smallest_prepared(tmp_path):
     project.run("domain-experts", "prepare", "planted-small")
     project.run("domain-experts", "split", "planted-small", "--tier", "smoke")
     return project
+
+
+@pytest.fixture(scope="session")
+def interactions():
+    """Generated data with three ragged domains."""
+    return small_data()
+
+
+@pytest.fixture
+def make_task(interactions, tmp_path):
+    """Maker of tasks: `make_task(arm, ..., **changed settings)`."""
+
+    def make(arm, data=interactions, **options):
+        return new_task(tmp_path, data, arm, **options)
+
+    return make

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from projects import BIN, make_smallest
-from test_training import SET, interactions, make_task, train  # noqa: F401
+from tasks import SET, train
 
 from domain_experts.training.loop import Trainer
 
@@ -26,7 +26,7 @@ class Crash(Exception):
 
 
 @pytest.mark.parametrize("arm", ["base", "mlora", "experts", "moe_mlora", "moe_mlora_released"])
-def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):  # noqa: F811
+def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):
     changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": 2}
     whole = train(make_task(arm, **changed))
     task = make_task(arm, **changed)

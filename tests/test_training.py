@@ -3,18 +3,18 @@
 import dataclasses
 import math
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tasks import PARAMS, study, train
 from torch import nn
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.split import stratified
 from domain_experts.evaluation.metrics import evaluate, macro_auc
-from domain_experts.params import Params, Planted, Study, load
+from domain_experts.params import Planted, load
 from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
@@ -22,57 +22,6 @@ from domain_experts.training.experts import train as train_experts
 from domain_experts.training.loop import Lane, Trainer
 from domain_experts.training.progress import Progress
 from domain_experts.training.task import Task
-
-ROOT = Path(__file__).parents[1]
-SET = {
-    "model.hidden": [16, 8],
-    "model.embedding_dim": 4,
-    "training.max_epochs": 3,
-    "training.batch_size": 64,
-    "adapter.alpha": 4,
-}
-
-
-def study(**changed) -> Study:
-    """The smoke tier, with small models."""
-    values = load(ROOT / "params.yaml").model_dump()
-    values["tiers"]["smoke"]["set"] = SET | changed
-    return Study(Params.model_validate(values), "smoke")
-
-
-@pytest.fixture(scope="module")
-def interactions():
-    spec = Planted(
-        source="planted", seed=3, rows=2400, users=50, items=30, domains=3, groups=2, latent_dim=3,
-        common=0.5, strength=2.0, sparsity=0.5, skew=0.6, positive_rate=0.35,
-    )  # fmt: skip
-    return generate(spec)
-
-
-@pytest.fixture
-def make_task(interactions, tmp_path):
-    """Task of an arm, its upstream arms trained first."""
-
-    def make(arm, backbone="mlp", seed=1, variant=(), data=interactions, upstream=None, **changed):
-        run = study(**changed)._run("planted-small", backbone, arm, variant, seed)
-        if upstream is None:
-            upstream = {}
-            for name in ARMS[arm].needs:
-                upstream[name] = train(
-                    make(name, backbone, seed, (), data, upstream, **changed)
-                ).state
-        split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), 1, 0.2, 0.2)
-        folder = tmp_path / f"{arm}-{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
-        return Task(
-            run, data, split, upstream, "cpu", folder / "checkpoint.safetensors", "k", Progress("t")
-        )
-
-    return make
-
-
-def train(task):
-    return import_module(task.run.spec.trainer).train(task)
 
 
 def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
@@ -334,7 +283,7 @@ def test_rates_equal_the_slow_version(make_task, interactions, arm):
 
 def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     """Truth on generated data, with groups too strong for a small shared tower."""
-    planted = load(ROOT / "params.yaml").data.datasets["planted"].model_dump()
+    planted = load(PARAMS).data.datasets["planted"].model_dump()
     planted |= {"rows": 24000, "users": 200, "items": 100, "domains": 8, "groups": 4}
     data = generate(Planted.model_validate(planted | {"strength": 3.0, "seed": 1}))
     changed = {

@@ -39,7 +39,9 @@ def refuse_unwritable():
     for name in ("data", "artifacts", "results", "figures", "logs", str(layout.STORE)):
         path = Path(name) if Path(name).exists() else Path()
         if not path.is_dir() or not os.access(path, os.W_OK):
-            raise UserError(f"{path.resolve()} is not a folder that can be written; mend that first")
+            raise UserError(
+                f"{path.resolve()} is not a folder that can be written; mend that first"
+            )
 
 
 try:

@@ -10,6 +10,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -118,20 +119,24 @@ class Tower(nn.Module):
     @property
     def experts(self) -> int:
         """Number of experts E."""
-        layer: AdaptedLinear = self.layers[0]  # type: ignore[assignment]  # ModuleList is untyped
-        return len(layer.A)
+        return len(self._adapted[0].A)
+
+    @property
+    def _adapted(self) -> list[AdaptedLinear]:
+        """The layers with their type, which ModuleList forgets."""
+        return cast("list[AdaptedLinear]", list(self.layers))
 
     def add_expert(self, alpha: int, init: str, generator: torch.Generator) -> None:
         """Append one expert to every layer."""
-        for layer in self.layers:
-            layer.add_expert(alpha, init, generator)  # type: ignore[operator]
+        for layer in self._adapted:
+            layer.add_expert(alpha, init, generator)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map x (B, d_in) to (B, hidden[-1])."""
         order = routing.order if isinstance(routing, Hard) else None
         if order is not None:
             x = x[order]
-        for layer in self.layers:
+        for layer in self._adapted:
             x = torch.relu_(layer(x, routing))
         if order is None:
             return x

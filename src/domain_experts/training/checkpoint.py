@@ -41,7 +41,7 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
         except (SafetensorError, OSError) as error:
             raise UserError(f"checkpoint {self.path} is damaged ({error}); {remedy}") from None
         if metadata.get("key") != self.key:

@@ -1,0 +1,61 @@
+"""Small trainings in process: runs of the smoke tier with tiny models, on generated data."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.planted import generate
+from domain_experts.data.split import stratified
+from domain_experts.params import Params, Planted, Study, load
+from domain_experts.registry import ARMS
+from domain_experts.training.progress import Progress
+from domain_experts.training.task import Outcome, Task
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+SET = {
+    "model.hidden": [16, 8],
+    "model.embedding_dim": 4,
+    "training.max_epochs": 3,
+    "training.batch_size": 64,
+    "adapter.alpha": 4,
+}
+
+
+def study(**changed) -> Study:
+    """The smoke tier, with small models."""
+    values = load(PARAMS).model_dump()
+    values["tiers"]["smoke"]["set"] = SET | changed
+    return Study(Params.model_validate(values), "smoke")
+
+
+def small_data() -> Interactions:
+    """Three ragged domains of two planted groups."""
+    spec = Planted(
+        source="planted", seed=3, rows=2400, users=50, items=30, domains=3, groups=2, latent_dim=3,
+        common=0.5, strength=2.0, sparsity=0.5, skew=0.6, positive_rate=0.35,
+    )  # fmt: skip
+    return generate(spec)
+
+
+def make_task(folder, data, arm, backbone="mlp", upstream=None, **changed) -> Task:
+    """Task of an arm, its upstream arms trained first unless their weights are given."""
+    run = study(**changed)._run("planted-small", backbone, arm, (), 1)
+    if upstream is None:
+        upstream = {}
+        for name in ARMS[arm].needs:
+            upstream[name] = train(
+                make_task(folder, data, name, backbone, upstream, **changed)
+            ).state
+    split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), 1, 0.2, 0.2)
+    own = folder / f"{arm}-{len(list(folder.iterdir()))}"
+    own.mkdir()
+    return Task(
+        run, data, split, upstream, "cpu", own / "checkpoint.safetensors", "k", Progress("t")
+    )
+
+
+def train(task: Task) -> Outcome:
+    """Run the arm's trainer."""
+    return import_module(task.run.spec.trainer).train(task)
