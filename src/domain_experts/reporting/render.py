@@ -17,6 +17,7 @@ _HTML = """<!doctype html>
 body {{ font: 14px sans-serif; max-width: 75em }}
 table {{ border-collapse: collapse }}
 th, td {{ padding: 0.2em 0.7em; border-bottom: 1px solid #ccc; text-align: right }}
+td {{ white-space: nowrap }}
 {left} {{ text-align: left }}
 </style>
 <p>{caption}</p>
