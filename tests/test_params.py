@@ -37,7 +37,7 @@ def refused(values, tmp_path):
         with pytest.raises(UserError) as caught:
             params = load(path)
             for tier in TIERS:
-                Study(params, tier).runs  # noqa: B018
+                assert Study(params, tier).runs
         assert "params.yaml" in str(caught.value)
         return str(caught.value)
 
