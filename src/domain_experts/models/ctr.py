@@ -1,13 +1,14 @@
-"""What the CTR backbones share: embedding, adapted tower, head. Each adds its interaction part."""
+"""What the CTR models share; each backbone adds its interaction part."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from domain_experts.models.adapter import Routing, Tower
+from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.embedding import FusedEmbedding
 from domain_experts.models.init import glorot
 from domain_experts.schema import Schema
@@ -16,39 +17,38 @@ from domain_experts.settings import ModelSettings
 Deep = Callable[[Tensor], Tensor]
 
 
-class CTRModel(nn.Module, ABC):
-    """A CTR model whose deep tower takes low-rank experts.
+@dataclass(frozen=True)
+class Plan:
+    """What a model is built from."""
 
-    A subclass gives the width of the tower's input (`tower_input`) and the logits from embeddings
-    and tower (`logits`). `router` maps domain ids (B,) to a routing; None leaves the experts out.
+    schema: Schema
+    settings: ModelSettings
+    generator: torch.Generator
+    """Random stream of the initial weights."""
+    tower_init: str = "glorot_normal"
+    embedding_std: float = 0.01
+    dropout_last: bool = False
+    """Dropout of the tower after the activation, not before it."""
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    """Pretrained tables (size, embedding_dim) of some fields, which stay as they are."""
+
+
+class ClickModel(nn.Module, ABC):
+    """Logits (B, T) from codes, dense features and domain ids.
+
+    `dropout` is the one dropout of the model. A model with experts has a `router` from domain ids
+    and the tower's input to a routing; without one, its experts are left out.
     """
 
-    def __init__(
-        self, schema: Schema, settings: ModelSettings, tower_init: str, generator: torch.Generator
-    ) -> None:
+    def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self.schema = schema
-        self.settings = settings
-        self.embedding = FusedEmbedding(
-            schema.sizes, settings.embedding_dim, settings.embedding_std, generator
-        )
-        self.tower = Tower(
-            self.tower_input(), settings.hidden, settings.dropout, tower_init, generator
-        )
-        self.head = nn.Parameter(
-            glorot("glorot_normal", settings.hidden[-1], len(schema.tasks), generator)
-        )
-        self.bias = nn.Parameter(torch.zeros(len(schema.tasks)))
+        self.schema = plan.schema
+        self.settings = plan.settings
+        self.dropout = KeyedDropout(plan.settings.dropout)
+        self.bias = nn.Parameter(torch.zeros(len(plan.schema.tasks)))
         self.router: nn.Module | None = None
 
-    def tower_input(self) -> int:
-        """Width of the tower's input; by default the concatenated embeddings and dense features."""
-        return len(self.schema.fields) * self.settings.embedding_dim + len(self.schema.dense)
-
     @abstractmethod
-    def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        """The model's equation: logits (B, T) before the bias; `deep` is the routed tower."""
-
     def forward(
         self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
     ) -> Tensor:
@@ -58,30 +58,112 @@ class CTRModel(nn.Module, ABC):
             fields: codes (B, F).
             dense: dense features (B, K).
             domain: domain ids (B,).
-            routing: replaces the router's (phase 2 sends a row to the expert that is trained).
+            routing: takes the place of the router's.
         """
-        if routing is None and self.router is not None:
-            routing = self.router(domain)
-        return self.logits(fields, dense, partial(self.tower, routing=routing)) + self.bias
+
+    @property
+    def experts(self) -> int:
+        """Number of experts E."""
+        return 0
+
+    def dropped(self) -> list[nn.Parameter]:
+        """The weights whose outputs the dropout drops."""
+        return list(self.parameters())
 
     def penalised(self) -> list[nn.Parameter]:
         """The parameters under the L2 penalty: embeddings and linear weights."""
         modules = (m for m in self.modules() if isinstance(m, FusedEmbedding | LinearPart))
         return list({id(p): p for m in modules for p in m.parameters()}.values())
 
+    def auxiliary_loss(self) -> Tensor | None:
+        """What the last batch adds to the loss besides the cross entropy."""
+        return None
+
+
+class CTRModel(ClickModel):
+    """A CTR model whose deep tower takes low-rank experts.
+
+    A subclass gives the logits from embeddings and tower (`logits`), and, where they differ from
+    the defaults, the widths of the tower's input (`tower_input`) and of the head's (`head_input`).
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        schema, settings, generator = plan.schema, plan.settings, plan.generator
+        self.embedding = field_embedding(plan)
+        self.tower = Tower(
+            self.tower_input(),
+            settings.hidden,
+            self.dropout,
+            plan.dropout_last,
+            plan.tower_init,
+            generator,
+        )
+        self.head = nn.Parameter(
+            glorot("glorot_normal", self.head_input(), len(schema.tasks), generator)
+        )
+
+    def tower_input(self) -> int:
+        """Width of the tower's input; by default the concatenated embeddings and dense features."""
+        return len(self.schema.fields) * self.settings.embedding_dim + len(self.schema.dense)
+
+    def head_input(self) -> int:
+        """Width of what the head `self.head` (width, T) is applied to; by default the tower's."""
+        return self.settings.hidden[-1]
+
+    @abstractmethod
+    def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
+        """The model's equation: logits (B, T) before the bias; `deep` is the routed tower."""
+
+    def forward(
+        self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
+    ) -> Tensor:
+        def deep(x: Tensor) -> Tensor:
+            routed = routing
+            if routing is None and self.router is not None:
+                routed = self.router(domain, x.detach())
+            hidden: Tensor = self.tower(x, routed)
+            return hidden
+
+        return self.logits(fields, dense, deep) + self.bias
+
+    @property
+    def experts(self) -> int:
+        return self.tower.experts
+
+    def dropped(self) -> list[nn.Parameter]:
+        return self.tower.shared()
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """The router's balance term, if it has one."""
+        balance = getattr(self.router, "balance", None)
+        return balance() if balance else None
+
     def concatenated(self, fields: Tensor, dense: Tensor) -> Tensor:
         """x_0: embeddings of all fields side by side, then dense features, (B, F d + K)."""
         return torch.cat([self.embedding(fields).flatten(1), dense], 1)
 
 
+def field_embedding(plan: Plan) -> FusedEmbedding:
+    """The embedding of all fields, those with pretrained vectors frozen."""
+    names = [name for name, _ in plan.schema.fields]
+    return FusedEmbedding(
+        plan.schema.sizes,
+        plan.settings.embedding_dim,
+        plan.embedding_std,
+        plan.generator,
+        {names.index(name): table for name, table in plan.vectors.items()},
+    )
+
+
 class LinearPart(nn.Module):
     """The wide part: one weight per code and per dense feature, zero at the start."""
 
-    def __init__(self, schema: Schema, generator: torch.Generator) -> None:
+    def __init__(self, plan: Plan) -> None:
         super().__init__()
-        tasks = len(schema.tasks)
-        self.weights = FusedEmbedding(schema.sizes, tasks, 0.0, generator)
-        self.dense = nn.Parameter(torch.zeros(len(schema.dense), tasks))
+        tasks = len(plan.schema.tasks)
+        self.weights = FusedEmbedding(plan.schema.sizes, tasks, 0.0, plan.generator)
+        self.dense = nn.Parameter(torch.zeros(len(plan.schema.dense), tasks))
 
     def forward(self, fields: Tensor, dense: Tensor) -> Tensor:
         """Map fields (B, F) and dense (B, K) to (B, T)."""

@@ -1,6 +1,6 @@
 """One table for all fields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,46 @@ class FusedEmbedding(nn.Module):
         dim: embedding width d.
         std: standard deviation of the normal init; 0 gives zeros (the linear part).
         generator: random stream of the init.
+        pretrained: tables (size, d) of some fields by number; they are not trained.
     """
 
     offsets: Tensor
+    frozen: Tensor
 
     def __init__(
-        self, sizes: Sequence[int], dim: int, std: float, generator: torch.Generator
+        self,
+        sizes: Sequence[int],
+        dim: int,
+        std: float,
+        generator: torch.Generator,
+        pretrained: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        offsets = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.weight = nn.Parameter(std * torch.randn(sum(sizes), dim, generator=generator))
+        pretrained = pretrained or {}
+        # fields with a table of their own come last, each kind at offsets of its own
+        self.trained_fields = [j for j in range(len(sizes)) if j not in pretrained]
+        self.frozen_fields = sorted(pretrained)
+        starts = [0] * len(sizes)
+        for kind in (self.trained_fields, self.frozen_fields):
+            total = 0
+            for j in kind:
+                starts[j] = total
+                total += sizes[j]
+        self.register_buffer("offsets", torch.tensor(starts), persistent=False)
+        trained = sum(sizes[j] for j in self.trained_fields)
+        self.weight = nn.Parameter(std * torch.randn(trained, dim, generator=generator))
+        tables = [pretrained[j] for j in self.frozen_fields]
+        table = torch.cat(tables) if tables else torch.empty(0, dim)
+        self.register_buffer("frozen", table, persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Codes (B, F) to embeddings (B, F, d)."""
-        return nn.functional.embedding(fields + self.offsets, self.weight)
+        codes = fields + self.offsets
+        if not self.frozen_fields:
+            return nn.functional.embedding(codes, self.weight)
+        embedded = self.frozen.new_empty(*fields.shape, self.weight.shape[1])
+        embedded[:, self.frozen_fields] = self.frozen[codes[:, self.frozen_fields]]
+        embedded[:, self.trained_fields] = nn.functional.embedding(
+            codes[:, self.trained_fields], self.weight
+        )
+        return embedded
