@@ -10,6 +10,8 @@ from domain_experts.data.interactions import Interactions, write
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
+CONTENT = "28d6dff325e224405dc824dc3240fe80cb4878d7b2bbf116f19bbbba1ab02c16"
+
 
 @pytest.fixture
 def made():
@@ -169,3 +171,75 @@ def test_a_damaged_card_is_refused(made, tmp_path):
     (tmp_path / "card.json").write_text('{"rows": ')
     with pytest.raises(UserError, match=r"card\.json is damaged"):
         Interactions.open(tmp_path)
+
+
+def test_vectors_and_a_given_split_make_the_round_trip(made, tmp_path):
+    rng = np.random.default_rng(1)
+    before = replace(
+        made,
+        vectors={"user": rng.random((10, 4), np.float32), "domain": np.ones((3, 4), np.float32)},
+        given_split=(np.arange(90) % 3).astype(np.uint8),
+        sampled_negatives=True,
+    )
+    write(before, tmp_path, {})
+    assert (tmp_path / "vectors-user.npy").is_file()
+    after = Interactions.open(tmp_path)
+    assert after.sampled_negatives
+    assert after.vectors.keys() == before.vectors.keys()
+    for name, table in after.vectors.items():
+        assert isinstance(table, np.memmap)
+        np.testing.assert_array_equal(table, before.vectors[name], strict=True)
+    np.testing.assert_array_equal(after.given_split, before.given_split, strict=True)
+    split = pq.read_table(tmp_path / "interactions.parquet")["given_split"].to_numpy()
+    np.testing.assert_array_equal(split, before.given_split)
+
+
+def test_vectors_and_a_given_split_are_part_of_the_content(made, tmp_path):
+    vectors = {"user": np.ones((10, 2), np.float32)}
+    other = {"user": np.zeros((10, 2), np.float32)}
+    split = np.zeros(90, np.uint8)
+    found = {
+        content(interactions, tmp_path, {})
+        for interactions in (
+            made,
+            replace(made, vectors=vectors),
+            replace(made, vectors=other),
+            replace(made, given_split=split),
+            replace(made, sampled_negatives=True),
+        )
+    }
+    assert len(found) == 5
+
+
+def test_data_without_extras_keeps_its_card(made, tmp_path):
+    write(made, tmp_path, {})
+    after = Interactions.open(tmp_path)
+    assert set(after.card["arrays"]) == {"fields", "dense", "labels", "domain"}
+    assert "sampled_negatives" not in after.card
+    assert after.given_split is None
+    assert not after.vectors
+    # recorded before there were extras
+    assert after.card["content"] == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"city": np.ones((3, 2), np.float32)}, "unknown field 'city'; fields are user, domain"),
+        ({"user": np.ones((9, 2), np.float32)}, "field 'user': 9 rows, but the field has 10 ids"),
+        (
+            {"user": np.ones((10, 2), np.float32), "domain": np.ones((3, 4), np.float32)},
+            r"differ in width \(domain 4, user 2\)",
+        ),
+        ({"user": np.full((10, 2), np.nan, np.float32)}, "field 'user': row 0 is not finite"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(made, tmp_path, vectors, message):
+    with pytest.raises(UserError, match=message):
+        write(replace(made, vectors=vectors), tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_given_split_out_of_range_is_refused(made, tmp_path):
+    with pytest.raises(UserError, match="given split: row 0 holds 3, allowed are 0 to 2"):
+        write(replace(made, given_split=np.full(90, 3, np.uint8)), tmp_path, {})

@@ -1,4 +1,7 @@
-"""Interactions: one table of rows, whatever the source; Parquet is the record, .npy is opened."""
+"""Interactions: one table of rows, whatever the source; Parquet is the record, .npy is opened.
+
+Pretrained embedding tables are no rows, so they are kept as .npy only.
+"""
 
 import hashlib
 import json
@@ -18,6 +21,7 @@ from domain_experts.schema import Schema
 
 CARD = "card.json"
 RECORD = "interactions.parquet"
+_VECTORS = "vectors-"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ class Interactions:
     """(N,) float32 true probability of a positive label; generated data only."""
     planted_groups: tuple[int, ...] | None = None
     """Planted group of each domain; generated data only."""
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Field -> (size, dim) float32, its pretrained embedding table; one width for all."""
+    given_split: np.ndarray | None = None
+    """(N,) uint8, 0 train, 1 validation, 2 test, where the source fixes the split."""
+    sampled_negatives: bool = False
+    """Whether the rows with label 0 were drawn for each user and domain (`data.sampling`)."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """What `write` recorded; empty before that."""
 
@@ -72,6 +82,11 @@ class Interactions:
                 )
             arrays[name] = array
         groups = card["planted_groups"]
+        vectors = {
+            name.removeprefix(_VECTORS): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith(_VECTORS)
+        }
         return cls(
             schema=Schema(
                 fields=tuple((item["name"], item["size"]) for item in card["fields"]),
@@ -80,6 +95,8 @@ class Interactions:
                 tasks=tuple(card["tasks"]),
             ),
             planted_groups=None if groups is None else tuple(groups),
+            vectors=vectors,
+            sampled_negatives=card.get("sampled_negatives", False),
             card=card,
             **arrays,
         )
@@ -93,7 +110,11 @@ class Interactions:
             "labels": self.labels,
             "domain": self.domain,
         }
-        return arrays if self.truth is None else arrays | {"truth": self.truth}
+        if self.truth is not None:
+            arrays["truth"] = self.truth
+        if self.given_split is not None:
+            arrays["given_split"] = self.given_split
+        return arrays | {f"{_VECTORS}{name}": self.vectors[name] for name in sorted(self.vectors)}
 
 
 def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -105,7 +126,8 @@ def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any
         provenance: Where the rows come from; goes into the card as it is.
 
     Raises:
-        UserError: an empty domain, a code out of range, a label other than 0 or 1.
+        UserError: an empty domain, a code out of range, a label other than 0 or 1, an embedding
+            table that does not fit its field.
     """
     _refuse_misfits(interactions)
     card = _card(interactions) | {"provenance": dict(provenance)}
@@ -131,6 +153,8 @@ def _refuse_misfits(interactions: Interactions) -> None:
         "labels": {"dtype": "uint8", "shape": [rows, len(schema.tasks)]},
         "domain": {"dtype": "int16", "shape": [rows]},
         "truth": {"dtype": "float32", "shape": [rows]},
+        "given_split": {"dtype": "uint8", "shape": [rows]},
+        **_vector_shapes(interactions),
     }
     for name, array in interactions.arrays.items():
         if _shape(array) != expected[name]:
@@ -140,6 +164,8 @@ def _refuse_misfits(interactions: Interactions) -> None:
         _refuse_range(f"field '{name}'", interactions.fields[:, j], size)
     for j, name in enumerate(schema.tasks):
         _refuse_range(f"label '{name}'", interactions.labels[:, j], 2)
+    if interactions.given_split is not None:
+        _refuse_range("given split", interactions.given_split, 3)
     counts = np.bincount(interactions.domain, minlength=columns)
     empty = [name for name, count in zip(schema.domains, counts, strict=True) if count == 0]
     if empty:
@@ -147,6 +173,32 @@ def _refuse_misfits(interactions: Interactions) -> None:
             f"domains without rows: {', '.join(empty)}; change the data set's entry in params.yaml "
             "(data.datasets) or complete the raw files"
         )
+
+
+def _vector_shapes(interactions: Interactions) -> dict[str, Any]:
+    """What the embedding tables must be; refuses those that fit no field or each other."""
+    sizes = dict(interactions.schema.fields)
+    widths = {name: table.shape[-1] for name, table in interactions.vectors.items()}
+    for name, table in interactions.vectors.items():
+        if name not in sizes:
+            raise UserError(
+                f"pretrained vectors for the unknown field '{name}'; fields are {', '.join(sizes)}"
+            )
+        if len(table) != sizes[name]:
+            raise UserError(
+                f"pretrained vectors of field '{name}': {len(table)} rows, but the field has "
+                f"{sizes[name]} ids; give one vector per id"
+            )
+        if not np.isfinite(table).all():
+            row = int((~np.isfinite(table).all(axis=1)).argmax())
+            raise UserError(f"pretrained vectors of field '{name}': row {row} is not finite")
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{name} {width}" for name, width in sorted(widths.items()))
+        raise UserError(f"pretrained vectors differ in width ({found}); all fields need the same")
+    return {
+        f"{_VECTORS}{name}": {"dtype": "float32", "shape": [sizes[name], width]}
+        for name, width in widths.items()
+    }
 
 
 def _refuse_range(name: str, codes: np.ndarray, size: int) -> None:
@@ -167,6 +219,8 @@ def _record(interactions: Interactions) -> pa.Table:
     columns["domain"] = interactions.domain
     if interactions.truth is not None:
         columns["truth"] = interactions.truth
+    if interactions.given_split is not None:
+        columns["given_split"] = interactions.given_split
     return pa.table({name: pa.array(column) for name, column in columns.items()})
 
 
@@ -183,6 +237,8 @@ def _card(interactions: Interactions) -> dict[str, Any]:
         else list(interactions.planted_groups),
         "arrays": {name: _shape(array) for name, array in interactions.arrays.items()},
     }
+    if interactions.sampled_negatives:
+        description["sampled_negatives"] = True
     return description | {
         "rows": len(domain),
         "rows_by_domain": np.bincount(domain, minlength=domains).tolist(),
