@@ -69,7 +69,43 @@ class Planted(Settings):
         return self
 
 
-Dataset = Annotated[MovieLens | Planted, Field(discriminator="source")]
+class Epinions(Settings):
+    """Epinions ratings of the largest item categories, which are the domains."""
+
+    source: Literal["epinions"]
+    domains: Positive = Field(description="how many categories, by rows, are kept")
+    core: Positive = Field(description="least rows of a user and of an item, over all categories")
+    label_at_least: int = Field(ge=1, le=5, description="lowest rating whose label is 1")
+
+
+class Taobao(Settings):
+    """Clicks in the first themes of Taobao's log; the negatives are sampled."""
+
+    source: Literal["taobao"]
+    themes: Positive
+
+
+class Amazon(Settings):
+    """Amazon reviews, each a positive; the domain is the category, the negatives are sampled."""
+
+    source: Literal["amazon-3", "amazon-6", "amazon-13"]
+
+
+class Mamdr(Settings):
+    """Rows, negatives and split as the authors of MAMDR prepared them."""
+
+    source: Literal[
+        "mamdr-taobao-10",
+        "mamdr-taobao-20",
+        "mamdr-taobao-30",
+        "mamdr-amazon-6",
+        "mamdr-amazon-13",
+    ]
+
+
+Dataset = Annotated[
+    MovieLens | Epinions | Taobao | Amazon | Mamdr | Planted, Field(discriminator="source")
+]
 
 
 class Data(Settings):

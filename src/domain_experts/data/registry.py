@@ -15,6 +15,7 @@ LAYOUTS = {
     "movielens-100k": ("u.data", "u.user", "u.item"),
     "recbole": ("ml-100k.inter", "ml-100k.user", "ml-100k.item"),
     "movielens-1m": ("ratings.dat", "users.dat", "movies.dat"),
+    "epinions": ("epinions_rating_with_timestamp.mat",),
 }
 """Layout of raw files -> their names."""
 
@@ -145,6 +146,32 @@ SOURCES = {
         placement="ml-1m: unpack https://files.grouplens.org/datasets/movielens/ml-1m.zip and put "
         "ratings.dat, users.dat and movies.dat into data/raw/ml-1m/, or into ml-1m/ in the folder "
         "that data.local (params.yaml) names",
+    ),
+    "epinions": Source(
+        title="Epinions",
+        homepage="https://www.cse.msu.edu/~tangjili/datasetcode/",
+        citation="J. Tang, H. Gao, H. Liu and A. Das Sarma. eTrust: Understanding Trust Evolution "
+        "in an Online World. KDD 2012. doi:10.1145/2339530.2339574",
+        terms="no licence text: research use only, no redistribution",
+        downloads=(),
+        layouts=("epinions",),
+        content=Content(
+            counts={
+                "rows": 922_267,
+                "users": 22_164,
+                "items": 296_277,
+                "cleaned_rows": 912_441,
+                "core_rows": 532_837,
+                "core_users": 20_355,
+                "core_items": 30_738,
+            },
+        ),
+        reader="domain_experts.data.epinions",
+        placement="epinions: get Epinions with timestamps from "
+        "https://www.cse.msu.edu/~tangjili/datasetcode/ and put "
+        "epinions_rating_with_timestamp.mat into data/raw/epinions/, or into epinions/ in the "
+        "folder that data.local (params.yaml) names",
+        by_hand=True,
     ),
 }
 
