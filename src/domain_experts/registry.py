@@ -37,6 +37,7 @@ NO_BACKBONE = "none"
 BACKBONES = {
     "mlp": Backbone("MLP", "domain_experts.models.mlp"),
     "wdl": Backbone("Wide&Deep", "domain_experts.models.wdl"),
+    "nfm": Backbone("NFM", "domain_experts.models.nfm"),
 }
 
 _DEEP = ("model", "training", "protocol")
