@@ -38,6 +38,7 @@ BACKBONES = {
     "mlp": Backbone("MLP", "domain_experts.models.mlp"),
     "wdl": Backbone("Wide&Deep", "domain_experts.models.wdl"),
     "nfm": Backbone("NFM", "domain_experts.models.nfm"),
+    "autoint": Backbone("AutoInt", "domain_experts.models.autoint"),
 }
 
 _DEEP = ("model", "training", "protocol")
