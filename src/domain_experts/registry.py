@@ -39,6 +39,7 @@ BACKBONES = {
     "wdl": Backbone("Wide&Deep", "domain_experts.models.wdl"),
     "nfm": Backbone("NFM", "domain_experts.models.nfm"),
     "autoint": Backbone("AutoInt", "domain_experts.models.autoint"),
+    "pnn": Backbone("PNN", "domain_experts.models.pnn"),
 }
 
 _DEEP = ("model", "training", "protocol")

@@ -1,0 +1,29 @@
+"""IPNN (Qu et al. 2016): logit = w' tower([e_1, ..., e_F, <e_1, e_2>, ..., <e_{F-1}, e_F>])."""
+
+import torch
+from torch import Tensor
+
+from domain_experts.models.ctr import CTRModel, Deep, Plan
+from domain_experts.models.interactions import pairs
+
+
+class Model(CTRModel):
+    """The tower on the embeddings and their inner products, with the dense features beside them."""
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        left, right = pairs(len(plan.schema.fields))
+        self.register_buffer("left", left, persistent=False)
+        self.register_buffer("right", right, persistent=False)
+
+    def tower_input(self) -> int:
+        fields = len(self.schema.fields)
+        return super().tower_input() + fields * (fields - 1) // 2
+
+    def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
+        e = self.embedding(fields)
+        products = (e.index_select(1, self.left) * e.index_select(1, self.right)).sum(2)
+        return deep(torch.cat([e.flatten(1), products, dense], 1)) @ self.head
