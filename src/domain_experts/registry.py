@@ -40,6 +40,7 @@ BACKBONES = {
     "nfm": Backbone("NFM", "domain_experts.models.nfm"),
     "autoint": Backbone("AutoInt", "domain_experts.models.autoint"),
     "pnn": Backbone("PNN", "domain_experts.models.pnn"),
+    "deepfm": Backbone("DeepFM", "domain_experts.models.deepfm"),
 }
 
 _DEEP = ("model", "training", "protocol")

@@ -1,0 +1,22 @@
+"""DeepFM (Guo et al. 2017).
+
+logit = linear(x) + sum_{i<j} <e_i, e_j> + w' tower([e_1, ..., e_F]).
+"""
+
+from torch import Tensor
+
+from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.interactions import bi_interaction
+
+
+class Model(CTRModel):
+    """A factorisation machine beside the deep tower; every task gets the same pairwise term."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.linear = LinearPart(plan)
+
+    def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
+        fm = bi_interaction(self.embedding(fields)).sum(1, keepdim=True)
+        wide: Tensor = self.linear(fields, dense)
+        return wide + fm + deep(self.concatenated(fields, dense)) @ self.head
