@@ -41,6 +41,7 @@ BACKBONES = {
     "autoint": Backbone("AutoInt", "domain_experts.models.autoint"),
     "pnn": Backbone("PNN", "domain_experts.models.pnn"),
     "deepfm": Backbone("DeepFM", "domain_experts.models.deepfm"),
+    "fibinet": Backbone("FiBiNET", "domain_experts.models.fibinet"),
 }
 
 _DEEP = ("model", "training", "protocol")
