@@ -42,6 +42,7 @@ BACKBONES = {
     "pnn": Backbone("PNN", "domain_experts.models.pnn"),
     "deepfm": Backbone("DeepFM", "domain_experts.models.deepfm"),
     "fibinet": Backbone("FiBiNET", "domain_experts.models.fibinet"),
+    "xdeepfm": Backbone("xDeepFM", "domain_experts.models.xdeepfm"),
 }
 
 _DEEP = ("model", "training", "protocol")
