@@ -43,6 +43,7 @@ BACKBONES = {
     "deepfm": Backbone("DeepFM", "domain_experts.models.deepfm"),
     "fibinet": Backbone("FiBiNET", "domain_experts.models.fibinet"),
     "xdeepfm": Backbone("xDeepFM", "domain_experts.models.xdeepfm"),
+    "dcn": Backbone("DCN", "domain_experts.models.dcn"),
 }
 
 _DEEP = ("model", "training", "protocol")
