@@ -1,0 +1,139 @@
+"""STAR (Sheng et al. 2021): shared weights and weights of each domain, multiplied."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from domain_experts.models.adapter import Routing
+from domain_experts.models.ctr import ClickModel, Plan, field_embedding
+from domain_experts.models.embedding import FusedEmbedding
+from domain_experts.models.init import glorot
+
+# the released configurations: Keras' momentum 0.99 and epsilon
+MOMENTUM = 0.01
+EPSILON = 1e-3
+# Keras' default for dense layers
+INIT = "glorot_uniform"
+
+
+class PartitionedNorm(nn.Module):
+    """z = gamma gamma_d (x - mu_d) / sqrt(var_d + eps) + beta + beta_d (section 3.2).
+
+    In training, mu_d and var_d are the moments of the batch's rows of domain d, and its moving
+    moments follow them. A domain with fewer than two rows in the batch has no variance: it takes
+    its moving moments, as in evaluation, and leaves them as they are.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, domains: int, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+        self.domain_gamma = nn.Parameter(torch.ones(domains, width))
+        self.domain_beta = nn.Parameter(torch.zeros(domains, width))
+        self.register_buffer("mean", torch.zeros(domains, width))
+        self.register_buffer("var", torch.ones(domains, width))
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Normalise x (B, width) of the domains (B,)."""
+        mean, var = self._moments(x, domain) if self.training else (self.mean, self.var)
+        scale = self.gamma * self.domain_gamma * torch.rsqrt(var + EPSILON)
+        shift = self.beta + self.domain_beta - mean * scale
+        return x * scale[domain] + shift[domain]
+
+    def _moments(self, x: Tensor, domain: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (D, width) of every domain; moves the moving ones towards them."""
+        rows = nn.functional.one_hot(domain, len(self.mean)).to(x.dtype)
+        count = rows.sum(0).unsqueeze(1)
+        share = rows.T / count.clamp(min=1)
+        mean = share @ x
+        var = share @ (x - mean[domain]).square()
+        with torch.no_grad():
+            weight = MOMENTUM * (count > 1)
+            old_mean, old_var = self.mean.clone(), self.var.clone()
+            self.mean.lerp_(mean, weight)
+            self.var.lerp_(var, weight)
+        return torch.where(count > 1, mean, old_mean), torch.where(count > 1, var, old_var)
+
+
+class StarLinear(nn.Module):
+    """y = x (W * W_d) + b + b_d of a row of domain d (section 3.3, equation 6).
+
+    Each W_d and b_d is a parameter of its own, so that the optimiser skips absent domains.
+    """
+
+    def __init__(self, domains: int, d_in: int, d_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        kernels = [glorot(INIT, d_in, d_out, generator) for _ in range(domains + 1)]
+        self.weight = nn.Parameter(kernels[0])
+        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.weights = nn.ParameterList(map(nn.Parameter, kernels[1:]))
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(d_out)) for _ in range(domains))
+
+    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
+        """Map x (B, d_in) to (B, d_out); `counts[d]` rows stand together for domain d."""
+        parts = zip(torch.split(x, counts), self.weights, self.biases, strict=True)
+        return torch.cat(
+            [torch.addmm(self.bias + b, rows, self.weight * w) for rows, w, b in parts if len(rows)]
+        )
+
+
+class Star(ClickModel):
+    """logit = w' star(norm([e_1, ..., e_F])), star being ReLU layers of the star topology.
+
+    With `auxiliary` the logit of a small network on a domain embedding and the same features is
+    added (section 3.4). There is no dropout.
+    """
+
+    def __init__(self, plan: Plan, auxiliary: bool) -> None:
+        super().__init__(plan)
+        schema, settings, generator = plan.schema, plan.settings, plan.generator
+        domains, tasks = len(schema.domains), len(schema.tasks)
+        self.embedding = field_embedding(plan)
+        width = len(schema.fields) * settings.embedding_dim + len(schema.dense)
+        self.norm = PartitionedNorm(domains, width)
+        self.layers = nn.ModuleList(
+            StarLinear(domains, i, o, generator) for i, o in pairwise([width, *settings.hidden])
+        )
+        self.head = nn.Parameter(glorot(INIT, settings.hidden[-1], tasks, generator))
+        self.auxiliary = Auxiliary(plan, width) if auxiliary else None
+
+    def dropped(self) -> list[nn.Parameter]:
+        return []
+
+    def forward(
+        self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
+    ) -> Tensor:
+        x = torch.cat([self.embedding(fields).flatten(1), dense], 1)
+        order = torch.argsort(domain, stable=True)
+        counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
+        hidden = self.norm(x, domain)[order]
+        for layer in self.layers:
+            hidden = torch.relu(layer(hidden, counts))
+        grouped = hidden @ self.head + self.bias
+        logits = torch.empty_like(grouped).index_copy(0, order, grouped)
+        return logits if self.auxiliary is None else logits + self.auxiliary(x, domain)
+
+
+class Auxiliary(nn.Module):
+    """A network of two layers on [x, embedding of the domain], the hidden one as the tower's last.
+
+    The paper leaves its width open.
+    """
+
+    def __init__(self, plan: Plan, width: int) -> None:
+        super().__init__()
+        settings, generator = plan.settings, plan.generator
+        domains, dim, hidden = len(plan.schema.domains), settings.embedding_dim, settings.hidden[-1]
+        self.embedding = FusedEmbedding([domains], dim, plan.embedding_std, generator)
+        self.W_1 = nn.Parameter(glorot(INIT, width + dim, hidden, generator))
+        self.b_1 = nn.Parameter(torch.zeros(hidden))
+        self.W_2 = nn.Parameter(glorot(INIT, hidden, len(plan.schema.tasks), generator))
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Map x (B, width) of the domains (B,) to (B, T)."""
+        x = torch.cat([x, self.embedding(domain.unsqueeze(1)).flatten(1)], 1)
+        return torch.relu(x @ self.W_1 + self.b_1) @ self.W_2
