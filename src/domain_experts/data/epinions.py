@@ -1,10 +1,12 @@
 """Epinions reader: ratings of items in 27 categories, cleaned; the categories are the domains."""
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.io
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.registry import LAYOUTS
@@ -19,6 +21,7 @@ _USER, _ITEM, _CATEGORY, _RATING, _HELPFULNESS, _TIME = range(6)
 _COLUMNS = ("user", "item", "category", "rating", "helpfulness", "time")
 _HIGHEST = {_CATEGORY: 27, _RATING: 5}
 _CORE = 5
+_DAMAGED = (MatReadError, ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error)
 
 
 def read(folder: Path, layout: str) -> np.ndarray:
@@ -30,10 +33,10 @@ def read(folder: Path, layout: str) -> np.ndarray:
     (name,) = LAYOUTS[layout]
     path = folder / name
     try:
-        rating = scipy.io.loadmat(path, variable_names=["rating"])["rating"]
+        rating = loadmat(path, variable_names=["rating"])["rating"]
     except KeyError:
         raise UserError(f"{path}: holds no variable 'rating'") from None
-    except (ValueError, TypeError, OSError, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path} is no sound MATLAB file ({error})") from None
     if rating.ndim != 2 or rating.shape[1] != len(_COLUMNS) or len(rating) == 0:
         raise UserError(
