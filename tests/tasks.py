@@ -39,21 +39,19 @@ def small_data() -> Interactions:
     return generate(spec)
 
 
-def make_task(folder, data, arm, backbone="mlp", upstream=None, **changed) -> Task:
+def make_task(folder, data, arm, backbone="mlp", upstream=None, curves=None, **changed) -> Task:
     """Task of an arm, its upstream arms trained first unless their weights are given."""
     run = study(**changed)._run("planted-small", backbone, arm, (), 1)
     if upstream is None:
-        upstream = {}
+        upstream, curves = {}, {}
         for name in ARMS[arm].needs:
-            upstream[name] = train(
-                make_task(folder, data, name, backbone, upstream, **changed)
-            ).state
+            made = train(make_task(folder, data, name, backbone, upstream, curves, **changed))
+            upstream[name], curves[name] = made.state, made.curve
     split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), 1, 0.2, 0.2)
     own = folder / f"{arm}-{len(list(folder.iterdir()))}"
     own.mkdir()
-    return Task(
-        run, data, split, upstream, "cpu", own / "checkpoint.safetensors", "k", Progress("t")
-    )
+    path = own / "checkpoint.safetensors"
+    return Task(run, data, split, upstream, curves or {}, "cpu", path, "k", Progress("t"))
 
 
 def train(task: Task) -> Outcome:

@@ -1,5 +1,6 @@
 """params.yaml: validation, and the one expansion of experiments into runs."""
 
+import fnmatch
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -13,17 +14,20 @@ from pydantic import Field, ValidationError, model_validator
 from domain_experts.data import registry as raw_sources
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, ProtocolName
 from domain_experts.runs import Job, Run
 from domain_experts.settings import (
     AdapterSettings,
     Fraction,
+    GateSettings,
     ModelSettings,
+    NewDomainSettings,
     Positive,
     Protocol,
     RateSettings,
     RunSettings,
     Settings,
+    StarSettings,
     TrainingSettings,
 )
 
@@ -32,6 +36,8 @@ TIERS: tuple[TierName, ...] = get_args(TierName)
 Seed = Annotated[int, Field(ge=0)]
 DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 EXPERTS_KEY = "adapter.experts_per_domain"
+ALL = "all"
+Variant = tuple[tuple[str, Any], ...]
 T = TypeVar("T", bound=Settings)
 
 
@@ -128,7 +134,14 @@ class Experiment(Settings):
     backbones: tuple[str, ...] = Field(min_length=1)
     arms: tuple[str, ...] = Field(min_length=1)
     vary: dict[str, tuple[Any, ...]] = Field(
-        default={}, description="dotted setting to the values it takes"
+        default={}, description="dotted setting to the values it takes; all combinations are run"
+    )
+    variants: tuple[dict[str, Any], ...] = Field(
+        default=(), description="single variants: dotted setting to value"
+    )
+    flip: bool = Field(
+        default=False,
+        description="each switch by which an arm's protocol and its counterpart differ, alone",
     )
     seeds: dict[TierName, tuple[Seed, ...]] = Field(
         default={}, description="seeds instead of the tier's own"
@@ -150,15 +163,22 @@ class Params(Settings):
     data: Data
     model: ModelSettings
     adapter: AdapterSettings
+    gate: GateSettings
+    star: StarSettings
     training: TrainingSettings
     rates: RateSettings
-    protocols: dict[Literal["described", "released"], Protocol]
+    new_domain: NewDomainSettings
+    protocols: dict[ProtocolName, Protocol]
+    configurations: dict[str, dict[str, dict[str, Any]]] = Field(
+        description="pattern of data set names -> backbone, or all -> dotted settings of its own; "
+        "a tier's `set` and an experiment's variants go before them"
+    )
     experiments: dict[str, Experiment]
     tiers: dict[TierName, Tier]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        for protocol in ("described", "released"):
+        for protocol in get_args(ProtocolName):
             _known("protocols", protocol, self.protocols)
         for tier in TIERS:
             _known("tiers", tier, self.tiers)
@@ -170,9 +190,22 @@ class Params(Settings):
                 _known(f"{where}.backbones", backbone, BACKBONES)
             for arm in experiment.arms:
                 _known(f"{where}.arms", arm, ARMS)
+                self._refuse_without_groups(where, arm, experiment)
+        for pattern, entries in self.configurations.items():
+            if not fnmatch.filter(self.data.datasets, pattern):
+                raise ValueError(f"configurations: '{pattern}' fits no data set")
+            for backbone in entries:
+                _known(f"configurations.{pattern}", backbone, (*BACKBONES, ALL))
         if self.data.test_fraction + self.data.validation_fraction >= 1:
             raise ValueError("data: test_fraction + validation_fraction leave no training rows")
         return self
+
+    def _refuse_without_groups(self, where: str, arm: str, experiment: Experiment) -> None:
+        for dataset in itertools.chain(*experiment.datasets.values()):
+            if ARMS[arm].planted and not isinstance(self.data.datasets[dataset], Planted):
+                raise ValueError(
+                    f"{where}: arm '{arm}' needs planted groups, and '{dataset}' has none"
+                )
 
 
 def _known(where: str, name: str, known: Iterable[str]) -> None:
@@ -320,8 +353,13 @@ class Study:
         """Seeds of the splits of a data set."""
         return tuple(sorted({run.split_seed for run in self.runs if run.dataset == dataset}))
 
-    def settings(self, arm: str, variant: tuple[tuple[str, Any], ...] = ()) -> RunSettings:
-        """The resolved settings of an arm: params.yaml, then the tier's `set`, then the variant.
+    def settings(
+        self, arm: str, variant: Variant = (), dataset: str = "", backbone: str = NO_BACKBONE
+    ) -> RunSettings:
+        """The resolved settings of an arm.
+
+        params.yaml's own come first, then the data set's configuration of the backbone, the tier's
+        `set`, and the variant.
 
         Raises:
             UserError: a dotted key names no setting, or its value is out of range.
@@ -330,12 +368,16 @@ class Study:
         values: dict[str, Any] = {
             "model": params.model.model_dump(),
             "adapter": params.adapter.model_dump(),
+            "gate": params.gate.model_dump(),
+            "star": params.star.model_dump(),
             "training": params.training.model_dump(),
             "rates": params.rates.model_dump(),
+            "new_domain": params.new_domain.model_dump(),
             "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
         }
-        where = f"params.yaml (tiers.{self.tier}.set, or an experiment's vary)"
-        for key, value in (*params.tiers[self.tier].set.items(), *variant):
+        where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
+        own = self._configured(dataset, backbone)
+        for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
             *parents, last = key.split(".")
             node: Any = values
             for parent in parents:
@@ -345,25 +387,38 @@ class Study:
             node[last] = value
         return _validated(RunSettings, values, where)
 
+    def _configured(self, dataset: str, backbone: str) -> Iterator[tuple[str, Any]]:
+        """What `configurations` says of a data set and backbone, the general first."""
+        for name in (ALL, backbone):
+            for pattern, entries in self.params.configurations.items():
+                if fnmatch.fnmatchcase(dataset, pattern):
+                    yield from entries.get(name, {}).items()
+
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
         seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
-        grid = itertools.product(*([(k, v) for v in vs] for k, vs in experiment.vary.items()))
-        for variant, dataset, arm in itertools.product(
-            list(grid), experiment.datasets.get(self.tier, ()), experiment.arms
+        for dataset, arm in itertools.product(
+            experiment.datasets.get(self.tier, ()), experiment.arms
         ):
-            for backbone in experiment.backbones if ARMS[arm].backbone else (NO_BACKBONE,):
-                for seed in seeds:
-                    yield self._run(dataset, backbone, arm, variant, seed)
+            for variant in (*_grid(experiment), *(self._flips(arm) if experiment.flip else ())):
+                for backbone in experiment.backbones if ARMS[arm].backbone else (NO_BACKBONE,):
+                    for seed in seeds:
+                        yield self._run(dataset, backbone, arm, variant, seed)
 
-    def _run(
-        self,
-        dataset: str,
-        backbone: str,
-        arm: str,
-        variant: tuple[tuple[str, Any], ...],
-        seed: int,
-    ) -> Run:
-        defaults, values = self.settings(arm).model_dump(), self.settings(arm, variant).model_dump()
+    def _flips(self, arm: str) -> Iterator[Variant]:
+        """Each switch that matters to the arm, with the value that its counterpart has."""
+        own, counterpart = ARMS[arm].protocol, ARMS[arm].counterpart
+        if counterpart is None:
+            raise UserError(f"params.yaml: arm '{arm}' has no counterpart whose switches to flip")
+        there = self.params.protocols[counterpart].model_dump()
+        for switch, value in self.params.protocols[own].model_dump().items():
+            if there[switch] != value and _reads(arm, f"protocol.{switch}"):
+                yield ((f"protocol.{switch}", there[switch]),)
+
+    def _run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
+        def resolved(changed: Variant) -> RunSettings:
+            return self.settings(arm, changed, dataset, backbone)
+
+        defaults, values = resolved(()).model_dump(), resolved(variant).model_dump()
         changed = tuple(
             (key, _at(values, key))
             for key, _ in variant
@@ -372,7 +427,7 @@ class Study:
         if arm == "experts":
             # trained once, for the largest number that any experiment asks for
             changed = tuple((key, value) for key, value in changed if key != EXPERTS_KEY)
-        settings = self.settings(arm, changed)
+        settings = resolved(changed)
         if arm == "experts":
             most = self._most_experts_per_domain(dataset, backbone)
             settings = settings.model_copy(
@@ -388,7 +443,8 @@ class Study:
             and backbone in experiment.backbones
             for value in experiment.vary.get(EXPERTS_KEY, ())
         ]
-        default: int = self.settings("experts").adapter.experts_per_domain
+        configured = self.settings("experts", (), dataset, backbone)
+        default: int = configured.adapter.experts_per_domain
         return int(max([default, *asked]))
 
 
@@ -417,6 +473,13 @@ def load_study(tier: str | None = None, skip_missing: bool = False, path: Path =
         )
     left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
     return Study(params, study.tier, frozenset(left_out))
+
+
+def _grid(experiment: Experiment) -> Iterator[Variant]:
+    """Variants of an experiment, the default first if nothing varies in all of them."""
+    yield from itertools.product(*([(k, v) for v in vs] for k, vs in experiment.vary.items()))
+    for variant in experiment.variants:
+        yield tuple(variant.items())
 
 
 def _reads(arm: str, key: str) -> bool:

@@ -123,11 +123,11 @@ def _training(
 
     def keys(study: Study) -> list[str]:
         read = {
-            f"protocols.{arm.protocol}" if key == "protocol" else key
+            key.replace("protocol", f"protocols.{arm.protocol}", 1)
             for arm in arms
             for key in arm.reads
         }
-        return [*sorted(read), *_grid(study)]
+        return [*_outermost(read), "configurations", *_grid(study)]
 
     return Phase(
         name,
@@ -141,11 +141,20 @@ def _training(
     )
 
 
+def _outermost(keys: Iterable[str]) -> list[str]:
+    """The keys less those inside another one."""
+    found: list[str] = []
+    for key in sorted(keys):
+        if not any(key.startswith(f"{outer}.") for outer in found):
+            found.append(key)
+    return found
+
+
 def _arms(phase: str) -> list[Arm]:
     return [arm for arm in ARMS.values() if arm.phase == phase]
 
 
-TRAINING = ("backbones", "experts", "gates", "baselines", "ablations")
+TRAINING = ("backbones", "experts", "gates", "ablations", "baselines", "controls")
 
 PHASES = {
     phase.name: phase
@@ -204,13 +213,22 @@ PHASES = {
             _arms("gates"),
             after=("backbones", "experts"),
         ),
-        _training("baselines", "All other arms", "train_baseline", _arms("baselines")),
         _training(
             "ablations",
             "Gates over fewer or more experts per domain",
             "train_ablation",
             _arms("gates"),
             after=("backbones", "experts"),
+        ),
+        _training(
+            "baselines", "Arms that start from nothing", "train_baseline", _arms("baselines")
+        ),
+        _training(
+            "controls",
+            "Arms that start from the weights or curves of others",
+            "train_control",
+            _arms("controls"),
+            after=("backbones", "experts", "gates", "ablations", "baselines"),
         ),
         Phase(
             "tables",

@@ -6,6 +6,8 @@ A new backbone or arm is one new module and one line here.
 from dataclasses import dataclass
 from typing import Literal
 
+ProtocolName = Literal["described", "released", "released_base", "released_mlora"]
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -20,7 +22,8 @@ class Arm:
     """A method as compared in a table.
 
     `trainer` is a module with `train(task) -> Outcome`; `reads` are the settings that matter to
-    it; `needs` are the arms whose weights it starts from.
+    it; `needs` are the arms whose weights or curves it starts from. `counterpart` is the protocol
+    whose switches an experiment flips one by one. A `planted` arm needs generated data.
     """
 
     label: str
@@ -28,8 +31,10 @@ class Arm:
     trainer: str
     reads: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    protocol: Literal["described", "released"] = "described"
+    protocol: ProtocolName = "described"
+    counterpart: ProtocolName | None = None
     backbone: bool = True
+    planted: bool = False
 
 
 NO_BACKBONE = "none"
@@ -46,41 +51,180 @@ BACKBONES = {
     "dcn": Backbone("DCN", "domain_experts.models.dcn"),
 }
 
-_DEEP = ("model", "training", "protocol")
-_EXPERTS = (*_DEEP, "adapter.alpha", "adapter.experts_per_domain")
+_RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
+_LOOP = (
+    "training",
+    "protocol.split_seed",
+    "protocol.batches",
+    "protocol.rollback",
+    "protocol.keep_start",
+    "protocol.min_improvement",
+    "protocol.binned_auc",
+    "protocol.embedding_std",
+)
+_DEEP = ("model", *_LOOP, "protocol.tower_init", "protocol.dropout_place")
+_ADAPTER = ("adapter.alpha", "adapter.layers", "protocol.expert_init")
+_FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
+_SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
+_LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
 
 ARMS = {
     "item_rate": Arm(
-        "Item rate",
-        "baselines",
-        "domain_experts.training.item_rate",
-        ("rates", "protocol"),
-        backbone=False,
+        "Item rate", "baselines", "domain_experts.training.item_rate", _RATES, backbone=False
     ),
     "user_item_rate": Arm(
         "User + item rate",
         "baselines",
         "domain_experts.training.user_item_rate",
-        ("rates", "protocol"),
+        _RATES,
         backbone=False,
     ),
-    "base": Arm("Base", "backbones", "domain_experts.training.backbone", _DEEP),
-    "mlora": Arm("MLoRA", "baselines", "domain_experts.training.mlora", (*_DEEP, "adapter.alpha")),
+    "logistic_regression": Arm(
+        "Logistic regression",
+        "baselines",
+        "domain_experts.training.logistic_regression",
+        _LINEAR,
+        backbone=False,
+    ),
+    "factorisation_machine": Arm(
+        "Factorisation machine",
+        "baselines",
+        "domain_experts.training.factorisation_machine",
+        _LINEAR,
+        backbone=False,
+    ),
+    "base": Arm(
+        "Base",
+        "backbones",
+        "domain_experts.training.backbone",
+        _DEEP,
+        counterpart="released_base",
+    ),
+    "mlora": Arm(
+        "MLoRA",
+        "baselines",
+        "domain_experts.training.mlora",
+        (*_DEEP, *_ADAPTER),
+        counterpart="released_mlora",
+    ),
     "experts": Arm(
-        "Experts", "experts", "domain_experts.training.experts", _EXPERTS, needs=("base",)
+        "Experts, no gate",
+        "experts",
+        "domain_experts.training.experts",
+        (*_FROZEN, "adapter.experts_per_domain", "protocol.selection"),
+        needs=("base",),
     ),
     "moe_mlora": Arm(
         "MoE-MLoRA",
         "gates",
         "domain_experts.training.gate",
-        (*_DEEP, "adapter"),
+        (*_FROZEN, "adapter.experts_per_domain", "gate"),
         needs=("base", "experts"),
+    ),
+    "moe_mlora_sequence": Arm(
+        "MoE-MLoRA in one sequence",
+        "baselines",
+        "domain_experts.training.sequence",
+        _SEQUENCE,
+        counterpart="released",
     ),
     "moe_mlora_released": Arm(
         "MoE-MLoRA (released code)",
         "baselines",
-        "domain_experts.training.released",
-        _EXPERTS,
+        "domain_experts.training.sequence",
+        _SEQUENCE,
         protocol="released",
+        counterpart="described",
+    ),
+    "base_released": Arm(
+        "Base (released code)",
+        "baselines",
+        "domain_experts.training.backbone",
+        _DEEP,
+        protocol="released_base",
+        counterpart="described",
+    ),
+    "mlora_released": Arm(
+        "MLoRA (released code)",
+        "baselines",
+        "domain_experts.training.mlora",
+        (*_DEEP, *_ADAPTER),
+        protocol="released_mlora",
+        counterpart="described",
+    ),
+    "uniform_gate": Arm(
+        "Experts, uniform gate",
+        "controls",
+        "domain_experts.training.uniform_gate",
+        (*_FROZEN, "adapter.experts_per_domain"),
+        needs=("base", "experts"),
+    ),
+    "mlora_epochs": Arm(
+        "MLoRA, MoE-MLoRA's epochs",
+        "controls",
+        "domain_experts.training.mlora_epochs",
+        (*_DEEP, *_ADAPTER, "adapter.experts_per_domain"),
+        needs=("base", "experts", "moe_mlora"),
+    ),
+    "shared_lora": Arm(
+        "One shared adapter",
+        "baselines",
+        "domain_experts.training.shared_lora",
+        (*_DEEP, *_ADAPTER),
+    ),
+    "domain_finetune": Arm(
+        "Backbone per domain",
+        "controls",
+        "domain_experts.training.domain_finetune",
+        _DEEP,
+        needs=("base",),
+    ),
+    "star": Arm(
+        "STAR",
+        "baselines",
+        "domain_experts.training.star",
+        ("star", "model.hidden", "model.l2", *_LOOP),
+        backbone=False,
+    ),
+    "oracle_experts": Arm(
+        "Oracle: experts per planted group",
+        "controls",
+        "domain_experts.training.oracle_experts",
+        (*_FROZEN, "protocol.selection"),
+        needs=("base",),
+        planted=True,
+    ),
+    "oracle_mlora": Arm(
+        "Oracle: MLoRA per planted group",
+        "baselines",
+        "domain_experts.training.oracle_mlora",
+        (*_DEEP, *_ADAPTER),
+        planted=True,
+    ),
+    "mlora_held_out": Arm(
+        "MLoRA without the new domain",
+        "baselines",
+        "domain_experts.training.mlora_held_out",
+        (*_DEEP, *_ADAPTER, "new_domain.held_out"),
+    ),
+    "new_domain_adapter": Arm(
+        "New adapter",
+        "controls",
+        "domain_experts.training.new_domain_adapter",
+        (*_FROZEN, "new_domain"),
+        needs=("mlora_held_out",),
+    ),
+    "new_domain_finetune": Arm(
+        "All weights fine-tuned",
+        "controls",
+        "domain_experts.training.new_domain_finetune",
+        (*_DEEP, *_ADAPTER, "new_domain"),
+        needs=("mlora_held_out",),
+    ),
+    "new_domain_scratch": Arm(
+        "From scratch",
+        "baselines",
+        "domain_experts.training.new_domain_scratch",
+        (*_DEEP, "new_domain"),
     ),
 }

@@ -23,8 +23,7 @@ class ModelSettings(Settings):
 
     embedding_dim: Positive = Field(description="width of each field's embedding")
     hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the deep tower")
-    dropout: Fraction = Field(description="dropout of the shared branch, before the activation")
-    embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
+    dropout: Fraction = Field(description="dropout of the deep tower")
     l2: float = Field(ge=0, description="L2 penalty on embeddings and linear weights")
 
 
@@ -32,8 +31,23 @@ class AdapterSettings(Settings):
     """Low-rank experts and their gate."""
 
     alpha: Positive = Field(description="rank of a layer of width h is max(h // alpha, 1)")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        description="layers of the tower that take experts, counted from 0; null: all"
+    )
     experts_per_domain: Positive = Field(description="experts trained for each domain")
-    gate_dim: Positive = Field(description="width of the gate's own domain embedding")
+
+
+class GateSettings(Settings):
+    """The gate over the experts."""
+
+    dim: Positive = Field(description="width of the gate's own domain embedding")
+    input: Literal["domain", "features"] = Field(
+        description="what the weights depend on: the domain id alone, or the tower's input too"
+    )
+    per_layer: bool = Field(description="each layer of the tower has weights of its own")
+    top_k: Positive | None = Field(description="experts that may serve a row; null: all")
+    temperature: float = Field(gt=0, description="divides the gate's logits")
+    load_balance: float = Field(ge=0, description="weight of the load-balance loss")
 
 
 class TrainingSettings(Settings):
@@ -51,6 +65,20 @@ class RateSettings(Settings):
     smoothing: float = Field(gt=0, description="pseudo-rows of prior added to each id")
 
 
+class StarSettings(Settings):
+    """STAR (Sheng et al. 2021), as the released configurations have it."""
+
+    embedding_dim: Positive
+    auxiliary: bool = Field(description="add the logits of the auxiliary network")
+
+
+class NewDomainSettings(Settings):
+    """A domain that comes after training."""
+
+    held_out: Annotated[int, Field(ge=0)] = Field(description="number of the domain")
+    share: float = Field(gt=0, le=1, description="share of its training rows that are there")
+
+
 class Protocol(Settings):
     """Where the paper's text and the released code differ, one switch each."""
 
@@ -58,14 +86,26 @@ class Protocol(Settings):
     batches: Literal["mixed", "by_domain"] = Field(
         description="batches over all domains, or of one domain at a time, domain after domain"
     )
+    routing: Literal["phases", "uniform"] = Field(
+        description="each phase routes in its own way, or the uniform mix of all experts always"
+    )
+    freeze: bool = Field(description="a phase trains its own weights only, not all")
     fresh_optimizer: bool = Field(description="each phase starts with new Adam moments")
     reset_best: bool = Field(description="each phase has its own best value to beat")
+    selection: Literal["own_domain", "all_domains"] = Field(
+        description="an expert's best weights are chosen on its own domain, or on all"
+    )
     rollback: bool = Field(description="go back to the best weights after an epoch without gain")
     keep_start: bool = Field(description="a phase may end with the weights it started from")
     frozen_dropout: bool = Field(description="frozen layers keep their dropout in training")
+    dropout_place: Literal["before_activation", "after_activation"] = Field(
+        description="where the tower drops: the shared branch alone, or all that is activated"
+    )
     min_improvement: float = Field(ge=0, description="gain in AUC that counts as an improvement")
+    binned_auc: bool = Field(description="select by the AUC of 500 thresholds, and report it too")
     tower_init: Init
     expert_init: Init
+    embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
 
 
 class RunSettings(Settings):
@@ -73,6 +113,9 @@ class RunSettings(Settings):
 
     model: ModelSettings
     adapter: AdapterSettings
+    gate: GateSettings
+    star: StarSettings
     training: TrainingSettings
     rates: RateSettings
+    new_domain: NewDomainSettings
     protocol: Protocol

@@ -54,8 +54,12 @@ def binned_auc_by_domain(
     Returns:
         (D,) AUC; NaN where a domain has one class or no rows.
     """
-    exceeded = np.searchsorted(BIN_EDGES, probabilities.astype(np.float32), side="left")
-    return auc_by_domain(exceeded, labels, domain, domains)
+    return auc_by_domain(exceeded_thresholds(probabilities), labels, domain, domains)
+
+
+def exceeded_thresholds(probabilities: Array) -> npt.NDArray[np.int64]:
+    """How many of the thresholds of `binned_auc_by_domain` each probability exceeds."""
+    return np.searchsorted(BIN_EDGES, probabilities.astype(np.float32), side="left")
 
 
 def auc_covariance(

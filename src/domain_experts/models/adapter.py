@@ -2,9 +2,9 @@
 
 | routing | gives |
 |---|---|
-| None | the plain layer |
+| None, PLAIN | the plain layer |
 | Hard, rows grouped by domain | MLoRA; an expert of phase 2 |
-| (B, E) weights | MoE-MLoRA's gated sum |
+| (B, E) weights, one for all layers or one a layer | MoE-MLoRA's gated sum |
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ class Hard:
     order: Tensor | None = None
 
 
-Routing = Hard | Tensor | None
+Routing = Hard | Tensor | tuple[Tensor, ...] | None
+PLAIN = Hard((), ())
+"""The shared layers alone, though the model has a router."""
 
 
 def rank(width: int, alpha: int) -> int:
@@ -47,7 +49,12 @@ class AdaptedLinear(nn.Module):
     """
 
     def __init__(
-        self, d_in: int, d_out: int, dropout: KeyedDropout, init: str, generator: torch.Generator
+        self,
+        d_in: int,
+        d_out: int,
+        dropout: KeyedDropout | None,
+        init: str,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(glorot(init, d_in, d_out, generator))
@@ -57,18 +64,19 @@ class AdaptedLinear(nn.Module):
         self.B = nn.ParameterList()
         self.c = nn.ParameterList()
 
-    def add_expert(self, alpha: int, init: str, generator: torch.Generator) -> None:
-        """Append an expert of rank max(d_out // alpha, 1) that adds nothing yet (B = c = 0)."""
+    def add_expert(self, r: int, init: str, generator: torch.Generator) -> None:
+        """Append an expert of rank r that adds nothing yet (B = c = 0)."""
         d_in, d_out = self.weight.shape
-        r = rank(d_out, alpha)
         self.A.append(nn.Parameter(glorot(init, d_in, r, generator)))
         self.B.append(nn.Parameter(torch.zeros(r, d_out)))
         self.c.append(nn.Parameter(torch.zeros(d_out)))
 
-    def forward(self, x: Tensor, routing: Routing) -> Tensor:
+    def forward(self, x: Tensor, routing: Hard | Tensor | None) -> Tensor:
         """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
-        y: Tensor = self.dropout(torch.addmm(self.bias, x, self.weight))
-        if routing is None:
+        y = torch.addmm(self.bias, x, self.weight)
+        if self.dropout is not None:
+            y = self.dropout(y)
+        if routing is None or routing is PLAIN or not len(self.A):
             return y
         if isinstance(routing, Hard):
             return y + self._grouped(x, routing)
@@ -95,21 +103,26 @@ class AdaptedLinear(nn.Module):
 
 
 class Tower(nn.Module):
-    """The deep tower: adapted layers with ReLU, x_l = ReLU(AdaptedLinear(x_{l-1}))."""
+    """The deep tower: adapted layers with ReLU, x_l = ReLU(AdaptedLinear(x_{l-1})).
+
+    Dropout acts on the shared branch before the activation; with `dropout_last` on all that leaves
+    the activation.
+    """
 
     def __init__(
         self,
         d_in: int,
         hidden: Sequence[int],
-        dropout: float,
+        dropout: KeyedDropout,
+        dropout_last: bool,
         init: str,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.dropout = KeyedDropout(dropout)
-        widths = [d_in, *hidden]
+        self.dropout_last = dropout if dropout_last else None
+        inside = None if dropout_last else dropout
         self.layers = nn.ModuleList(
-            AdaptedLinear(i, o, self.dropout, init, generator) for i, o in pairwise(widths)
+            AdaptedLinear(i, o, inside, init, generator) for i, o in pairwise([d_in, *hidden])
         )
 
     def shared(self) -> list[nn.Parameter]:
@@ -119,25 +132,35 @@ class Tower(nn.Module):
     @property
     def experts(self) -> int:
         """Number of experts E."""
-        return len(self._adapted[0].A)
+        return max(len(layer.A) for layer in self._adapted)
 
     @property
     def _adapted(self) -> list[AdaptedLinear]:
         """The layers with their type, which ModuleList forgets."""
         return cast("list[AdaptedLinear]", list(self.layers))
 
-    def add_expert(self, alpha: int, init: str, generator: torch.Generator) -> None:
-        """Append one expert to every layer."""
-        for layer in self._adapted:
-            layer.add_expert(alpha, init, generator)
+    def add_expert(
+        self,
+        alpha: int,
+        init: str,
+        generator: torch.Generator,
+        layers: Sequence[int] | None = None,
+        times: int = 1,
+    ) -> None:
+        """Append one expert to the `layers` (None: to all), of `times` the rank of alpha."""
+        for number, layer in enumerate(self._adapted):
+            if layers is None or number in layers:
+                layer.add_expert(times * rank(layer.weight.shape[1], alpha), init, generator)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map x (B, d_in) to (B, hidden[-1])."""
         order = routing.order if isinstance(routing, Hard) else None
         if order is not None:
             x = x[order]
-        for layer in self._adapted:
-            x = torch.relu_(layer(x, routing))
+        for number, layer in enumerate(self._adapted):
+            x = torch.relu_(layer(x, routing[number] if isinstance(routing, tuple) else routing))
+            if self.dropout_last is not None:
+                x = self.dropout_last(x)
         if order is None:
             return x
         return torch.empty_like(x).index_copy(0, order, x)

@@ -1,4 +1,6 @@
-"""Routers: from domain ids (B,) to the experts that serve each row."""
+"""Routers: from domain ids (B,) and the tower's input (B, d_0) to the experts of each row."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,40 +10,91 @@ from domain_experts.models.init import glorot
 
 
 class OneHot(nn.Module):
-    """Expert d for the rows of domain d (MLoRA)."""
+    """One expert a domain: `expert[d]` for the rows of domain d (MLoRA: d)."""
 
-    def __init__(self, domains: int) -> None:
+    expert: Tensor
+
+    def __init__(self, expert: Sequence[int]) -> None:
         super().__init__()
-        self.domains = domains
+        self.register_buffer("expert", torch.tensor(expert), persistent=False)
+        self.experts = tuple(range(max(expert) + 1))
 
-    def forward(self, domain: Tensor) -> Hard:
-        """Domains (B,) to the grouping of the batch by domain."""
-        counts = torch.bincount(domain, minlength=self.domains)
-        order = torch.argsort(domain, stable=True)
-        return Hard(tuple(range(self.domains)), tuple(counts.tolist()), order)
+    def forward(self, domain: Tensor, x: Tensor) -> Hard:
+        """Group the batch by expert."""
+        expert = self.expert[domain]
+        counts = torch.bincount(expert, minlength=len(self.experts))
+        order = torch.argsort(expert, stable=True)
+        return Hard(self.experts, tuple(counts.tolist()), order)
 
 
-class DomainGate(nn.Module):
-    """g = softmax(e_k V + v) with an embedding e_k of the domain id (moe_mlora: gate).
+class Gate(nn.Module):
+    """g = softmax(z / temperature) over the k largest logits z = u V + v of each row.
 
-    Its input is the domain id alone, so that it is a table of domains x experts.
+    u (B, m) is an embedding of the domain id (moe_mlora: gate), so that g is a table of domains x
+    experts; with `features` also the tower's input, without gradient into it. With `layers` > 1
+    every layer of the tower has weights of its own.
     """
 
-    def __init__(self, domains: int, experts: int, dim: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        domains: int,
+        experts: int,
+        dim: int,
+        generator: torch.Generator,
+        features: int = 0,
+        layers: int = 1,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        load_balance: float = 0.0,
+    ) -> None:
         super().__init__()
         # Keras' default for embeddings
         embedding = torch.empty(domains, dim).uniform_(-0.05, 0.05, generator=generator)
         self.embedding = nn.Parameter(embedding)
-        self.V = nn.Parameter(glorot("glorot_uniform", dim, experts, generator))
-        self.v = nn.Parameter(torch.zeros(experts))
+        init = [glorot("glorot_uniform", dim + features, experts, generator) for _ in range(layers)]
+        self.V = nn.Parameter(torch.cat(init, 1))
+        self.v = nn.Parameter(torch.zeros(layers * experts))
+        self.experts, self.layers = experts, layers
+        self.features, self.top_k, self.temperature = features > 0, top_k, temperature
+        self.load_balance = load_balance
+        self._weights: Tensor | None = None
 
-    def table(self) -> Tensor:
-        """Weights of every domain, (D, E); rows sum to 1."""
-        return torch.softmax(torch.addmm(self.v, self.embedding, self.V), 1)
+    def forward(self, domain: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Weights (B, E) for all layers, or a tuple with one a layer."""
+        if self.features:
+            weights = self._softmax(torch.cat([self.embedding[domain], x], 1))
+        else:
+            weights = self._softmax(self.embedding)[:, domain]
+        self._weights = weights
+        return weights[0] if self.layers == 1 else tuple(weights)
 
-    def forward(self, domain: Tensor) -> Tensor:
-        """Domains (B,) to weights (B, E)."""
-        return self.table()[domain]
+    def table(self) -> Tensor | None:
+        """Weights of every domain (D, E), the mean of the layers' own; rows sum to 1.
+
+        None if they depend on the features too.
+        """
+        return None if self.features else self._softmax(self.embedding).mean(0)
+
+    def balance(self) -> Tensor | None:
+        """load_balance E sum_e f_e p_e of the last batch, the mean of the layers' own.
+
+        f_e is the share of rows whose largest weight is that of e, p_e the mean weight of e
+        (Fedus et al. 2022, equation 4).
+        """
+        if not self.load_balance or self._weights is None:
+            return None
+        chosen = nn.functional.one_hot(self._weights.argmax(2), self.experts)
+        shares = chosen.to(self._weights.dtype).mean(1)
+        return self.load_balance * self.experts * (shares * self._weights.mean(1)).sum(1).mean()
+
+    def _softmax(self, u: Tensor) -> Tensor:
+        """Weights (L, B, E) of the rows u (B, m)."""
+        z = torch.addmm(self.v, u, self.V).view(len(u), self.layers, self.experts)
+        z = z.transpose(0, 1) / self.temperature
+        if self.top_k is not None:
+            least = z.topk(self.top_k, 2).values[..., -1:]
+            z = z.masked_fill(z < least, -torch.inf)
+        return torch.softmax(z, 2)
 
 
 class UniformGate(nn.Module):
@@ -56,7 +109,6 @@ class UniformGate(nn.Module):
         """Weights of every domain, (D, E)."""
         return torch.full((self.domains, self.experts), 1 / self.experts)
 
-    def forward(self, domain: Tensor) -> Tensor:
-        """Domains (B,) to weights (B, E)."""
-        g = torch.tensor(1 / self.experts, dtype=torch.get_default_dtype(), device=domain.device)
-        return g.expand(len(domain), self.experts)
+    def forward(self, domain: Tensor, x: Tensor) -> Tensor:
+        """Weights (B, E)."""
+        return x.new_full((), 1 / self.experts).expand(len(domain), self.experts)

@@ -1,13 +1,16 @@
 """What the arms that train a CTR model share."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from domain_experts.errors import UserError
 from domain_experts.models.build import build
-from domain_experts.models.ctr import CTRModel
+from domain_experts.models.ctr import ClickModel, CTRModel, Plan
+from domain_experts.models.routers import Gate
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.loop import Lane, Trainer
@@ -15,32 +18,112 @@ from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
 
+def plan(task: Task, embedding_dim: int | None = None) -> Plan:
+    """What a run's model is built from; every arm of a seed starts from the same weights.
+
+    Raises:
+        UserError: the data set's pretrained vectors are not as wide as the model's embeddings.
+    """
+    run, interactions = task.run, task.interactions
+    protocol, model = run.settings.protocol, run.settings.model
+    if embedding_dim is not None:
+        model = model.model_copy(update={"embedding_dim": embedding_dim})
+    for field, table in interactions.vectors.items():
+        if table.shape[1] != model.embedding_dim:
+            raise UserError(
+                f"{run.dataset}: the pretrained vectors of field '{field}' have {table.shape[1]} "
+                f"values, but the embedding has {model.embedding_dim}; set model.embedding_dim to "
+                f"{table.shape[1]} for it under `configurations` in params.yaml"
+            )
+    return Plan(
+        interactions.schema,
+        model,
+        torch_stream(run.seed, "init", "backbone"),
+        protocol.tower_init,
+        protocol.embedding_std,
+        protocol.dropout_place == "after_activation",
+        {name: torch.from_numpy(np.array(table)) for name, table in interactions.vectors.items()},
+    )
+
+
 def new_model(task: Task) -> CTRModel:
-    """The run's backbone; every arm of a seed starts from the same weights."""
+    """The run's backbone.
+
+    Raises:
+        UserError: as `plan` does.
+    """
+    return build(task.run.backbone, plan(task))
+
+
+def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> None:
+    """Append experts 0..experts-1, each from a stream of its own.
+
+    Args:
+        model: its tower gets them, in the layers that `adapter.layers` names.
+        task: the run.
+        experts: how many.
+        times: the rank, over that of the settings.
+
+    Raises:
+        UserError: a layer that the tower lacks.
+    """
     run = task.run
-    stream = torch_stream(run.seed, "init", "backbone")
-    init = run.settings.protocol.tower_init
-    return build(run.backbone, task.interactions.schema, run.settings.model, init, stream)
-
-
-def add_experts(model: CTRModel, task: Task, experts: int) -> None:
-    """Append experts 0..experts-1, each from a stream of its own."""
-    settings, seed = task.run.settings, task.run.seed
+    adapter, hidden = run.settings.adapter, run.settings.model.hidden
+    if adapter.layers is not None and not set(adapter.layers) <= set(range(len(hidden))):
+        raise UserError(
+            f"adapter.layers {list(adapter.layers)}: the tower's layers are 0 to {len(hidden) - 1} "
+            "(model.hidden)"
+        )
+    init = run.settings.protocol.expert_init
     for e in range(experts):
-        stream = torch_stream(seed, "init", "expert", e)
-        model.tower.add_expert(settings.adapter.alpha, settings.protocol.expert_init, stream)
+        stream = torch_stream(run.seed, "init", "expert", e)
+        model.tower.add_expert(adapter.alpha, init, stream, adapter.layers, times)
+
+
+def new_gate(task: Task, model: CTRModel) -> Gate:
+    """The gate of the run's settings over the experts of a model.
+
+    Raises:
+        UserError: gate.top_k exceeds the number of experts.
+    """
+    gate = task.run.settings.gate
+    if gate.top_k is not None and gate.top_k > model.experts:
+        raise UserError(f"gate.top_k is {gate.top_k}, but there are {model.experts} experts")
+    return Gate(
+        len(task.interactions.schema.domains),
+        model.experts,
+        gate.dim,
+        torch_stream(task.run.seed, "init", "gate"),
+        features=model.tower_input() if gate.input == "features" else 0,
+        layers=len(task.run.settings.model.hidden) if gate.per_layer else 1,
+        top_k=gate.top_k,
+        temperature=gate.temperature,
+        load_balance=gate.load_balance,
+    )
+
+
+def frozen_experts(task: Task) -> CTRModel:
+    """The trained backbone with the first `experts_per_domain` trained experts of each domain."""
+    domains = len(task.interactions.schema.domains)
+    experts = domains * task.run.settings.adapter.experts_per_domain
+    model = new_model(task)
+    add_experts(model, task, experts)
+    load_weights(model, task.upstream["base"])
+    trained = task.upstream["experts"]
+    load_weights(model, {n: array for n, array in trained.items() if expert_of(n) < experts})
+    return model
 
 
 def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Copy the weights that the model has a parameter for.
+    """Copy weights into the model.
 
     Raises:
         KeyError, RuntimeError: a weight that the model does not know, or of another shape.
     """
-    parameters = dict(model.named_parameters())
+    own = model.state_dict()
     with torch.no_grad():
         for name, array in state.items():
-            parameters[name].copy_(torch.from_numpy(array))
+            own[name].copy_(torch.from_numpy(array))
 
 
 def is_expert(name: str) -> bool:
@@ -53,8 +136,21 @@ def expert_of(name: str) -> int:
     return int(name.rsplit(".", 1)[-1])
 
 
-def new_trainer(task: Task, model: CTRModel) -> Trainer:
-    """A trainer for the run, on its device, at its last checkpoint."""
+def part_of(name: str) -> Literal["backbone", "experts", "gate"]:
+    """The part of a model that a parameter belongs to."""
+    if name.startswith("router."):
+        return "gate"
+    return "experts" if is_expert(name) else "backbone"
+
+
+def new_trainer(
+    task: Task,
+    model: ClickModel,
+    carry_best: bool = False,
+    carry_optimizer: bool = False,
+    part: str = "",
+) -> Trainer:
+    """A trainer for the run, or for a part of it, on its device, at its last checkpoint."""
     device = torch.device(task.device)
     run = task.run
     return Trainer(
@@ -62,8 +158,10 @@ def new_trainer(task: Task, model: CTRModel) -> Trainer:
         Rows.of(task.interactions, device),
         run.settings,
         run.seed,
-        Checkpoint(task.checkpoint, task.key),
+        Checkpoint(task.checkpoint.with_stem(f"{task.checkpoint.stem}{part}"), task.key),
         task.progress,
+        carry_best,
+        carry_optimizer,
     )
 
 
@@ -72,15 +170,23 @@ def whole_lane(task: Task, parameters: Mapping[str, nn.Parameter]) -> Lane:
     return Lane("all", task.index("train"), task.index("validation"), parameters)
 
 
+def train_whole(task: Task, model: ClickModel, phase: str, epochs: int | None = None) -> Outcome:
+    """Train all weights of a model on the rows of all domains."""
+    trainer = new_trainer(task, model)
+    lane = whole_lane(task, dict(trainer.model.named_parameters()))
+    trainer.phase(phase, [lane], epochs)
+    return outcome(task, trainer)
+
+
 def outcome(task: Task, trainer: Trainer) -> Outcome:
     """Predictions and weights of a trained model, the gate's table included if it has one."""
     model = trainer.model
-    state = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+    state = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     table = getattr(model.router, "table", None)
+    weights = table() if table else None
     counts = dict.fromkeys(("backbone", "experts", "gate"), 0)
-    for name, array in state.items():
-        part = "gate" if name.startswith("router.") else "backbone"
-        counts["experts" if is_expert(name) else part] += array.size
+    for name, parameter in model.named_parameters():
+        counts[part_of(name)] += parameter.numel()
     return Outcome(
         logits={
             split: trainer.logits(task.index(split)).cpu().numpy()
@@ -89,6 +195,6 @@ def outcome(task: Task, trainer: Trainer) -> Outcome:
         state=state,
         parameters=counts,
         curve=trainer.curve,
-        gate=table().detach().cpu().numpy() if table else None,
-        experts=model.tower.experts or None,
+        gate=None if weights is None else weights.detach().cpu().numpy(),
+        experts=model.experts or None,
     )

@@ -105,6 +105,7 @@ def _train(
         interactions=interactions,
         split=read_split(study.tier, run.dataset, run.split_seed),
         upstream={up.arm: _weights(study, up) for up in study.upstream(run)},
+        curves={up.arm: _curve(study, up) for up in study.upstream(run)},
         device=device,
         checkpoint=entry.checkpoint,
         key=entry.key,
@@ -148,8 +149,23 @@ def _train(
 
 
 def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
-    """Published weights of an upstream run, checked against its job's index."""
+    """Published weights of an upstream run."""
     path = layout.run_artifacts(study.tier, run) / MODEL
+    _check(study, run, path)
+    weights: Mapping[str, np.ndarray] = load_file(path)
+    return weights
+
+
+def _curve(study: "Study", run: Run) -> list[dict[str, Any]]:
+    """Published curve of an upstream run."""
+    path = layout.run_results(study.tier, run) / METRICS
+    remedy = _check(study, run, path)
+    curve: list[dict[str, Any]] = read_json(path, remedy)["curve"]
+    return curve
+
+
+def _check(study: "Study", run: Run, path: Path) -> str:
+    """Check a published file against its job's index; returns what would bring it back."""
     index = layout.job_index(study.tier, run.job)
     remedy = (
         f"remove {index} if it is there and run snakemake, which makes it: the run store still has "
@@ -157,15 +173,14 @@ def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
     )
     entries = read_json(index, remedy).get("runs", [])
     listed = {entry["path"]: entry["files"] for entry in entries}
-    expected = listed.get(run.path.as_posix(), {}).get(MODEL)
+    expected = listed.get(run.path.as_posix(), {}).get(path.name)
     if expected is None:
-        raise UserError(f"{index} does not list {run.path}; {remedy}")
+        raise UserError(f"{index} does not list {path.name} of {run.path}; {remedy}")
     if not path.exists():
         raise UserError(f"{path} is missing; {remedy}")
     if sha256(path) != expected:
         raise UserError(f"{path} does not fit {index}; {remedy}")
-    weights: Mapping[str, np.ndarray] = load_file(path)
-    return weights
+    return remedy
 
 
 def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
@@ -182,7 +197,7 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
             domain[task.index(split)],
             schema.domains,
             schema.tasks,
-            binned=run.spec.protocol == "released",
+            binned=run.settings.protocol.binned_auc,
         )
         for split in outcome.logits
     }

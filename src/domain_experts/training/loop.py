@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
+from domain_experts.evaluation.auc import exceeded_thresholds
 from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models.adapter import Hard
-from domain_experts.models.ctr import CTRModel
+from domain_experts.models.ctr import ClickModel
 from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
@@ -34,14 +36,15 @@ EVALUATION_BATCH = 16384
 class Lane:
     """One independent training within a phase.
 
-    `expert` is the expert that the lane trains, None if the model routes by itself.
+    `routing` is the one expert that serves the lane's rows, PLAIN for none, or None if the model
+    routes by itself.
     """
 
     name: str
     train: np.ndarray
     validation: np.ndarray
     parameters: Mapping[str, nn.Parameter]
-    expert: int | None = None
+    routing: int | Hard | None = None
 
 
 @dataclass
@@ -56,19 +59,21 @@ class LaneState:
 class Trainer:
     """Trains the phases of one run, and goes on where its checkpoint ends.
 
-    With the protocol's `reset_best` each phase selects for itself and ends with its best weights.
-    Otherwise the value to beat and the best weights are those of all phases so far, and the caller
-    brings them back at the end (`restore_best`).
+    Each phase selects for itself and ends with its best weights. With `carry_best` the value to
+    beat and the best weights are those of all phases so far, which then have one lane each, and
+    `finish` brings them back at the end. With `carry_optimizer` all phases share one optimiser.
     """
 
     def __init__(
         self,
-        model: CTRModel,
+        model: ClickModel,
         rows: Rows,
         settings: RunSettings,
         seed: int,
         checkpoint: Checkpoint,
         progress: Progress,
+        carry_best: bool = False,
+        carry_optimizer: bool = False,
     ) -> None:
         self.model = model
         self.rows = rows
@@ -76,6 +81,8 @@ class Trainer:
         self.seed = seed
         self.checkpoint = checkpoint
         self.progress = progress
+        self.carry_best = carry_best
+        self.carry_optimizer = carry_optimizer
         self.curve: list[dict[str, Any]] = []
         self._finished: list[str] = []
         self._states: dict[str, LaneState] = {}
@@ -86,27 +93,30 @@ class Trainer:
         self._resumed_moments: dict[str, Tensor] = {}
         self._resume()
 
-    def phase(self, name: str, lanes: Sequence[Lane]) -> None:
-        """Train one phase until every lane has stopped."""
-        if name in self._finished:
+    def phase(self, name: str, lanes: Sequence[Lane], epochs: int | None = None) -> None:
+        """Train one phase until every lane has stopped, or for a number of epochs if one is given.
+
+        A run may have several phases of one name, whose first lanes then differ.
+        """
+        if not lanes:
+            return
+        identity = f"{name}/{lanes[0].name}"
+        if identity in self._finished:
             return
         training, protocol = self.settings.training, self.settings.protocol
+        patience = training.patience if epochs is None else epochs + 1
         trained = {n: p for lane in lanes for n, p in lane.parameters.items()}
         self._prepare(trained)
         epoch = 0
-        if name == self._resumed_phase:
+        if identity == self._resumed_phase:
             epoch = self._resumed_epoch
-            self._set_moments(trained)
+            self._set_moments()
         else:
-            if protocol.reset_best or not self._states:
-                self._best = {}
-                self._states = {lane.name: LaneState() for lane in lanes}
-            for state in self._states.values():
-                state.without_gain, state.stopped = 0, False
+            self._start(lanes)
             if protocol.keep_start:
                 for lane in lanes:
-                    self._select(name, epoch, lane, None)
-        while epoch < training.max_epochs:
+                    self._select(name, epoch, lane, None, patience)
+        while epoch < (training.max_epochs if epochs is None else epochs):
             active = [lane for lane in lanes if not self._states[lane.name].stopped]
             if not active:
                 break
@@ -115,27 +125,28 @@ class Trainer:
             losses = self._epoch(name, epoch, active)
             seconds = time.perf_counter() - start
             for lane, loss in zip(active, losses, strict=True):
-                self._select(name, epoch, lane, loss)
-            self._report(name, epoch, active, seconds)
-            self._save(name, epoch, trained)
-        if protocol.reset_best:
-            self.restore_best()
-        self._finished.append(name)
+                self._select(name, epoch, lane, loss, patience)
+            self._report(name, epoch, active, seconds, patience)
+            self._save(identity, epoch)
+        if not self.carry_best:
+            self._restore(self._best)
+        self._finished.append(identity)
 
-    def restore_best(self) -> None:
-        """Bring back the best weights of every lane."""
-        self._restore(self._best)
+    def finish(self) -> None:
+        """Bring back the best weights of all phases, if they are carried."""
+        if self.carry_best:
+            self._restore(self._best)
 
     @torch.no_grad()
-    def logits(self, index: np.ndarray, expert: int | None = None) -> Tensor:
-        """Logits (n, T) of the rows `index`, from one expert or as the model routes by itself."""
+    def logits(self, index: np.ndarray, routing: int | Hard | None = None) -> Tensor:
+        """Logits (n, T) of the rows `index`, routed as `Lane` says."""
         self.model.eval()
         parts = []
         for start in range(0, len(index), EVALUATION_BATCH):
             chunk = torch.from_numpy(index[start : start + EVALUATION_BATCH])
             fields, dense, domain, _ = self.rows.take(chunk.to(self.rows.domain.device))
-            routing = None if expert is None else Hard((expert,), (len(chunk),))
-            parts.append(self.model(fields, dense, domain, routing))
+            route = Hard((routing,), (len(chunk),)) if isinstance(routing, int) else routing
+            parts.append(self.model(fields, dense, domain, route))
         return torch.cat(parts)
 
     def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
@@ -143,8 +154,19 @@ class Trainer:
         names = {id(parameter) for parameter in trained.values()}
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in names)
-        if self._optimizer is None or self.settings.protocol.fresh_optimizer:
+        if not self.carry_optimizer:
             self._optimizer = self._adam(trained)
+        elif self._optimizer is None:
+            self._optimizer = self._adam(dict(self.model.named_parameters()))
+
+    def _start(self, lanes: Sequence[Lane]) -> None:
+        """Forget what early stopping remembers, except what is carried."""
+        best = None
+        if self.carry_best:
+            best = next((state.best for state in self._states.values()), None)
+        else:
+            self._best = {}
+        self._states = {lane.name: LaneState(best) for lane in lanes}
 
     def _adam(self, trained: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
         model = self.settings.model
@@ -172,25 +194,26 @@ class Trainer:
         totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
         self.model.train()
         if not self.settings.protocol.frozen_dropout:
-            dropout = self.model.tower.dropout
-            dropout.train(any(p.requires_grad for p in self.model.tower.shared()))
+            self.model.dropout.train(any(p.requires_grad for p in self.model.dropped()))
         for step in range(max(map(len, batches))):
             stepping = [i for i, own in enumerate(batches) if step < len(own)]
             parts = [batches[i][step] for i in stepping]
             counts = list(map(len, parts))
             index = torch.from_numpy(np.concatenate(parts)).to(device)
             fields, dense, domain, labels = self.rows.take(index)
-            self.model.tower.dropout.lanes = [
+            self.model.dropout.lanes = [
                 (masks[i], count) for i, count in zip(stepping, counts, strict=True)
             ]
-            experts = tuple(e for i in stepping if (e := lanes[i].expert) is not None)
-            logits = self.model(
-                fields, dense, domain, Hard(experts, tuple(counts)) if experts else None
-            )
+            routings = [lanes[i].routing for i in stepping]
+            experts = tuple(r for r in routings if isinstance(r, int))
+            route = Hard(experts, tuple(counts)) if experts else routings[0]
+            logits = self.model(fields, dense, domain, route)
             losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
             means = torch.stack([own.mean() for own in torch.split(losses, counts)])
+            loss = means.sum()
+            auxiliary = self.model.auxiliary_loss()
             self._optimizer.zero_grad()
-            torch.autograd.backward(means.sum())
+            torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
             self._optimizer.step()
             totals[stepping] += means.detach() * torch.tensor(counts, device=device)
         rows = torch.tensor([len(lane.train) for lane in lanes], device=device)
@@ -203,20 +226,22 @@ class Trainer:
         domain = self.rows.domain.cpu().numpy()[lane.train]
         return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
 
-    def _select(self, phase: str, epoch: int, lane: Lane, loss: float | None) -> None:
+    def _select(
+        self, phase: str, epoch: int, lane: Lane, loss: float | None, patience: int
+    ) -> None:
         """Validate a lane, keep its weights if they are the best so far, else count or stop."""
         protocol, state = self.settings.protocol, self._states[lane.name]
         auc = self._validation_auc(lane)
         improved = state.best is None or auc > state.best + protocol.min_improvement
         if improved:
             state.best, state.without_gain = auc, 0
-            for name, parameter in lane.parameters.items():
-                self._best[name] = parameter.detach().clone()
+            for name, value in self._weights(lane).items():
+                self._best[name] = value.clone()
         elif epoch > 0:
             state.without_gain += 1
-            state.stopped = state.without_gain >= self.settings.training.patience
+            state.stopped = state.without_gain >= patience
             if protocol.rollback and not state.stopped:
-                self._restore({name: self._best[name] for name in lane.parameters})
+                self._restore({name: self._best[name] for name in self._weights(lane)})
         self.curve.append(
             {
                 "phase": phase,
@@ -228,31 +253,39 @@ class Trainer:
             }
         )
 
+    def _weights(self, lane: Lane) -> dict[str, Tensor]:
+        """What the training of a lane changes: its parameters, and statistics of the model."""
+        others = set(dict(self.model.named_parameters())) - set(lane.parameters)
+        state: dict[str, Tensor] = self.model.state_dict()
+        return state if self.carry_best else {n: v for n, v in state.items() if n not in others}
+
     def _validation_auc(self, lane: Lane) -> float:
         """Macro AUC over the domains of the lane's validation rows, mean over tasks."""
-        logits = self.logits(lane.validation, lane.expert).cpu().numpy()
+        scores = self.logits(lane.validation, lane.routing).cpu().numpy()
+        if self.settings.protocol.binned_auc:
+            scores = exceeded_thresholds(expit(scores.astype(np.float64)))
         index = torch.from_numpy(lane.validation).to(self.rows.domain.device)
         labels = self.rows.labels[index].cpu().numpy()
         domain = self.rows.domain[index].cpu().numpy()
         domains = len(self.rows.schema.domains)
-        tasks = range(logits.shape[1])
+        tasks = range(scores.shape[1])
         return float(
-            np.mean([macro_auc(logits[:, t], labels[:, t], domain, domains) for t in tasks])
+            np.mean([macro_auc(scores[:, t], labels[:, t], domain, domains) for t in tasks])
         )
 
     @torch.no_grad()
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        parameters = dict(self.model.named_parameters())
+        state = self.model.state_dict()
         for name, tensor in tensors.items():
-            parameters[name].copy_(tensor)
+            state[name].copy_(tensor)
 
-    def _save(self, phase: str, epoch: int, trained: Mapping[str, nn.Parameter]) -> None:
+    def _save(self, phase: str, epoch: int) -> None:
         assert self._optimizer is not None
         tensors: dict[str, Tensor] = {}
-        tensors |= {f"model/{name}": value for name, value in self.model.named_parameters()}
+        tensors |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
-        for name, parameter in trained.items():
-            for moment, value in self._optimizer.state[parameter].items():
+        for name, parameter in self.model.named_parameters():
+            for moment, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"adam/{name}/{moment}"] = value
         state = {
             "phase": phase,
@@ -284,13 +317,16 @@ class Trainer:
         self.progress.resume(state["progress"])
         self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")
 
-    def _set_moments(self, trained: Mapping[str, nn.Parameter]) -> None:
+    def _set_moments(self) -> None:
         assert self._optimizer is not None
+        trained = dict(self.model.named_parameters())
         for key, value in self._resumed_moments.items():
             name, moment = key.rsplit("/", 1)
             self._optimizer.state[trained[name]][moment] = value
 
-    def _report(self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float) -> None:
+    def _report(
+        self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int
+    ) -> None:
         states = [self._states[lane.name] for lane in lanes]
         self.progress.epoch(
             phase,
@@ -298,5 +334,5 @@ class Trainer:
             rows=sum(len(lane.train) for lane in lanes),
             seconds=seconds,
             best=float(np.mean([state.best for state in states if state.best is not None])),
-            epochs_left=self.settings.training.patience - min(s.without_gain for s in states),
+            epochs_left=patience - min(s.without_gain for s in states),
         )

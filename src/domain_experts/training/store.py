@@ -80,7 +80,8 @@ class Entry:
         """Mark the run as finished, with these files of the entry."""
         files = {name: sha256(self.folder / name) for name in names}
         write_json(self.folder / FILES, files)
-        self.checkpoint.unlink(missing_ok=True)
+        for part in self.folder.glob(f"{self.checkpoint.stem}*"):
+            part.unlink()
         return files
 
     def publish(self, name: str, folder: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS
+from domain_experts.errors import UserError
 from domain_experts.runs import Run
 from domain_experts.training.progress import Progress
 
@@ -23,12 +24,26 @@ class Task:
     """(N,) uint8: 0 train, 1 validation, 2 test."""
     upstream: Mapping[str, Mapping[str, np.ndarray]]
     """Weights by arm, of the arms that this one starts from."""
+    curves: Mapping[str, list[dict[str, Any]]]
+    """Their curves, as in metrics.json."""
     device: str
     checkpoint: Path
     """Where the run keeps its last epoch."""
     key: str
     """The run's key in the store; marks its checkpoint."""
     progress: Progress
+
+    @property
+    def planted_groups(self) -> tuple[int, ...]:
+        """Planted group of each domain.
+
+        Raises:
+            UserError: the data set has none.
+        """
+        groups = self.interactions.planted_groups
+        if groups is None:
+            raise UserError(f"{self.run.dataset} has no planted groups, which {self.run.arm} needs")
+        return groups
 
     def index(self, split: str) -> np.ndarray:
         """Rows of a split, ascending."""

@@ -1,0 +1,35 @@
+"""Models without a tower: logistic regression and factorisation machine on all fields."""
+
+from torch import Tensor
+
+from domain_experts.models.adapter import Routing
+from domain_experts.models.ctr import ClickModel, LinearPart, Plan, field_embedding
+from domain_experts.models.interactions import bi_interaction
+
+
+class LogisticRegression(ClickModel):
+    """logit = linear(x) + b."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.linear = LinearPart(plan)
+
+    def forward(
+        self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
+    ) -> Tensor:
+        wide: Tensor = self.linear(fields, dense)
+        return wide + self.bias
+
+
+class FactorisationMachine(LogisticRegression):
+    """logit = linear(x) + sum_{i<j} <e_i, e_j> + b (Rendle 2010); all tasks share the pairs."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.embedding = field_embedding(plan)
+
+    def forward(
+        self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
+    ) -> Tensor:
+        pairs = bi_interaction(self.embedding(fields)).sum(1, keepdim=True)
+        return super().forward(fields, dense, domain) + pairs

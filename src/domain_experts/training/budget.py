@@ -1,0 +1,27 @@
+"""What the training of other arms cost."""
+
+import math
+
+import numpy as np
+
+from domain_experts.training.task import Task
+
+
+def epochs_of(task: Task) -> int:
+    """Epochs over all training rows that visit as many rows as MoE-MLoRA did upstream, rounded up.
+
+    An expert's epoch visits the rows of its domain, any other epoch all rows. Experts that only
+    another experiment uses do not count.
+    """
+    domain = np.asarray(task.interactions.domain)[task.index("train")]
+    rows = np.bincount(domain, minlength=len(task.interactions.schema.domains))
+    used = len(rows) * task.run.settings.adapter.experts_per_domain
+    visited = 0
+    for curve in task.curves.values():
+        last = {(entry["phase"], entry["lane"]): entry["epoch"] for entry in curve}
+        for (phase, lane), epochs in last.items():
+            if phase != "experts":
+                visited += epochs * len(domain)
+            elif int(lane) < used:
+                visited += epochs * int(rows[int(lane) % len(rows)])
+    return math.ceil(visited / len(domain))

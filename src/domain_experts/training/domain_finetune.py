@@ -1,0 +1,43 @@
+"""Control: the whole backbone fine-tuned for each domain."""
+
+import numpy as np
+
+from domain_experts.training.deep import load_weights, new_model, new_trainer, outcome
+from domain_experts.training.frozen import can_select
+from domain_experts.training.loop import Lane
+from domain_experts.training.task import Outcome, Task
+
+
+def train(task: Task) -> Outcome:
+    """Train a copy of the base arm's backbone on each domain, selected on that domain.
+
+    A domain without usable validation rows keeps the base arm's weights. The weights are those of
+    all copies, by number of the domain.
+    """
+    domain = np.asarray(task.interactions.domain)
+    splits = {split: task.index(split) for split in ("validation", "test")}
+    copies = []
+    for d in range(len(task.interactions.schema.domains)):
+        model = new_model(task)
+        load_weights(model, task.upstream["base"])
+        trainer = new_trainer(task, model, part=f"-{d}")
+        train_rows, validation = (
+            rows[domain[rows] == d] for rows in (task.index("train"), splits["validation"])
+        )
+        parameters = dict(trainer.model.named_parameters())
+        if can_select(task, validation, f"domain {d}"):
+            trainer.phase("fine-tuning", [Lane(str(d), train_rows, validation, parameters)])
+        copies.append(outcome(task, trainer))
+    return Outcome(
+        logits={
+            split: np.stack([copy.logits[split] for copy in copies])[
+                domain[rows], np.arange(len(rows))
+            ]
+            for split, rows in splits.items()
+        },
+        state={f"{d}.{name}": a for d, copy in enumerate(copies) for name, a in copy.state.items()},
+        parameters={
+            part: sum(copy.parameters[part] for copy in copies) for part in copies[0].parameters
+        },
+        curve=[entry for copy in copies for entry in copy.curve],
+    )

@@ -1,0 +1,71 @@
+"""Experts on a frozen backbone, trained side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from domain_experts.models.routers import OneHot
+from domain_experts.training.deep import (
+    add_experts,
+    expert_of,
+    is_expert,
+    load_weights,
+    new_model,
+    new_trainer,
+    outcome,
+)
+from domain_experts.training.loop import Lane
+from domain_experts.training.task import Outcome, Task
+
+
+def can_select(task: Task, validation: np.ndarray, what: str) -> bool:
+    """Whether validation rows hold both classes of every task; else `what` stays untrained."""
+    labels = np.asarray(task.interactions.labels)[validation]
+    one_class = len(validation) == 0 or bool((labels == labels[:1]).all(0).any())
+    if one_class:
+        task.progress.say(f"{what} stays untrained: its validation rows hold one class or none")
+    return not one_class
+
+
+def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
+    """Train experts over the run's `base`, expert i on the rows of group i mod G.
+
+    It is selected on the validation rows of its group (`selection: own_domain`) or on all. A group
+    without usable validation rows (none, or one class) cannot be selected on: its experts stay as
+    they start, and add nothing. The reported predictions use each group's first expert.
+
+    Args:
+        task: the run.
+        group: number of the group of each domain.
+        per_group: experts of each of the G groups.
+
+    Returns:
+        Of the weights, those of the experts.
+    """
+    groups = max(group) + 1
+    model = new_model(task)
+    load_weights(model, task.upstream["base"])
+    add_experts(model, task, groups * per_group)
+    model.router = OneHot(group)
+    trainer = new_trainer(task, model)
+
+    own: list[dict[str, nn.Parameter]] = [{} for _ in range(groups * per_group)]
+    for name, parameter in trainer.model.named_parameters():
+        if is_expert(name):
+            own[expert_of(name)][name] = parameter
+    of_row = np.asarray(group)[np.asarray(task.interactions.domain)]
+    train_rows, validation_rows = task.index("train"), task.index("validation")
+    lanes = []
+    for i, parameters in enumerate(own):
+        validation = validation_rows
+        if task.run.settings.protocol.selection == "own_domain":
+            validation = validation_rows[of_row[validation_rows] == i % groups]
+        if can_select(task, validation, f"expert {i}"):
+            own_rows = train_rows[of_row[train_rows] == i % groups]
+            lanes.append(Lane(str(i), own_rows, validation, parameters, i))
+    trainer.phase("experts", lanes)
+
+    made = outcome(task, trainer)
+    kept = {name: array for name, array in made.state.items() if is_expert(name)}
+    return Outcome(made.logits, kept, made.parameters, made.curve, experts=groups * per_group)

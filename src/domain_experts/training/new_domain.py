@@ -1,0 +1,50 @@
+"""A domain that comes after training (MLoRA, arXiv 2408.08913: extension to new domains)."""
+
+import math
+
+import numpy as np
+from torch import nn
+
+from domain_experts.errors import UserError
+from domain_experts.models.ctr import CTRModel
+from domain_experts.training.deep import new_trainer, outcome
+from domain_experts.training.loop import Lane
+from domain_experts.training.streams import numpy_stream
+from domain_experts.training.task import Outcome, Task
+
+
+def new_domain(task: Task) -> int:
+    """Number of the domain that is held out.
+
+    Raises:
+        UserError: the data set has no such domain, or no other one.
+    """
+    held_out = task.run.settings.new_domain.held_out
+    domains = len(task.interactions.schema.domains)
+    if held_out >= domains or domains < 2:
+        raise UserError(
+            f"new_domain.held_out is {held_out}, but {task.run.dataset} has {domains} domains, "
+            f"of which 0 to {domains - 1} can be held out if there are two or more"
+        )
+    return held_out
+
+
+def rows_of(task: Task, split: str, new: bool) -> np.ndarray:
+    """Rows of a split in the new domain, or outside it."""
+    rows = task.index(split)
+    domain = np.asarray(task.interactions.domain)[rows]
+    return np.extract((domain == new_domain(task)) == new, rows)
+
+
+def train_on_share(task: Task, model: CTRModel, trained: dict[str, nn.Parameter]) -> Outcome:
+    """Train some weights on the given share of the new domain's training rows.
+
+    A larger share holds all rows of a smaller one. All validation rows of the domain are used.
+    """
+    rows = rows_of(task, "train", new=True)
+    kept = math.ceil(task.run.settings.new_domain.share * len(rows))
+    chosen = numpy_stream(task.run.seed, "new domain").permutation(rows)[:kept]
+    trainer = new_trainer(task, model)
+    validation = rows_of(task, "validation", new=True)
+    trainer.phase("new domain", [Lane("all", chosen, validation, trained)])
+    return outcome(task, trainer)
