@@ -41,22 +41,20 @@ class PartitionedNorm(nn.Module):
         """Normalise x (B, width) of the domains (B,)."""
         mean, var = self._moments(x, domain) if self.training else (self.mean, self.var)
         scale = self.gamma * self.domain_gamma * torch.rsqrt(var + EPSILON)
-        shift = self.beta + self.domain_beta - mean * scale
-        return x * scale[domain] + shift[domain]
+        shift = self.beta + self.domain_beta
+        return (x - mean[domain]) * scale[domain] + shift[domain]
 
     def _moments(self, x: Tensor, domain: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (D, width) of every domain; moves the moving ones towards them."""
         rows = nn.functional.one_hot(domain, len(self.mean)).to(x.dtype)
         count = rows.sum(0).unsqueeze(1)
         share = rows.T / count.clamp(min=1)
-        mean = share @ x
-        var = share @ (x - mean[domain]).square()
+        mean = torch.where(count > 1, share @ x, self.mean)
+        var = torch.where(count > 1, share @ (x - mean[domain]).square(), self.var)
         with torch.no_grad():
-            weight = MOMENTUM * (count > 1)
-            old_mean, old_var = self.mean.clone(), self.var.clone()
-            self.mean.lerp_(mean, weight)
-            self.var.lerp_(var, weight)
-        return torch.where(count > 1, mean, old_mean), torch.where(count > 1, var, old_var)
+            self.mean.lerp_(mean, MOMENTUM)
+            self.var.lerp_(var, MOMENTUM)
+        return mean, var
 
 
 class StarLinear(nn.Module):
