@@ -1,14 +1,18 @@
 import json
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from domain_experts import layout
 from domain_experts.data.interactions import Interactions, write
-from domain_experts.data.split import read_split, stratified, write_splits
+from domain_experts.data.sampling import with_negatives
+from domain_experts.data.split import by_user_negatives, read_split, stratified, write_splits
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
@@ -160,3 +164,83 @@ def test_a_split_that_does_not_fit_is_refused(project):
 def test_splitting_needs_interactions(project):
     with pytest.raises(UserError, match=r"card\.json is missing; run `domain-experts prepare toy`"):
         write_splits(FRACTIONS, "quick", "toy", [1])
+
+
+def sklearn_sizes(n):
+    """Rows of the public code's two calls; it takes a single held-out row for testing."""
+    rows = np.arange(n)
+    train, rest = train_test_split(rows, test_size=1.0 - 0.6, random_state=0)
+    if len(rest) == 1:
+        return len(train), 0, 1
+    validation, test = train_test_split(rest, test_size=0.2 / (0.2 + 0.2), random_state=0)
+    return len(train), len(validation), len(test)
+
+
+@pytest.mark.parametrize("n", [*range(2, 60), 97, 1000, 12345])
+def test_sizes_of_negatives_are_those_of_the_public_code(n):
+    zeros = np.zeros(n, np.int64)
+    split = by_user_negatives(zeros, zeros, zeros, 1, 0.2, 0.2)
+    assert tuple(np.bincount(split, minlength=3)) == sklearn_sizes(n)
+
+
+def test_of_two_negatives_one_is_for_training_and_one_for_the_test():
+    zeros = np.zeros(2, np.int64)
+    assert sorted(by_user_negatives(zeros, zeros, zeros, 1, 0.2, 0.2)) == [0, 2]
+
+
+sampled = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=300
+)
+
+
+@given(sampled, seeds)
+def test_negatives_are_split_by_user_and_positives_by_domain(rows, seed):
+    user, domain, label = np.array(rows).T
+    split = by_user_negatives(user, domain, label, seed, 0.2, 0.2)
+    strata = {
+        (d, None if y else u): (domain == d) & (label == y) & ((label == 1) | (user == u))
+        for u, d, y in set(rows)
+    }
+    assert sum(stratum.sum() for stratum in strata.values()) == len(rows)
+    for stratum in strata.values():
+        n = int(stratum.sum())
+        held_out = math.ceil(0.4 * n)
+        test = math.ceil(held_out / 2)
+        expected = [n - held_out, held_out - test, test]
+        assert np.bincount(split[stratum], minlength=3).tolist() == expected
+    np.testing.assert_array_equal(
+        split, by_user_negatives(user, domain, label, seed, 0.2, 0.2), strict=True
+    )
+
+
+def test_sampled_negatives_of_users_with_few_clicks_have_the_published_shares(project):
+    """Of MAMDR's Taobao-10: 53, 22 and 25 % (92,137, 37,645 and 43,502 rows)."""
+    rng = np.random.default_rng(0)
+    # clicks per user and theme are few there
+    user = np.repeat(np.arange(4000), rng.geometric(0.6, 4000))
+    table = np.unique(np.stack([rng.integers(0, 10, len(user)), user], axis=1), axis=0)
+    domain, user = np.repeat(table, 2, axis=0).T
+    item = rng.integers(0, 400, len(user))
+    domain, user, item = np.unique(np.stack([domain, user, item], axis=1), axis=0).T
+    made = with_negatives(user, item, domain, [f"theme {d}" for d in range(10)])
+    write(made, layout.interactions("toy"), {})
+    write_splits(FRACTIONS, "quick", "toy", [1, 2])
+    split = read_split("quick", "toy", 1)
+    assert (split != read_split("quick", "toy", 2)).any()
+    shares = np.bincount(split) / len(split)
+    np.testing.assert_allclose(shares, np.array([92137, 37645, 43502]) / 173284, atol=0.06)
+    positive = made.labels[:, 0] == 1
+    np.testing.assert_allclose(np.bincount(split[positive]) / positive.sum(), [0.6, 0.2, 0.2], 0.02)
+
+
+def test_a_given_split_is_that_of_every_seed(project):
+    made = make([0] * 50 + [1] * 50, [0, 1] * 50)
+    given_split = np.repeat(np.array([0, 0, 1, 2, 0], np.uint8), 20)
+    write(replace(made, given_split=given_split), layout.interactions("toy"), {})
+    with pytest.raises(UserError, match="too few rows for test rows in: a"):
+        write_splits(FRACTIONS, "quick", "toy", [1])
+    given_split = np.tile(np.array([0, 0, 1, 2, 0], np.uint8), 20)
+    write(replace(made, given_split=given_split), layout.interactions("toy"), {})
+    write_splits(FRACTIONS, "quick", "toy", [1, 2])
+    for seed in (1, 2):
+        np.testing.assert_array_equal(read_split("quick", "toy", seed), given_split, strict=True)

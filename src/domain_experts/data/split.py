@@ -1,4 +1,4 @@
-"""Splits: one uint8 per row, stratified by domain and label, drawn from a seed."""
+"""Splits: one uint8 per row, drawn from a seed by the rule of the data set, or given with it."""
 
 import json
 from collections.abc import Sequence
@@ -45,15 +45,57 @@ def stratified(
         (N,) uint8: 0 train, 1 validation, 2 test.
     """
     stratum = domain.astype(np.int64) * (int(label.max()) + 1) + label
+    sizes = np.bincount(stratum)
+    test = _share(sizes, test_fraction)
+    # rounding up twice may ask for more rows than a tiny stratum has: test comes first
+    return _deal(stratum, seed, test, test + _share(sizes, validation_fraction))
+
+
+def by_user_negatives(
+    user: np.ndarray,
+    domain: np.ndarray,
+    label: np.ndarray,
+    seed: int,
+    validation_fraction: float,
+    test_fraction: float,
+) -> np.ndarray:
+    """Draw a split of positives and of negatives that were sampled for each user.
+
+    The positives of a domain are split as a whole, its negatives user by user. Sizes are those of
+    the public code of MAMDR (utils/tool.py), which splits twice with scikit-learn: of n rows,
+    ceil(n (v + t)) are held out, and of these h rows ceil(h t / (v + t)) are test rows. So of 2
+    negatives one is for training, none for validation and one for test, and where users have few
+    negatives the shares of all rows are not those asked for.
+
+    Args:
+        user: (N,) codes from 0.
+        domain: (N,) codes from 0.
+        label: (N,) 0 or 1.
+        seed: Rows of a stratum go to the splits in an order drawn from it.
+        validation_fraction: v.
+        test_fraction: t; training takes the rest.
+
+    Returns:
+        (N,) uint8: 0 train, 1 validation, 2 test.
+    """
+    domains, users = int(domain.max()) + 1, int(user.max()) + 1
+    of_user = domains + domain.astype(np.int64) * users + user
+    stratum = np.where(label == 1, domain, of_user)
+    share = validation_fraction + test_fraction
+    held_out = np.ceil(np.bincount(stratum) * share).astype(np.int64)
+    test = np.ceil(held_out * (test_fraction / share if share else 0)).astype(np.int64)
+    return _deal(stratum, seed, test, held_out)
+
+
+def _deal(stratum: np.ndarray, seed: int, test: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Deal the rows of each stratum, in the seed's order: test rows first, then validation."""
     order = np.random.default_rng(seed).permutation(len(stratum))
     order = order[np.argsort(stratum[order], kind="stable")]
     sizes = np.bincount(stratum)
     rank = np.arange(len(stratum)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    test = np.repeat(_share(sizes, test_fraction), sizes)
-    # rounding up twice may ask for more rows than a tiny stratum has: test comes first
-    held_out = test + np.repeat(_share(sizes, validation_fraction), sizes)
+    is_test, is_held_out = rank < np.repeat(test, sizes), rank < np.repeat(held_out, sizes)
     split = np.empty(len(stratum), np.uint8)
-    split[order] = np.where(rank < test, TEST, np.where(rank < held_out, VALIDATION, TRAIN))
+    split[order] = np.where(is_test, TEST, np.where(is_held_out, VALIDATION, TRAIN))
     return split
 
 
@@ -64,16 +106,15 @@ def _share(sizes: np.ndarray, fraction: float) -> np.ndarray:
 def write_splits(data: Fractions, tier: str, dataset: str, seeds: Sequence[int]) -> None:
     """Write one split file per seed and, last, their index.
 
+    A split that came with the data is that of every seed.
+
     Raises:
         UserError: the data set is not prepared, or a domain has too few rows for a split.
     """
     interactions = Interactions.open(layout.interactions(dataset))
-    domain = np.asarray(interactions.domain)
-    labels = np.asarray(interactions.labels)
-    label = labels @ (1 << np.arange(labels.shape[1]))
     index = {}
     for seed in seeds:
-        split = stratified(domain, label, seed, data.validation_fraction, data.test_fraction)
+        split = _split(interactions, seed, data)
         path = layout.split_file(tier, dataset, seed)
         with replacing(path) as temporary:
             np.save(temporary, split, allow_pickle=False)
@@ -92,6 +133,21 @@ def write_splits(data: Fractions, tier: str, dataset: str, seeds: Sequence[int])
             "seeds": index,
         },
     )
+
+
+def _split(interactions: Interactions, seed: int, data: Fractions) -> np.ndarray:
+    if interactions.given_split is not None:
+        return np.asarray(interactions.given_split)
+    domain, labels = np.asarray(interactions.domain), np.asarray(interactions.labels)
+    if interactions.sampled_negatives:
+        user = interactions.fields[
+            :, [name for name, _ in interactions.schema.fields].index("user")
+        ]
+        return by_user_negatives(
+            user, domain, labels[:, 0], seed, data.validation_fraction, data.test_fraction
+        )
+    label = labels @ (1 << np.arange(labels.shape[1]))
+    return stratified(domain, label, seed, data.validation_fraction, data.test_fraction)
 
 
 def _summary(interactions: Interactions, split: np.ndarray) -> dict[str, Any]:
