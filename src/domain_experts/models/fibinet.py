@@ -12,7 +12,7 @@ REDUCTION = 3
 
 
 class SENET(nn.Module):
-    """Reweighted embeddings a_i e_i, a = ReLU(ReLU(z W_1) W_2), z_i = mean of e_i (section 3.2)."""
+    """Reweighted embeddings a_i e_i, a = ReLU(ReLU(z W_1) W_2), z_i = mean of e_i."""
 
     def __init__(self, fields: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class SENET(nn.Module):
 
 
 class Bilinear(nn.Module):
-    """p_ij = (e_i W_ij) * e_j of all pairs i < j, each with a matrix of its own (section 3.3)."""
+    """p_ij = (e_i W_ij) * e_j of all pairs i < j, each with a matrix of its own."""
 
     left: Tensor
     right: Tensor

@@ -12,6 +12,6 @@ def pairs(fields: int) -> Tensor:
 
 
 def bi_interaction(e: Tensor) -> Tensor:
-    """sum_{i<j} e_i * e_j elementwise, (B, F, d) to (B, d) (He and Chua 2017, section 3.1)."""
+    """sum_{i<j} e_i * e_j elementwise, (B, F, d) to (B, d) (He and Chua 2017)."""
     # in time linear in F: 1/2 ((sum_i e_i)^2 - sum_i e_i^2)
     return (e.sum(1).square() - e.square().sum(1)) / 2

@@ -18,7 +18,7 @@ INIT = "glorot_uniform"
 
 
 class PartitionedNorm(nn.Module):
-    """z = gamma gamma_d (x - mu_d) / sqrt(var_d + eps) + beta + beta_d (section 3.2).
+    """z = gamma gamma_d (x - mu_d) / sqrt(var_d + eps) + beta + beta_d.
 
     In training, mu_d and var_d are the moments of the batch's rows of domain d, and its moving
     moments follow them. A domain with fewer than two rows in the batch has no variance: it takes
@@ -58,7 +58,7 @@ class PartitionedNorm(nn.Module):
 
 
 class StarLinear(nn.Module):
-    """y = x (W * W_d) + b + b_d of a row of domain d (section 3.3, equation 6).
+    """y = x (W * W_d) + b + b_d of a row of domain d.
 
     Each W_d and b_d is a parameter of its own, so that the optimiser skips absent domains.
     """
@@ -83,7 +83,7 @@ class Star(ClickModel):
     """logit = w' star(norm([e_1, ..., e_F])), star being ReLU layers of the star topology.
 
     With `auxiliary` the logit of a small network on a domain embedding and the same features is
-    added (section 3.4). There is no dropout.
+    added, as in the paper. There is no dropout.
     """
 
     def __init__(self, plan: Plan, auxiliary: bool) -> None:
@@ -117,9 +117,9 @@ class Star(ClickModel):
 
 
 class Auxiliary(nn.Module):
-    """A network of two layers on [x, embedding of the domain], the hidden one as the tower's last.
+    """logit = w' ReLU(W_1' [x, embedding of the domain] + b_1).
 
-    The paper leaves its width open.
+    The hidden layer is as wide as the last one of STAR.
     """
 
     def __init__(self, plan: Plan, width: int) -> None:

@@ -15,7 +15,7 @@ class CIN(nn.Module):
 
     X^k_h = ReLU(sum_{i,j} W^k_{ij,h} X^0_i * X^{k-1}_j + b^k_h). Of every layer but the last, the
     first half of the feature maps goes on to the next layer and the second half to the output; each
-    is summed over the embedding (equation 7).
+    is summed over the embedding.
 
     Args:
         fields: number of fields F.
