@@ -33,6 +33,7 @@ _CONNECT_S, _READ_S = 4, 30
 _RETRIES = 2
 _PIP_S = 120
 _LARGEST_MEMBER = 512 * 2**20
+_NAMED_FILES = 6
 
 
 class _UnusableError(Exception):
@@ -169,10 +170,11 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
         raise _UnusableError(f"neither data.local (params.yaml) nor {LOCAL} names a folder")
     found = layout_in(source, folder)
     if found is None:
-        wanted = " or ".join(", ".join(LAYOUTS[name]) for name in SOURCES[source].layouts)
+        wanted = " or ".join(_missing(folder, name) for name in SOURCES[source].layouts)
         raise _UnusableError(f"it does not hold {wanted}")
     _verify_content(SOURCES[source], folder, found)
     for name in LAYOUTS[found]:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, work / name)
     return {
         "served_by": served_by,
@@ -184,6 +186,14 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
         "statement": f"{SOURCES[source].title}, {served_by}, content verified, "
         "archive checksum not verified",
     }
+
+
+def _missing(folder: Path, name: str) -> str:
+    """The files of a layout that are not there, the first of many by name."""
+    missing = [file for file in LAYOUTS[name] if not (folder / file).is_file()]
+    more = len(missing) - _NAMED_FILES
+    named = ", ".join(missing[:_NAMED_FILES])
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def _verify_content(source: Source, folder: Path, name: str) -> None:
@@ -210,6 +220,7 @@ def _install(source: str, work: Path, record: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     layout.raw_record(source).unlink(missing_ok=True)
     for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).replace(folder / name)
     write_json(
         layout.raw_record(source),

@@ -11,11 +11,56 @@ from domain_experts import layout
 LOCAL = "DOMAIN_EXPERTS_DATA_LOCAL"
 """Environment variable with the folder of local copies; it overrides `data.local`."""
 
+_AMAZON_6 = (
+    "Musical_Instruments_5.json.gz",
+    "Office_Products_5.json.gz",
+    "Patio_Lawn_and_Garden_5.json.gz",
+    "Prime_Pantry_5.json.gz",
+    "Toys_and_Games_5.json.gz",
+    "Video_Games_5.json.gz",
+)
+_AMAZON_13 = (
+    "Arts_Crafts_and_Sewing_5.json.gz",
+    "Digital_Music_5.json.gz",
+    "Gift_Cards_5.json.gz",
+    "Industrial_and_Scientific_5.json.gz",
+    "Luxury_Beauty_5.json.gz",
+    "Magazine_Subscriptions_5.json.gz",
+    "Musical_Instruments_5.json.gz",
+    "Office_Products_5.json.gz",
+    "Patio_Lawn_and_Garden_5.json.gz",
+    "Prime_Pantry_5.json.gz",
+    "Software_5.json.gz",
+    "Toys_and_Games_5.json.gz",
+    "Video_Games_5.json.gz",
+)
+
+
+def _mamdr_files(domains: int, *vectors: str) -> tuple[str, ...]:
+    """Files of a data set that the authors of MAMDR prepared."""
+    maps = ("uid2id.json", "pid2id.json", *vectors)
+    parts = ("domain_property.json", "train.csv", "val.csv", "test.csv")
+    return (
+        *(f"processed_data/{name}" for name in maps),
+        *(f"domain_{d}/{name}" for d in range(domains) for name in parts),
+    )
+
+
+_VECTORS = ("user_emb.json", "item_emb.json")
 LAYOUTS = {
     "movielens-100k": ("u.data", "u.user", "u.item"),
     "recbole": ("ml-100k.inter", "ml-100k.user", "ml-100k.item"),
     "movielens-1m": ("ratings.dat", "users.dat", "movies.dat"),
     "epinions": ("epinions_rating_with_timestamp.mat",),
+    "amazon-3": ("interactions.csv",),
+    "amazon-6": _AMAZON_6,
+    "amazon-13": _AMAZON_13,
+    "taobao": ("theme_click_log.csv", "item_embedding.csv", "user_embedding.csv"),
+    "mamdr-amazon-6": _mamdr_files(6),
+    "mamdr-amazon-13": _mamdr_files(13),
+    "mamdr-taobao-10": _mamdr_files(10, *_VECTORS),
+    "mamdr-taobao-20": _mamdr_files(20, *_VECTORS),
+    "mamdr-taobao-30": _mamdr_files(30, *_VECTORS),
 }
 """Layout of raw files -> their names."""
 
@@ -72,6 +117,69 @@ _MOVIELENS_CITATION = (
     "F. M. Harper and J. A. Konstan. The MovieLens Datasets: History and Context. "
     "ACM TiiS 5(4), 2015. doi:10.1145/2827872"
 )
+
+_RESEARCH_ONLY = "no licence text: research use only, no redistribution"
+_MAMDR_CITATION = (
+    "L. Luo et al. MAMDR: A Model Agnostic Learning Framework for Multi-Domain Recommendation. "
+    "ICDE 2023. arXiv:2202.12524"
+)
+_AMAZON_CITATION = (
+    "J. Ni, J. Li and J. McAuley. Justifying Recommendations using Distantly-Labeled Reviews and "
+    "Fine-grained Aspects. EMNLP-IJCNLP 2019. doi:10.18653/v1/D19-1018"
+)
+
+
+def _placement(source: str, what: str, files: str) -> str:
+    return (
+        f"{source}: {what} and put {files} into data/raw/{source}/, or into {source}/ in the "
+        "folder that data.local (params.yaml) names"
+    )
+
+
+def _amazon_2018(source: str, files: tuple[str, ...], users: int, items: int) -> Source:
+    """Reviews of 2018; users and items as published in Table I of MAMDR."""
+    return Source(
+        title=f"Amazon-{len(files)}",
+        homepage="https://nijianmo.github.io/amazon/index.html",
+        citation=_AMAZON_CITATION,
+        terms=_RESEARCH_ONLY,
+        downloads=(),
+        layouts=(source,),
+        content=Content(counts={"users": users, "items": items}),
+        reader="domain_experts.data.amazon",
+        placement=_placement(
+            source,
+            "get the 5-core files from "
+            "https://jmcauley.ucsd.edu/data/amazon_v2/categoryFilesSmall/",
+            ", ".join(files),
+        ),
+        by_hand=True,
+    )
+
+
+def _mamdr(title: str, folder: str, counts: tuple[int, int, int, int, int]) -> Source:
+    """Rows as the authors of MAMDR prepared them; counts as published in their Table I."""
+    source = f"mamdr-{title.lower()}"
+    family, domains = title.split("-")
+    names = ("users", "items", "train", "validation", "test")
+    return Source(
+        title=f"{title} as prepared by MAMDR",
+        homepage="https://github.com/RManLuo/MAMDR",
+        citation=_MAMDR_CITATION,
+        terms=_RESEARCH_ONLY,
+        downloads=(),
+        layouts=(source,),
+        content=Content(counts=dict(zip(names, counts, strict=True))),
+        reader="domain_experts.data.mamdr",
+        placement=_placement(
+            source,
+            f"get the preprocessed {family} archive that the README of "
+            "https://github.com/RManLuo/MAMDR links to (Google Drive)",
+            f"processed_data/ and domain_0/ to domain_{int(domains) - 1}/ of its folder {folder}/",
+        ),
+        by_hand=True,
+    )
+
 
 SOURCES = {
     "ml-100k": Source(
@@ -152,7 +260,7 @@ SOURCES = {
         homepage="https://www.cse.msu.edu/~tangjili/datasetcode/",
         citation="J. Tang, H. Gao, H. Liu and A. Das Sarma. eTrust: Understanding Trust Evolution "
         "in an Online World. KDD 2012. doi:10.1145/2339530.2339574",
-        terms="no licence text: research use only, no redistribution",
+        terms=_RESEARCH_ONLY,
         downloads=(),
         layouts=("epinions",),
         content=Content(
@@ -167,11 +275,78 @@ SOURCES = {
             },
         ),
         reader="domain_experts.data.epinions",
-        placement="epinions: get Epinions with timestamps from "
-        "https://www.cse.msu.edu/~tangjili/datasetcode/ and put "
-        "epinions_rating_with_timestamp.mat into data/raw/epinions/, or into epinions/ in the "
-        "folder that data.local (params.yaml) names",
+        placement=_placement(
+            "epinions",
+            "get Epinions with timestamps from https://www.cse.msu.edu/~tangjili/datasetcode/",
+            "epinions_rating_with_timestamp.mat",
+        ),
         by_hand=True,
+    ),
+    "amazon-3": Source(
+        title="Amazon-3 (Beauty, Toys, Sports)",
+        homepage="https://jmcauley.ucsd.edu/data/amazon/",
+        citation="J. McAuley, C. Targett, Q. Shi and A. van den Hengel. Image-based "
+        "Recommendations on Styles and Substitutes. SIGIR 2015. doi:10.1145/2766462.2767755",
+        terms=_RESEARCH_ONLY,
+        downloads=(),
+        layouts=("amazon-3",),
+        content=Content(
+            counts={
+                "rows": 662_436,
+                "users": 72_682,
+                "items": 42_381,
+                "rows_by_domain": {"Beauty": 198_502, "Toys": 167_597, "Sports": 296_337},
+            },
+        ),
+        reader="domain_experts.data.amazon",
+        placement=_placement(
+            "amazon-3",
+            "write the reviews of the 2014 5-core files of Beauty, Toys and Games, and Sports and "
+            "Outdoors (https://jmcauley.ucsd.edu/data/amazon/) into one CSV file with the header "
+            "user,item,domain,position and the domains Beauty, Toys and Sports",
+            "interactions.csv",
+        ),
+        by_hand=True,
+    ),
+    "amazon-6": _amazon_2018("amazon-6", _AMAZON_6, 445_789, 172_653),
+    "amazon-13": _amazon_2018("amazon-13", _AMAZON_13, 502_222, 215_403),
+    "taobao": Source(
+        title="Taobao theme clicks",
+        homepage="https://tianchi.aliyun.com/dataset/9716",
+        citation="Alibaba Group. Theme click log, Tianchi data set 9716",
+        terms="by the terms of the data set's page, which asks for a login; no redistribution",
+        downloads=(),
+        layouts=("taobao",),
+        # of the first 10, 20 and 30 themes, as published in Table I of MAMDR
+        content=Content(
+            counts={"users": (23_778, 58_190, 99_143), "items": (6_932, 16_319, 29_945)}
+        ),
+        reader="domain_experts.data.taobao",
+        placement=_placement(
+            "taobao",
+            "log in to https://tianchi.aliyun.com/dataset/9716, download",
+            "theme_click_log.csv, item_embedding.csv and user_embedding.csv",
+        ),
+        by_hand=True,
+    ),
+    "mamdr-amazon-6": _mamdr(
+        "Amazon-6",
+        "split_by_category_6",
+        (445_789, 172_653, 9_968_333, 3_372_666, 3_585_877),
+    ),
+    "mamdr-amazon-13": _mamdr(
+        "Amazon-13",
+        "split_by_category_13",
+        (502_222, 215_403, 11_999_607, 4_100_756, 4_339_523),
+    ),
+    "mamdr-taobao-10": _mamdr(
+        "Taobao-10", "split_by_theme_10", (23_778, 6_932, 92_137, 37_645, 43_502)
+    ),
+    "mamdr-taobao-20": _mamdr(
+        "Taobao-20", "split_by_theme_20", (58_190, 16_319, 243_592, 96_591, 106_500)
+    ),
+    "mamdr-taobao-30": _mamdr(
+        "Taobao-30", "split_by_theme_30", (99_143, 29_945, 394_805, 151_369, 179_252)
     ),
 }
 

@@ -30,12 +30,13 @@ def with_negatives(
 ) -> Interactions:
     """Add sampled negatives to positives, domain by domain.
 
-    A user with n positives in a domain gets int(n / ratio) negatives there, drawn without
-    replacement from the domain's items less those that are positives of this user in this domain,
-    whatever their split; all of these, where there are fewer.
+    A positive that is repeated counts once. A user with n positives in a domain gets
+    int(n / ratio) negatives there, drawn without replacement from the domain's items less those
+    that are positives of this user in this domain, whatever their split; all of these, where there
+    are fewer.
 
     Args:
-        user: (P,) codes from 0, of positives; no user, item and domain twice.
+        user: (P,) codes from 0, of positives.
         item: (P,) codes from 0.
         domain: (P,) codes from 0, each with at least one row.
         domains: Their names.
@@ -44,6 +45,10 @@ def with_negatives(
         Interactions with the fields user, item and domain and the task `click`; of each domain
         first the positives in the order given, then the negatives by user.
     """
+    items, users = int(item.max()) + 1, int(user.max()) + 1
+    triple = (domain.astype(np.int64) * users + user) * items + item
+    first = np.sort(np.unique(triple, return_index=True)[1])
+    user, item, domain = user[first], item[first], domain[first]
     parts = []
     for d, ratio in enumerate(ratios(len(domains))):
         rows = np.flatnonzero(domain == d)
@@ -53,10 +58,9 @@ def with_negatives(
         for u, i, label in ((user[rows], item[rows], 1), (negative_user, negative_item, 0)):
             parts.append(np.stack([u, i, np.full(len(u), d), np.full(len(u), label)], axis=1))
     table = np.concatenate(parts)
-    sizes = (int(user.max()) + 1, int(item.max()) + 1, len(domains))
     return Interactions(
         schema=Schema(
-            fields=tuple(zip(("user", "item", "domain"), sizes, strict=True)),
+            fields=(("user", users), ("item", items), ("domain", len(domains))),
             dense=(),
             domains=tuple(domains),
             tasks=("click",),

@@ -1,12 +1,15 @@
 """Strict reading of delimited text files: an error names the file, the line and the column."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from domain_experts.errors import UserError
@@ -120,3 +123,80 @@ def _find_misfit(file: TextFile, reason: str) -> NoReturn:
     """The fast reader does not say where: look line by line."""
     parse_lines(file, dict.fromkeys(file.columns, positive))
     raise UserError(f"{file.path}: cannot be read ({reason})")
+
+
+def read_csv(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """Read some columns, found by name in the header, of a large CSV file.
+
+    Raises:
+        UserError: a column is missing, or a line does not fit.
+    """
+    known = csv_header(path)
+    for name in columns:
+        if name not in known:
+            raise UserError(
+                f"{path}, line 1: no column '{name}'; there are {', '.join(map(repr, known))}"
+            )
+    with naming_misfits(path, known):
+        table = csv.read_csv(path, **csv_options(columns))
+    refuse_gaps(path, table, 0)
+    if table.num_rows == 0:
+        raise UserError(f"{path}: holds no rows")
+    return table
+
+
+def csv_header(path: Path) -> list[str]:
+    """Names in the first line."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip('"') for name in file.readline().rstrip("\r\n").split(",")]
+
+
+def csv_options(columns: Mapping[str, pa.DataType]) -> dict[str, Any]:
+    """Options of pyarrow's CSV readers; empty cells are null."""
+    return {
+        # one thread: only then a misfit is reported with its line
+        "read_options": csv.ReadOptions(use_threads=False),
+        "parse_options": csv.ParseOptions(ignore_empty_lines=False),
+        "convert_options": csv.ConvertOptions(
+            column_types=dict(columns),
+            include_columns=list(columns),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    }
+
+
+@contextmanager
+def naming_misfits(path: Path, columns: list[str]) -> Iterator[None]:
+    """Turn an error of pyarrow's CSV reader into one that names line and column."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        text = str(error)
+        cell = re.search(r"CSV column #(\d+): Row #(\d+): (.*)", text)
+        line = re.search(r"Row #(\d+): (.*)", text)
+        if cell:
+            where = f", line {cell[2]}: column {columns[int(cell[1])]}: {cell[3]}"
+        elif line:
+            where = f", line {line[1]}: {line[2]}"
+        else:
+            where = f": {text}"
+        raise UserError(f"{path}{where}") from None
+
+
+def refuse_gaps(path: Path, table: pa.Table, rows_before: int) -> None:
+    """Raise a UserError at the first empty cell; the header is line 1."""
+    for name in table.column_names:
+        if table[name].null_count:
+            row = pc.index(pc.is_null(table[name]), True).as_py()
+            raise UserError(f"{path}, line {rows_before + row + 2}: column {name}: is empty")
+
+
+def encode(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Number values from 0 in the order in which they appear.
+
+    Returns:
+        (N,) int64 codes, and the value of each code.
+    """
+    encoded = pa.concat_arrays(values.chunks).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
