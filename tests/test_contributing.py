@@ -9,6 +9,7 @@ from projects import ROOT, make_project
 
 from domain_experts import digest
 from domain_experts.digest import code_digest
+from domain_experts.models.ctr import Plan
 from domain_experts.params import load
 from domain_experts.runs import Job
 from domain_experts.schema import Schema
@@ -135,12 +136,12 @@ def test_the_new_data_set_can_be_trained_on(tmp_path, monkeypatch):
 
 
 def test_the_new_backbone_can_be_trained(tmp_path, monkeypatch):
-    edited = Edited(tmp_path / "my project", "Add a backbone", "nfm")
+    edited = Edited(tmp_path / "my project", "Add a backbone", "dcnv2")
     base, mlora = edited.train(
-        "planted-small", ("backbones", "nfm", "base"), ("baselines", "nfm", "mlora")
+        "planted-small", ("backbones", "dcnv2", "base"), ("baselines", "dcnv2", "mlora")
     )
-    # fields of 100 users, 60 items, 4 domains: embeddings and linear weights, then 8-16-8-1
-    backbone = 164 * (8 + 1) + (8 * 16 + 16) + (16 * 8 + 8) + (8 + 1)
+    # embeddings of 100 users, 60 items, 4 domains; two cross layers; 24-16-8; head on both
+    backbone = 164 * 8 + 2 * (24 * 24 + 24) + (24 * 16 + 16) + (16 * 8 + 8) + (24 + 8 + 1)
     assert base["parameters"]["total"] == backbone
     assert mlora["parameters"]["backbone"] == backbone
     assert mlora["parameters"]["experts"] > 0
@@ -154,22 +155,26 @@ def test_the_new_backbone_can_be_trained(tmp_path, monkeypatch):
             assert keys(json.loads(content)) - set(base["tasks"]) <= described
 
 
-def test_the_new_model_is_nfm():
-    """Its logit is the sum over pairs, written out."""
+def test_the_new_model_is_dcnv2():
+    """Its cross network, element by element."""
     (edit,) = [e for e in EDIT.finditer(section("Add a backbone")) if e["how"] is None]
     names = {}
     exec(compile(edit["code"], edit["path"], "exec"), names)
-    settings = load(ROOT / "params.yaml").model
-    schema = Schema((("a", 3), ("b", 4), ("c", 2)), (), ("d",), ("click",))
-    model = names["Model"](schema, settings, "glorot_normal", torch.Generator().manual_seed(0))
+    schema = Schema((("a", 3), ("b", 4)), (), ("d",), ("click",))
+    settings = load(ROOT / "params.yaml").model.model_copy(update={"embedding_dim": 2})
+    model = names["Model"](Plan(schema, settings, torch.Generator().manual_seed(0)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
-    model.eval()
-    codes = torch.tensor([[2, 1, 0], [0, 3, 1]])
-    e = model.embedding(codes)
-    pairs = e[:, 0] * e[:, 1] + e[:, 0] * e[:, 2] + e[:, 1] * e[:, 2]
-    dense = torch.zeros(2, 0)
-    expected = model.tower(pairs, None) @ model.head + model.linear(codes, dense) + model.bias
-    found = model(codes, dense, torch.zeros(2, dtype=torch.int64))
-    torch.testing.assert_close(found, expected)
+    model.eval().double()
+    codes = torch.tensor([[2, 1], [0, 3]])
+    found = model(codes, torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64))
+    for row, code in zip(found, codes, strict=True):
+        x0 = model.embedding(code[None]).flatten()
+        x = x0
+        for W, b in zip(model.W, model.b, strict=True):
+            x = torch.stack(
+                [x0[j] * (sum(x[i] * W[i, j] for i in range(4)) + b[j]) + x[j] for j in range(4)]
+            )
+        both = torch.cat([x, model.tower(x0[None], None)[0]])
+        torch.testing.assert_close(row, both @ model.head + model.bias)
