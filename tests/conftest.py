@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fabricated import fabricate
 from projects import make_smallest
 from tasks import make_task as new_task
 from tasks import small_data
 
 from domain_experts.data.registry import Content
+from domain_experts.training.batches import Rows
 
 # u.occupation of MovieLens-100K
 ML_OCCUPATIONS = (
@@ -152,3 +154,18 @@ def make_task(interactions, tmp_path):
         return new_task(tmp_path, data, arm, **options)
 
     return make
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    """Train in float64, so that only true differences show."""
+    take = Rows.take
+
+    def take_double(self, index):
+        fields, dense, domain, labels = take(self, index)
+        return fields, dense.double(), domain, labels.double()
+
+    monkeypatch.setattr(Rows, "take", take_double)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

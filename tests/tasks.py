@@ -9,7 +9,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.split import stratified
 from domain_experts.params import Params, Planted, Study, load
-from domain_experts.registry import ARMS
+from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.training.progress import Progress
 from domain_experts.training.task import Outcome, Task
 
@@ -17,6 +17,7 @@ PARAMS = Path(__file__).parents[1] / "params.yaml"
 SET = {
     "model.hidden": [16, 8],
     "model.embedding_dim": 4,
+    "star.embedding_dim": 4,
     "training.max_epochs": 3,
     "training.batch_size": 64,
     "adapter.alpha": 4,
@@ -39,15 +40,19 @@ def small_data() -> Interactions:
     return generate(spec)
 
 
-def make_task(folder, data, arm, backbone="mlp", upstream=None, curves=None, **changed) -> Task:
+def make_task(
+    folder, data, arm, backbone="mlp", upstream=None, curves=None, variant=(), **changed
+) -> Task:
     """Task of an arm, its upstream arms trained first unless their weights are given."""
-    run = study(**changed)._run("planted-small", backbone, arm, (), 1)
+    backbone = backbone if ARMS[arm].backbone else NO_BACKBONE
+    run = study(**changed)._run("planted-small", backbone, arm, variant, 1)
     if upstream is None:
         upstream, curves = {}, {}
         for name in ARMS[arm].needs:
             made = train(make_task(folder, data, name, backbone, upstream, curves, **changed))
             upstream[name], curves[name] = made.state, made.curve
-    split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), 1, 0.2, 0.2)
+    labels = data.labels[:, 0].astype(int)
+    split = stratified(np.asarray(data.domain), labels, run.split_seed, 0.2, 0.2)
     own = folder / f"{arm}-{len(list(folder.iterdir()))}"
     own.mkdir()
     path = own / "checkpoint.safetensors"

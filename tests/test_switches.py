@@ -1,0 +1,332 @@
+"""The protocols' switches: what each does, and that the sequence of phases is the three jobs."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from tasks import PARAMS, small_data, study, train
+from tasks import make_task as new_task
+
+from domain_experts.evaluation.metrics import evaluate, macro_auc
+from domain_experts.params import Study, load
+from domain_experts.registry import ARMS
+from domain_experts.settings import Protocol
+from domain_experts.training.deep import expert_of, is_expert, new_model, part_of
+from domain_experts.training.loop import Trainer
+
+FLIPPING = [arm for arm in ARMS if ARMS[arm].counterpart]
+# small steps that overfit within the cap, so that selecting and stopping matter
+LONG = {
+    "training.max_epochs": 8,
+    "training.batch_size": 256,
+    "training.learning_rate": 0.1,
+    "training.patience": 2,
+}
+
+
+def scores(task, made, split="validation"):
+    rows = task.index(split)
+    labels, domain = task.interactions.labels[rows, 0], task.interactions.domain[rows].astype(int)
+    return made.logits[split][:, 0], labels, domain
+
+
+@pytest.mark.parametrize("per_domain", [1, 2])
+@pytest.mark.parametrize("gate", [{}, {"gate.input": "features", "gate.load_balance": 0.1}])
+def test_the_sequence_as_described_is_the_three_jobs(make_task, float64, per_domain, gate):
+    changed = LONG | {"adapter.experts_per_domain": per_domain, **gate}
+    jobs, upstream, curve = {}, {}, []
+    for arm in ("base", "experts", "moe_mlora"):
+        jobs[arm] = train(make_task(arm, upstream=upstream, **changed))
+        upstream[arm] = jobs[arm].state
+        curve += jobs[arm].curve
+    sequence = train(make_task("moe_mlora_sequence", **changed))
+    # the jobs train experts side by side, the sequence one after another
+    order = [(c["phase"], c["lane"]) for c in sequence.curve]
+    curve.sort(key=lambda c: order.index((c["phase"], c["lane"])))
+    assert len({c["phase"] for c in curve}) == 3
+    assert any(not c["best"] for c in curve), "no epoch failed, so selection was not tested"
+    for a, b in zip(curve, sequence.curve, strict=True):
+        for key in ("phase", "lane", "epoch", "best"):
+            assert a[key] == b[key]
+        assert (a["train_loss"] is None) == (b["train_loss"] is None) == (a["epoch"] == 0)
+        for key in ("train_loss", "validation_auc"):
+            assert (a[key] or 0) == pytest.approx(b[key] or 0, rel=0, abs=1e-12)
+    assert jobs["moe_mlora"].state.keys() == sequence.state.keys()
+    for name, weight in sequence.state.items():
+        np.testing.assert_allclose(jobs["moe_mlora"].state[name], weight, rtol=0, atol=1e-9)
+    for split, logits in sequence.logits.items():
+        np.testing.assert_allclose(jobs["moe_mlora"].logits[split], logits, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("arm", FLIPPING)
+def test_flips_are_the_differences_of_the_protocols_that_the_arm_reads(arm):
+    """Expected by hand from moe_mlora 1.4, 1.5, 2 and 6."""
+    joint = {"split_seed", "batches", "rollback", "keep_start", "binned_auc"}
+    base = joint | {"dropout_place", "embedding_std"}
+    sequence = joint | {
+        *("routing", "freeze", "fresh_optimizer", "reset_best", "selection"),
+        *("tower_init", "expert_init"),
+    }
+    expected = {
+        "base": base, "base_released": base, "mlora": joint, "mlora_released": joint,
+        "moe_mlora_sequence": sequence, "moe_mlora_released": sequence,
+    }  # fmt: skip
+    own = study()
+    flips = list(own._flips(arm))
+    assert {key for ((key, _),) in flips} == {f"protocol.{name}" for name in expected[arm]}
+    there = own.params.protocols[ARMS[arm].counterpart].model_dump()
+    default = own.settings(arm)
+    for flip in flips:
+        ((key, value),) = flip
+        name = key.removeprefix("protocol.")
+        assert value == there[name]
+        protocol = default.protocol.model_copy(update={name: value})
+        assert own.settings(arm, flip) == default.model_copy(update={"protocol": protocol})
+
+
+def test_an_experiment_that_flips_has_each_switch_once_and_the_default():
+    values = load(PARAMS)
+    runs = Study(values, "quick").expected["switches"]
+    names = {run.path.parts[-2] for run in runs if run.arm == "moe_mlora_sequence"}
+    assert names == {
+        "default", "split-seed=123", "batches=by-domain", "routing=uniform", "freeze=False",
+        "fresh-optimizer=False", "reset-best=False", "selection=all-domains", "rollback=True",
+        "keep-start=False", "binned-auc=True", "tower-init=glorot-uniform",
+        "expert-init=glorot-uniform",
+    }  # fmt: skip
+
+
+# without adapters, relu(m z / (1 - p)) = m relu(z) / (1 - p);
+# where each weight belongs to one phase, no later phase meets its moments
+IDENTITIES = {
+    ("base", "protocol.dropout_place"),
+    ("base_released", "protocol.dropout_place"),
+    ("moe_mlora_sequence", "protocol.fresh_optimizer"),
+}
+
+
+def flips():
+    own = study()
+    for arm in FLIPPING:
+        for flip in own._flips(arm):
+            yield pytest.param(arm, flip, id=f"{arm}-{flip[0][0].removeprefix('protocol.')}")
+
+
+@pytest.fixture(scope="module")
+def defaults(tmp_path_factory):
+    """Each arm as it is, for runs that differ from it by one switch."""
+    folder, data = tmp_path_factory.mktemp("defaults"), small_data()
+    found = {}
+    for arm in FLIPPING:
+        task = new_task(folder, data, arm, **LONG)
+        found[arm] = (task, train(task))
+    return folder, data, found
+
+
+@pytest.mark.parametrize(("arm", "flip"), list(flips()))
+def test_every_switch_changes_the_run(defaults, arm, flip):
+    folder, data, found = defaults
+    task, made = found[arm]
+    flipped = new_task(folder, data, arm, variant=flip, **LONG)
+    assert flipped.run.variant == flip
+    assert flipped.run.payload() != task.run.payload()
+    other = train(flipped)
+    assert (flipped.run.split_seed != task.run.split_seed) == (flip[0][0] == "protocol.split_seed")
+    metrics = [
+        evaluate(
+            o.logits["test"], *(a[t.index("test")] for a in (data.labels, data.domain.astype(int))),
+            data.schema.domains, data.schema.tasks, t.run.settings.protocol.binned_auc,
+        )
+        for t, o in ((task, made), (flipped, other))
+    ]  # fmt: skip
+    differ = other.curve != made.curve or metrics[0] != metrics[1]
+    assert differ != ((arm, flip[0][0]) in IDENTITIES)
+
+
+def test_the_best_value_runs_through_all_phases_if_it_is_not_reset(make_task):
+    task = make_task("moe_mlora_released", **LONG | {"protocol.binned_auc": False})
+    made = train(task)
+    best = -math.inf
+    for point in made.curve:
+        assert point["best"] == (point["validation_auc"] > best)
+        best = max(best, point["validation_auc"])
+    assert {c["phase"] for c in made.curve} == {"backbone", "experts", "gate"}
+    assert not made.curve[-1]["best"], "the last epoch was the best, which shows nothing"
+    found = macro_auc(*scores(task, made), 3)
+    assert found == best
+
+
+def test_the_best_value_is_reset_by_default(make_task):
+    made = train(make_task("moe_mlora_sequence", **LONG))
+    starts = [c for c in made.curve if c["epoch"] == 0]
+    assert len(starts) == 2 + 3
+    assert all(c["best"] for c in starts)
+
+
+def test_without_the_start_a_phase_ends_with_an_epoch(make_task):
+    changed = LONG | {"protocol.keep_start": False, "training.learning_rate": 1.0}
+    made = train(make_task("moe_mlora_sequence", **changed))
+    assert min(c["epoch"] for c in made.curve) == 1
+    phases = list(dict.fromkeys((c["phase"], c["lane"]) for c in made.curve))
+    for phase in phases:
+        assert next(c["best"] for c in made.curve if (c["phase"], c["lane"]) == phase)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_task, monkeypatch, fresh):
+    """Adam's own step counter tells how long a weight's moments have lived."""
+    counts = []
+    phase = Trainer.phase
+
+    def spy(self, name, lanes, *rest):
+        phase(self, name, lanes, *rest)
+        counts.append(self._optimizer.state[self.model.head]["step"].item())
+
+    monkeypatch.setattr(Trainer, "phase", spy)
+    changed = {"protocol.fresh_optimizer": fresh, "training.patience": 3}
+    task = make_task("moe_mlora_released", **changed)
+    train(task)
+    domain = np.asarray(task.interactions.domain)[task.index("train")]
+    each = [3 * math.ceil(n / 64) for n in np.bincount(domain)]
+    alone = [sum(each), *each, sum(each)]
+    assert len(set(alone[1:4])) == 3
+    assert counts == (alone if fresh else list(np.cumsum(alone)))
+
+
+@pytest.mark.parametrize("arm", ["moe_mlora_sequence", "moe_mlora_released"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_phase_changes_what_it_should(make_task, monkeypatch, arm, freeze):
+    changed = []
+    phase = Trainer.phase
+
+    def spy(self, name, lanes, *rest):
+        before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        phase(self, name, lanes, *rest)
+        (lane,) = lanes
+        now = dict(self.model.named_parameters())
+        changed.append((name, lane.name, {n for n in now if not torch.equal(now[n], before[n])}))
+
+    monkeypatch.setattr(Trainer, "phase", spy)
+    values = {"protocol.freeze": freeze, "protocol.keep_start": False, "protocol.rollback": False}
+    task = make_task(arm, backbone="wdl", **values)
+    made = train(task)
+    uniform = arm == "moe_mlora_released"
+    names = {n for n in made.state if n != "linear.dense"}
+    gate = {n for n in names if part_of(n) == "gate"}
+    backbone = {n for n in names if part_of(n) == "backbone"}
+    experts = [{n for n in names if is_expert(n) and expert_of(n) == e} for e in range(3)]
+    mix = set().union(*experts) | gate
+    phases = [("backbone", "all"), *(("experts", str(e)) for e in range(3))]
+    if not (freeze and uniform):
+        phases.append(("gate", "all"))
+    assert [(name, lane) for name, lane, _ in changed] == phases
+    for name, lane, found in changed:
+        if freeze:
+            expected = {"backbone": backbone, "gate": gate}.get(name) or experts[int(lane)]
+        elif uniform:
+            expected = names
+        else:
+            # what a phase does not route through gets no gradient
+            extra = {"backbone": set(), "gate": mix}
+            expected = backbone | (extra[name] if name in extra else experts[int(lane)])
+        assert found == expected, (name, lane)
+
+
+def test_a_frozen_lane_validates_on_its_own_domain_or_on_all(make_task, monkeypatch):
+    seen = []
+    phase = Trainer.phase
+
+    def spy(self, name, lanes, *rest):
+        seen.extend((name, lane) for lane in lanes)
+        phase(self, name, lanes, *rest)
+
+    monkeypatch.setattr(Trainer, "phase", spy)
+    for selection in ("own_domain", "all_domains"):
+        task = make_task("moe_mlora_sequence", **{"protocol.selection": selection})
+        seen.clear()
+        train(task)
+        domain = np.asarray(task.interactions.domain)
+        lanes = [lane for name, lane in seen if name == "experts"]
+        for d, lane in enumerate(lanes):
+            assert set(domain[lane.train]) == {d}
+            wanted = {d} if selection == "own_domain" else {0, 1, 2}
+            assert set(domain[lane.validation]) == wanted
+
+
+def thresholds_auc(probability, label):
+    """The 500-threshold trapezoid, threshold by threshold, without tf.metrics.auc's epsilon."""
+    edges = [-1e-7, *((i + 1) / 499 for i in range(498)), 1 + 1e-7]
+    points = [
+        [
+            np.mean(probability[label == c].astype(np.float32) > np.float32(edge))
+            for c in (0, 1)
+        ]
+        for edge in edges
+    ]  # fmt: skip
+    return sum((a[0] - b[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
+
+
+def test_binned_auc_selects_by_the_trapezoid_of_500_thresholds(make_task):
+    # tiny steps leave all predictions in a few bins, where the two AUCs differ
+    changed = {"training.learning_rate": 1e-4, "protocol.binned_auc": True}
+    task = make_task("base", **changed)
+    made = train(task)
+    logits, labels, domain = scores(task, made)
+    probability = expit(logits.astype(np.float64))
+    binned = np.mean(
+        [thresholds_auc(probability[domain == d], labels[domain == d]) for d in range(3)]
+    )
+    best = max(c["validation_auc"] for c in made.curve)
+    assert best == pytest.approx(binned, rel=0, abs=1e-9)
+    assert abs(macro_auc(logits, labels, domain, 3) - binned) > 1e-3
+
+
+def test_min_improvement_is_what_counts_as_gain(make_task):
+    made = train(make_task("base", **{"training.max_epochs": 9, "protocol.min_improvement": 0.01}))
+    best, gains = -math.inf, []
+    for point in made.curve:
+        assert point["best"] == (point["validation_auc"] > best + 0.01)
+        gains.append(point["validation_auc"] - best)
+        best = point["validation_auc"] if point["best"] else best
+    assert any(0 < gain <= 0.01 for gain in gains), "no gain was too small"
+
+
+def test_batches_by_domain_hold_one_domain(make_task):
+    from domain_experts.training.deep import new_trainer, whole_lane
+
+    for batches in ("mixed", "by_domain"):
+        task = make_task("base", **{"protocol.batches": batches})
+        trainer = new_trainer(task, new_model(task))
+        found = trainer._batches(whole_lane(task, {}), np.random.default_rng(0))
+        domain = np.asarray(task.interactions.domain)
+        single = [len(set(domain[batch])) == 1 for batch in found]
+        assert all(single) if batches == "by_domain" else not any(single)
+        assert sorted(np.concatenate(found)) == list(task.index("train"))
+
+
+def test_the_protocols_are_those_of_the_specification():
+    described = load(PARAMS).protocols["described"]
+    assert described == Protocol(
+        split_seed=None, batches="mixed", routing="phases", freeze=True, fresh_optimizer=True,
+        reset_best=True, selection="own_domain", rollback=False, keep_start=True,
+        frozen_dropout=True, dropout_place="before_activation", min_improvement=0.0,
+        binned_auc=False, tower_init="glorot_normal", expert_init="glorot_normal",
+        embedding_std=0.01,
+    )  # fmt: skip
+    released = Protocol(
+        split_seed=123, batches="by_domain", routing="uniform", freeze=False,
+        fresh_optimizer=False, reset_best=False, selection="all_domains", rollback=True,
+        keep_start=False, frozen_dropout=True, dropout_place="before_activation",
+        min_improvement=0.0, binned_auc=True, tower_init="glorot_uniform",
+        expert_init="glorot_uniform", embedding_std=0.01,
+    )  # fmt: skip
+    normal = {"tower_init": "glorot_normal", "expert_init": "glorot_normal"}
+    base = {"dropout_place": "after_activation", "embedding_std": 1e-4}
+    protocols = load(PARAMS).protocols
+    assert protocols["released"] == released
+    assert protocols["released_mlora"] == released.model_copy(update=normal)
+    found = protocols["released_base"].model_copy(update={"expert_init": "glorot_normal"})
+    assert found == released.model_copy(update=normal | base)
