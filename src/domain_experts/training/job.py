@@ -49,7 +49,7 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
     """
     runs = study.runs_of(job)
     interactions = Interactions.open(layout.interactions(job.dataset))
-    device = _device(device, threads) if ARMS[job.arm].backbone else "cpu"
+    device = _device(device, threads) if "training" in ARMS[job.arm].reads else "cpu"
     entries = []
     for run in runs:
         key = run_key(study, run, interactions)
