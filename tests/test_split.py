@@ -216,19 +216,18 @@ def test_negatives_are_split_by_user_and_positives_by_domain(rows, seed):
 def test_sampled_negatives_of_users_with_few_clicks_have_the_published_shares(project):
     """Of MAMDR's Taobao-10: 53, 22 and 25 % (92,137, 37,645 and 43,502 rows)."""
     rng = np.random.default_rng(0)
-    # clicks per user and theme are few there
-    user = np.repeat(np.arange(4000), rng.geometric(0.6, 4000))
-    table = np.unique(np.stack([rng.integers(0, 10, len(user)), user], axis=1), axis=0)
-    domain, user = np.repeat(table, 2, axis=0).T
-    item = rng.integers(0, 400, len(user))
-    domain, user, item = np.unique(np.stack([domain, user, item], axis=1), axis=0).T
+    users = 23_778
+    # as many clicks a user as give about as many rows as were published
+    user = np.repeat(np.arange(users), rng.geometric(0.6, users))
+    domain = rng.integers(0, 10, users)[user]
+    item = (700 * rng.random(len(user)) ** 2).astype(int) + 700 * domain
     made = with_negatives(user, item, domain, [f"theme {d}" for d in range(10)])
     write(made, layout.interactions("toy"), {})
     write_splits(FRACTIONS, "quick", "toy", [1, 2])
     split = read_split("quick", "toy", 1)
     assert (split != read_split("quick", "toy", 2)).any()
     shares = np.bincount(split) / len(split)
-    np.testing.assert_allclose(shares, np.array([92137, 37645, 43502]) / 173284, atol=0.06)
+    np.testing.assert_allclose(shares, np.array([92137, 37645, 43502]) / 173284, atol=0.01)
     positive = made.labels[:, 0] == 1
     np.testing.assert_allclose(np.bincount(split[positive]) / positive.sum(), [0.6, 0.2, 0.2], 0.02)
 

@@ -56,7 +56,8 @@ def with_negatives(
         rng = np.random.default_rng([SEED, d])
         negative_user, negative_item = negatives(user[rows], item[rows], ratio, rng)
         for u, i, label in ((user[rows], item[rows], 1), (negative_user, negative_item, 0)):
-            parts.append(np.stack([u, i, np.full(len(u), d), np.full(len(u), label)], axis=1))
+            columns = (u, i, np.full(len(u), d), np.full(len(u), label))
+            parts.append(np.stack(columns, axis=1, dtype=np.int32))
     table = np.concatenate(parts)
     return Interactions(
         schema=Schema(
@@ -65,7 +66,7 @@ def with_negatives(
             domains=tuple(domains),
             tasks=("click",),
         ),
-        fields=np.ascontiguousarray(table[:, :3], np.int32),
+        fields=np.ascontiguousarray(table[:, :3]),
         dense=np.zeros((len(table), 0), np.float32),
         labels=table[:, 3:].astype(np.uint8),
         domain=table[:, 2].astype(np.int16),
