@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 from tasks import PARAMS, study, train
 from torch import nn
 
-from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.split import stratified
 from domain_experts.evaluation.metrics import evaluate, macro_auc
@@ -32,32 +30,16 @@ def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
     return own
 
 
-def double(data: Interactions, monkeypatch) -> None:
-    """Train in float64, so that only true differences show."""
-    original = torch.nn.Module.to
-    monkeypatch.setattr(
-        torch.nn.Module, "to", lambda self, device: original(self, device, torch.float64)
-    )
-    take = import_module("domain_experts.training.batches").Rows.take
-
-    def take_double(self, index):
-        fields, dense, domain, labels = take(self, index)
-        return fields, dense.double(), domain, labels.double()
-
-    monkeypatch.setattr("domain_experts.training.batches.Rows.take", take_double)
-
-
 @pytest.mark.parametrize("per_domain", [1, 2])
-def test_experts_together_equal_each_alone(make_task, monkeypatch, interactions, per_domain):
+def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_domain):
     """Ragged domains, one and two experts each: same batches, same masks, same weights."""
-    double(interactions, monkeypatch)
     seen = []
     original = Trainer.phase
 
-    def phase(self, name, lanes):
+    def phase(self, name, lanes, *rest):
         if name == "experts":
             seen.append(lanes)
-        original(self, name, lanes)
+        original(self, name, lanes, *rest)
 
     monkeypatch.setattr(Trainer, "phase", phase)
     changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
@@ -69,8 +51,8 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, interactions,
 
     for lane in lanes:
 
-        def only(self, name, all_lanes, own=lane.name):
-            original(self, name, [lane for lane in all_lanes if lane.name == own])
+        def only(self, name, all_lanes, *rest, own=lane.name):
+            original(self, name, [lane for lane in all_lanes if lane.name == own], *rest)
 
         monkeypatch.setattr(Trainer, "phase", only)
         alone = train_experts(make_task("experts", upstream=base, **changed))
@@ -114,9 +96,9 @@ def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_task, mon
     frozen = {}
     original = Trainer.phase
 
-    def phase(self, name, lanes):
+    def phase(self, name, lanes, *rest):
         before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        original(self, name, lanes)
+        original(self, name, lanes, *rest)
         trained = {n for lane in lanes for n in lane.parameters}
         frozen[name] = (
             {n for n, p in self.model.named_parameters() if torch.equal(p, before[n])},
@@ -177,8 +159,9 @@ def test_early_stopping_waits_for_patience(make_task):
 def test_released_phases_share_one_best_and_roll_back(make_task):
     changed = {"training.max_epochs": 3, "training.learning_rate": 0.02}
     made = train(make_task("moe_mlora_released", **changed))
-    phases = list(dict.fromkeys(c["phase"] for c in made.curve))
-    assert len(phases) == 3 + 2
+    phases = dict.fromkeys((c["phase"], c["lane"]) for c in made.curve)
+    experts = [("experts", str(e)) for e in range(3)]
+    assert list(phases) == [("backbone", "all"), *experts, ("gate", "all")]
     best = -math.inf
     for point in made.curve:
         assert point["best"] == (point["validation_auc"] > best)
@@ -232,7 +215,7 @@ def test_one_class_domain_keeps_its_expert_untouched_and_says_so(make_task, inte
     made = train(make_task("experts", data=data, upstream=base))
     assert {c["lane"] for c in made.curve} == {"0", "1"}
     assert not any(made.state[n].any() for n in made.state if expert_of(n) == 2 and ".B." in n)
-    assert "'domain 2' hold one class" in capsys.readouterr().err
+    assert "expert 2 stays untrained: its validation rows hold one" in capsys.readouterr().err
 
 
 def test_several_tasks_and_dense_features_train(make_task, interactions):
@@ -253,12 +236,12 @@ def test_l2_is_on_embeddings_and_linear_weights_alone(make_task):
     task = make_task("base", backbone="wdl")
     trainer = new_trainer(task, new_model(task))
     trainer._prepare(dict(trainer.model.named_parameters()))
-    groups = trainer._optimizer.param_groups
+    groups = trainer._optimizer.groups
     names = {id(p): n for n, p in trainer.model.named_parameters()}
-    assert {names[id(p)] for p in groups[0]["params"]} == {
+    assert {names[id(p)] for p in groups[0][0]} == {
         "embedding.weight", "linear.weights.weight", "linear.dense",
     }  # fmt: skip
-    assert [g["weight_decay"] for g in groups] == [pytest.approx(2e-5), 0]
+    assert [decay for _, decay in groups] == [pytest.approx(2e-5), 0]
 
 
 @pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
@@ -299,7 +282,7 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
             run = study(**changed)._run("planted-small", "mlp", arm, (), seed)
             upstream = {name: made[name].state for name in ARMS[arm].needs}
             path = tmp_path / f"{arm}{seed}.safetensors"
-            task = Task(run, data, split, upstream, "cpu", path, "k", Progress("t"))
+            task = Task(run, data, split, upstream, {}, "cpu", path, "k", Progress("t"))
             made[arm] = train(task)
             test = task.index("test")
             evaluation = evaluate(
@@ -317,8 +300,8 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
 def test_keep_start_alone_costs_the_released_phases_no_epoch(make_task):
     changed = {"training.patience": 1, "protocol.keep_start": True}
     curve = train(make_task("moe_mlora_released", **changed)).curve
-    trained = {point["phase"] for point in curve if point["epoch"] > 0}
-    assert trained == {point["phase"] for point in curve}
+    trained = {(point["phase"], point["lane"]) for point in curve if point["epoch"] > 0}
+    assert trained == {(point["phase"], point["lane"]) for point in curve}
     assert len(trained) == 3 + 2
 
 
@@ -336,8 +319,8 @@ def test_a_resumed_run_counts_all_its_epochs(make_task, monkeypatch):
     task = make_task("base", **{"training.max_epochs": 4})
     save = Trainer._save
 
-    def crash_at_two(self, phase, epoch, trained):
-        save(self, phase, epoch, trained)
+    def crash_at_two(self, identity, epoch):
+        save(self, identity, epoch)
         if epoch == 2 and self.progress.sessions == 1:
             raise InterruptedError
 
