@@ -24,6 +24,7 @@ from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models.adapter import Hard
 from domain_experts.models.ctr import ClickModel
 from domain_experts.settings import RunSettings
+from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.progress import Progress
@@ -87,7 +88,7 @@ class Trainer:
         self._finished: list[str] = []
         self._states: dict[str, LaneState] = {}
         self._best: dict[str, Tensor] = {}
-        self._optimizer: torch.optim.Adam | None = None
+        self._optimizer: Adam | None = None
         self._resumed_phase = ""
         self._resumed_epoch = 0
         self._resumed_moments: dict[str, Tensor] = {}
@@ -168,19 +169,15 @@ class Trainer:
             self._best = {}
         self._states = {lane.name: LaneState(best) for lane in lanes}
 
-    def _adam(self, trained: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
-        model = self.settings.model
+    def _adam(self, trained: Mapping[str, nn.Parameter]) -> Adam:
         penalised = {id(parameter) for parameter in self.model.penalised()}
-        groups: list[dict[str, Any]] = [
-            # the gradient of l2 |w|^2 is 2 l2 w, which Adam's weight_decay adds as it stands
-            {
-                "params": [p for p in trained.values() if (id(p) in penalised) == is_penalised],
-                "weight_decay": 2 * model.l2 if is_penalised else 0.0,
-            }
-            for is_penalised in (True, False)
-        ]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.Adam(groups, lr=self.settings.training.learning_rate, fused=True)
+
+        def group(is_penalised: bool) -> list[nn.Parameter]:
+            return [p for p in trained.values() if (id(p) in penalised) == is_penalised]
+
+        # the gradient of l2 |w|^2 is 2 l2 w
+        groups = [(group(True), 2 * self.settings.model.l2), (group(False), 0.0)]
+        return Adam(groups, self.settings.training.learning_rate)
 
     def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
         """One epoch of every lane; mean training loss of each."""
@@ -322,7 +319,7 @@ class Trainer:
         trained = dict(self.model.named_parameters())
         for key, value in self._resumed_moments.items():
             name, moment = key.rsplit("/", 1)
-            self._optimizer.state[trained[name]][moment] = value
+            self._optimizer.state.setdefault(trained[name], {})[moment] = value
 
     def _report(
         self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int
