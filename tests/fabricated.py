@@ -44,8 +44,7 @@ def fabricate(root: Path) -> Study:
         write_splits(study.params.data, study.tier, dataset, study.seeds(dataset))
     for run in study.runs:
         _write_run(study, run)
-    for job in study.jobs():
-        write_json(layout.job_index(study.tier, job), {"runs": []})
+    write_indexes(study)
     write_comparisons(study)
     return study
 
@@ -68,9 +67,15 @@ def changed(study: Study, experiments: Mapping[str, Any], split_seed: int | None
         folder = layout.run_results(study.tier, run)
         if not folder.exists():
             shutil.copytree(layout.run_results(study.tier, replace(run, variant=())), folder)
-    for job in new.jobs():
-        write_json(layout.job_index(study.tier, job), {"runs": []})
+    write_indexes(new)
     return new
+
+
+def write_indexes(study: Study) -> None:
+    """Write the index of every job, which lists all of its runs."""
+    for job in study.jobs():
+        entries = [{"path": run.path.as_posix()} for run in study.runs if run.job == job]
+        write_json(layout.job_index(study.tier, job), {"runs": entries})
 
 
 def _interactions(domains: int, groups: tuple[int, ...] | None) -> Interactions:

@@ -12,6 +12,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.compare import write_comparisons
+from domain_experts.params import Study
 
 
 @pytest.fixture
@@ -53,8 +54,10 @@ def test_differences_are_those_of_the_predictions(tree):
 
 
 def test_only_arms_on_the_same_split_are_compared(tree):
-    pairs = {(c["arm"], c["against"]) for c in read(tree)["comparisons"]}
-    assert pairs == {("mlora", "base"), ("moe_mlora", "base"), ("moe_mlora", "mlora")}
+    compared = read(tree)["comparisons"]
+    on_gender = {(c["arm"], c["against"]) for c in compared if c["dataset"] == "ml-100k-gender"}
+    assert on_gender == {("mlora", "base"), ("moe_mlora", "base"), ("moe_mlora", "mlora")}
+    assert not any("released" in c["arm"] or "star" in c["arm"] for c in compared)
 
 
 def test_bayes_auc_is_that_of_the_true_probabilities(tree):
@@ -92,3 +95,43 @@ def test_damaged_predictions_are_refused(tree):
     (layout.run_artifacts(tree.tier, run) / "predictions.npy").write_bytes(b"")
     with pytest.raises(UserError, match="is damaged"):
         write_comparisons(tree)
+
+
+def partial(study):
+    return Study(study.params, study.tier, frozenset(study.all_datasets), partial=True)
+
+
+def test_without_data_and_predictions_a_partial_study_keeps_what_was_compared(tree):
+    path = layout.results(tree.tier) / "comparisons.json"
+    before = path.read_bytes()
+    shutil.rmtree("data")
+    shutil.rmtree("artifacts")
+    write_comparisons(partial(tree))
+    assert path.read_bytes() == before
+
+
+def test_a_partial_study_compares_what_has_predictions(tree):
+    path = layout.results(tree.tier) / "comparisons.json"
+    before = path.read_bytes()
+    gone = find(tree, arm="mlora", dataset="planted", backbone="wdl", seed=2, variant=())
+    (layout.run_artifacts(tree.tier, gone) / "predictions.npy").unlink()
+    write_comparisons(partial(tree))
+    assert path.read_bytes() == before
+    path.unlink()
+    write_comparisons(partial(tree))
+    lost = [c for c in json.loads(before)["comparisons"] if c not in read(tree)["comparisons"]]
+    assert {(c["arm"], c["against"]) for c in lost} == {("mlora", "base"), ("moe_mlora", "mlora")}
+    assert {(c["dataset"], c["backbone"], c["seed"]) for c in lost} == {("planted", "wdl", 2)}
+
+
+def test_what_is_not_finished_is_not_kept(tree):
+    gone = find(tree, arm="mlora", dataset="planted", backbone="wdl")
+    layout.job_index(tree.tier, gone.job).unlink()
+    write_comparisons(partial(tree))
+    left = {
+        (c["arm"], c["against"])
+        for c in read(tree)["comparisons"]
+        if (c["dataset"], c["backbone"]) == ("planted", "wdl")
+    }
+    assert ("moe_mlora", "base") in left
+    assert not any("mlora" in pair for pair in left)

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import LEFT_OUT, changed
+import yaml
+from fabricated import LEFT_OUT, PARAMS, changed
 
 from domain_experts import layout
 from domain_experts.errors import UserError
@@ -19,6 +20,7 @@ from domain_experts.reporting.headline import print_headline
 from domain_experts.reporting.tables import write_tables
 
 NAMES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+EXPERIMENTS = yaml.safe_load(PARAMS.read_text())["experiments"]
 FOLDER = layout.results("quick") / "tables"
 
 
@@ -107,7 +109,7 @@ def test_sharing_has_a_row_a_seed_and_the_best_possible(fabricated):
 def test_experts_per_domain_gains_are_over_one(fabricated):
     write_tables(fabricated)
     table = csv("experts_per_domain").query("status == 'present'")
-    assert sorted(set(table["experts_per_domain"])) == [1, 2, 4]
+    assert sorted(set(table["experts_per_domain"])) == [1, 2, 3, 4]
     assert (table.query("experts_per_domain == 1")["gain_over_one_mean"] == 0).all()
 
 
@@ -283,8 +285,7 @@ def test_floors_alone_have_an_overview(fabricated):
     [
         ({}, 7),
         (
-            {"main": {"arms": ["moe_mlora_released"]}}
-            | dict.fromkeys(["experts_per_domain", "planted_sharing"]),
+            dict.fromkeys(EXPERIMENTS) | {"main": {"arms": ["moe_mlora_released"]}},
             None,
         ),
     ],
@@ -337,7 +338,7 @@ def test_experts_and_gates_that_kept_their_start_are_counted(fabricated):
     rewrite_curves(fabricated, of_gender, kept)
     write_tables(fabricated)
     assert "ml-100k-gender, MLP: 6 of 6 experts, 3 of 3 gates; " in markdown("main")
-    for number in (1, 2, 4):
+    for number in (1, 2, 3, 4):
         said = f"{number} per domain: {6 * number} of {6 * number} experts, 3 of 3 gates"
         assert f"ml-100k-gender, Wide&Deep, {said}" in markdown("experts_per_domain")
 
@@ -395,3 +396,54 @@ def test_cost_has_the_number_of_experts(fabricated):
     assert table["planted", "wdl", "experts"] == 32
     assert table["planted", "mlp", "experts"] == 8
     assert np.isnan(table["planted", "mlp", "base"])
+
+
+def partial(study):
+    """The same study, shown as far as it is finished; none of its data are at hand but planted."""
+    absent = frozenset({"ml-100k-gender", LEFT_OUT})
+    return Study(study.params, study.tier, absent, partial=True)
+
+
+def test_a_partial_study_shows_what_is_finished(fabricated, capsys):
+    write_tables(fabricated)
+    before = markdown("main")
+    write_tables(partial(fabricated))
+    # results are shown although their data are gone
+    assert markdown("main") == before
+    job = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("planted", "mlora"))
+    gender = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("ml-100k-gender", "base"))
+    for unfinished in (job, gender):
+        layout.job_index("quick", unfinished).unlink()
+    write_tables(partial(fabricated))
+    status = csv("main").set_index(["dataset", "backbone", "arm"])["status"]
+    assert status["planted", job.backbone, "mlora"] == "not run"
+    assert status["planted", job.backbone, "moe_mlora"] == "present"
+    # MoE-MLoRA starts from Base, and is not shown without it
+    for arm in ("base", "moe_mlora"):
+        assert status["ml-100k-gender", gender.backbone, arm] == "data not present"
+    assert status["ml-100k-gender", gender.backbone, "mlora"] == "present"
+    assert "not run" in markdown("overview") + markdown("cost")
+    print_headline("quick")
+    assert "DATA NOT PRESENT (1)" in capsys.readouterr().out
+
+
+def test_a_seed_that_is_not_run_leaves_the_others(fabricated):
+    job = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("planted", "mlora"))
+    path = layout.job_index("quick", job)
+    index = json.loads(path.read_text())
+    index["runs"] = [entry for entry in index["runs"] if "seed=3" not in entry["path"]]
+    path.write_text(json.dumps(index))
+    write_tables(partial(fabricated))
+    row = (
+        csv("main").set_index(["dataset", "backbone", "arm"]).loc["planted", job.backbone, "mlora"]
+    )
+    assert (row["status"], row["seeds"]) == ("present", 2)
+
+
+def test_a_partial_study_without_results_says_so(fabricated):
+    import shutil
+
+    shutil.rmtree(layout.results("quick") / "runs")
+    write_tables(partial(fabricated))
+    assert set(csv("datasets")["status"]) == {"not run", "data not present"}
+    assert set(csv("main")["status"]) == {"not run", "data not present"}

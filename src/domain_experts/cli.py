@@ -25,6 +25,12 @@ SkipMissing = Annotated[
         envvar="DOMAIN_EXPERTS_SKIP_MISSING", help="leave out data sets that are not at hand"
     ),
 ]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        envvar="DOMAIN_EXPERTS_PARTIAL", help="show the runs that are finished, and what is not"
+    ),
+]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
 
@@ -87,27 +93,27 @@ def _set_threads(threads: int) -> None:
 
 
 @app.command()
-def compare(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+def compare(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """Paired comparisons of the arms from their test predictions."""
     from domain_experts.evaluation.compare import write_comparisons
 
-    write_comparisons(parameters.load_study(tier, skip_missing))
+    write_comparisons(parameters.load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
-def tables(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+def tables(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
     from domain_experts.reporting.tables import write_tables
 
-    write_tables(parameters.load_study(tier, skip_missing))
+    write_tables(parameters.load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
-def figures(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+def figures(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """All figures, as PDF and PNG, from the runs' metrics."""
     from domain_experts.reporting.figures import write_figures
 
-    write_figures(parameters.load_study(tier, skip_missing))
+    write_figures(parameters.load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()

@@ -276,13 +276,21 @@ def json_schema() -> str:
 class Study:
     """The runs of one tier: every experiment expanded, with the runs that those start from."""
 
-    def __init__(self, params: Params, tier: str, leave_out: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        params: Params,
+        tier: str,
+        leave_out: frozenset[str] = frozenset(),
+        partial: bool = False,
+    ) -> None:
         if tier not in TIERS:
             raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
         self.params = params
         self.tier = next(name for name in TIERS if name == tier)
         self.leave_out = leave_out
         """Data sets whose raw files are missing: their runs are expected, but not made."""
+        self.partial = partial
+        """Tables and figures show the runs that are finished, and say what is not."""
 
     @cached_property
     def expected(self) -> dict[str, tuple[Run, ...]]:
@@ -448,13 +456,19 @@ class Study:
         return int(max([default, *asked]))
 
 
-def load_study(tier: str | None = None, skip_missing: bool = False, path: Path = PARAMS) -> Study:
+def load_study(
+    tier: str | None = None,
+    skip_missing: bool = False,
+    path: Path = PARAMS,
+    partial: bool = False,
+) -> Study:
     """The study of a tier (default: the one named in params.yaml), less data that is not there.
 
     Raises:
-        UserError: params.yaml cannot be used; or, without `skip_missing`, data sets that must be
-            placed by hand are missing (the message says which, and where they go).
+        UserError: params.yaml cannot be used; or, without `skip_missing` or `partial`, data sets
+            that must be placed by hand are missing (the message says which, and where they go).
     """
+    skip_missing = skip_missing or partial
     params = load(path)
     study = Study(params, tier or params.tier)
     absent = {
@@ -472,7 +486,7 @@ def load_study(tier: str | None = None, skip_missing: bool = False, path: Path =
             "Place them, or leave them out with --config skip_missing=true."
         )
     left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
-    return Study(params, study.tier, frozenset(left_out))
+    return Study(params, study.tier, frozenset(left_out), partial)
 
 
 def _grid(experiment: Experiment) -> Iterator[Variant]:

@@ -12,26 +12,32 @@ from snakemake.exceptions import WorkflowError
 from domain_experts import layout
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.params import load_study
+from domain_experts.params import Study, load_study
 from domain_experts.phases import FIGURES, PHASES, TABLES
 from domain_experts.runs import Job
 
 SKIP_MISSING = "DOMAIN_EXPERTS_SKIP_MISSING"
+PARTIAL = "DOMAIN_EXPERTS_PARTIAL"
+
+
+def flag(name, variable):
+    """Whether --config, or the environment of an outer call, sets a flag."""
+    answer = str(config.get(name, os.environ.get(variable, False))).lower()
+    if answer not in ("true", "false"):
+        raise UserError(f"--config {name} is true or false, not {answer}")
+    return answer == "true"
 
 
 def read_study():
     """The study of the tier that --config names, and whether missing data are left out."""
-    unknown = sorted(set(config) - {"tier", "skip_missing"})
+    unknown = sorted(set(config) - {"tier", "skip_missing", "partial"})
     if unknown:
         raise UserError(
-            f"--config takes tier and skip_missing, not {', '.join(unknown)}: settings belong in "
-            "params.yaml, or in `dvc exp run -S key=value`"
+            f"--config takes tier, skip_missing and partial, not {', '.join(unknown)}: settings "
+            "belong in params.yaml, or in `dvc exp run -S key=value`"
         )
-    answer = str(config.get("skip_missing", os.environ.get(SKIP_MISSING, False))).lower()
-    if answer not in ("true", "false"):
-        raise UserError(f"--config skip_missing is true or false, not {answer}")
-    skip = answer == "true"
-    return load_study(config.get("tier"), skip), skip
+    skip = flag("skip_missing", SKIP_MISSING)
+    return load_study(config.get("tier"), skip, partial=flag("partial", PARTIAL)), skip
 
 
 def refuse_unwritable():
@@ -51,10 +57,10 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 # The commands of this interpreter's environment are found even if it is not activated. Which
-# data are left out is no part of a command: a changed command would run all jobs again.
+# data or runs are left out is no part of a command: a changed command would run all jobs again.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" {SKIP_MISSING}={str(SKIP).lower()}; "
+    f" {SKIP_MISSING}={str(SKIP).lower()} {PARTIAL}={str(STUDY.partial).lower()}; "
 )
 
 TIER = STUDY.tier
@@ -118,7 +124,10 @@ def job_inputs(wildcards):
 
 
 def all_indexes():
-    return [str(layout.job_index(TIER, job)) for job in STUDY.jobs()]
+    """Indexes of all jobs; of a partial study those that are there, data at hand or not."""
+    jobs = Study(STUDY.params, TIER).jobs() if STUDY.partial else STUDY.jobs()
+    indexes = [layout.job_index(TIER, job) for job in jobs]
+    return [str(path) for path in indexes if path.is_file() or not STUDY.partial]
 
 
 def all_expected():

@@ -2,7 +2,8 @@ rule compare_arms:
     input:
         all_indexes(),
     output:
-        str(COMPARISONS),
+        # of a partial study it keeps comparisons whose predictions are gone
+        update(str(COMPARISONS)) if STUDY.partial else str(COMPARISONS),
     log:
         log_of("tables/comparisons"),
     benchmark:

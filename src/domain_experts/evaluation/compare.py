@@ -1,6 +1,7 @@
 """Paired comparisons of arms on the same test rows, and the Bayes AUC of generated data."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,30 @@ from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.auc import Array, Floats, auc_by_domain, auc_covariance
 from domain_experts.evaluation.metrics import number, numbers, weighted_mean
-from domain_experts.files import write_json
+from domain_experts.files import read_json, write_json
+from domain_experts.finished import finished
 from domain_experts.params import Study
 from domain_experts.runs import Run
 
 COMPARISONS = "comparisons.json"
 REFERENCES = ("base", "mlora")
+SPLIT = ("dataset", "split_seed")
+PAIR = (*SPLIT, "backbone", "seed", "arm", "against")
+Entries = dict[tuple[Any, ...], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _TestRows:
+    """The n test rows of a split, in D domains."""
+
+    labels: Array
+    """(n, T)"""
+    domain: Array
+    """(n,)"""
+    truth: Array | None
+    """(n,) true probabilities of generated data."""
+    domains: tuple[str, ...]
+    tasks: tuple[str, ...]
 
 
 def write_comparisons(study: Study) -> None:
@@ -31,75 +50,82 @@ def write_comparisons(study: Study) -> None:
 
     `bayes`: for generated data, the AUC of the true probabilities on the test rows of each split.
 
+    Of a partial study, what has data and predictions is compared; what the file says already of
+    other finished runs is kept.
+
     Raises:
         UserError: predictions are missing, or do not fit the test rows.
     """
-    runs = sorted(set(_compared(study)), key=_rows_key)
+    path = layout.results(study.tier) / COMPARISONS
+    old = read_json(path, "delete it") if study.partial and path.is_file() else {}
+    old_pairs = _by_key(old.get("comparisons", []), PAIR)
+    old_bayes = _by_key(old.get("bayes", []), SPLIT)
     comparisons: list[dict[str, Any]] = []
     bayes: list[dict[str, Any]] = []
-    for (dataset, split_seed), on_split in groupby(runs, key=lambda r: _rows_key(r)[:2]):
-        interactions = Interactions.open(layout.interactions(dataset))
-        test = read_split(study.tier, dataset, split_seed) == TEST
-        labels, domain = interactions.labels[test], interactions.domain[test]
-        if interactions.truth is not None:
-            bayes.append(
-                {"dataset": dataset, "split_seed": split_seed}
-                | _bayes(interactions.truth[test], labels[:, 0], domain, interactions)
-            )
-        for _, alike in groupby(on_split, key=_rows_key):
-            comparisons += _pairs(study.tier, list(alike), labels, domain, interactions)
-    write_json(
-        layout.results(study.tier) / COMPARISONS, {"comparisons": comparisons, "bayes": bayes}
-    )
+    for split, on_split in groupby(sorted(_compared(study), key=_rows_key), key=_split):
+        rows = _test_rows(study, *split)
+        if rows is None:
+            bayes += old_bayes.get(split, [])
+        elif rows.truth is not None:
+            bayes.append(dict(zip(SPLIT, split, strict=True)) | _bayes(rows, rows.truth))
+        for alike, group in groupby(on_split, key=_rows_key):
+            runs = {run.arm: run for run in group}
+            pairs = _pair_names(sorted(runs))
+            new = {}
+            if rows is not None and pairs:
+                new = _compare(_predictions(study, runs, rows), pairs, rows)
+            for pair in pairs:
+                key = (*alike, *pair)
+                names = dict(zip(PAIR, key, strict=True))
+                comparisons += [names | entry for entry in new.get(pair, old_pairs.get(key, []))]
+    write_json(path, {"comparisons": comparisons, "bayes": bayes})
 
 
-def _compared(study: Study) -> Iterator[Run]:
-    for runs in study.expected.values():
-        for run in runs:
-            if run.spec.backbone and not run.variant and run.dataset not in study.leave_out:
-                yield run
+def _compared(study: Study) -> set[Run]:
+    there = set(finished(study))
+    return {
+        run
+        for runs in study.expected.values()
+        for run in runs
+        if run.spec.backbone and not run.variant and run in there
+    }
 
 
 def _rows_key(run: Run) -> tuple[str, int, str, int]:
-    """Runs are compared if all of this agrees; the first two fix the test rows."""
+    """Runs are compared if all of this agrees."""
     return run.dataset, run.split_seed, run.backbone, run.seed
 
 
-def _pairs(
-    tier: str, runs: list[Run], labels: Array, domain: Array, interactions: Interactions
-) -> Iterator[dict[str, Any]]:
-    """Comparisons of runs of one data set, split, backbone and seed."""
-    arms = sorted(run.arm for run in runs)
-    pairs = [(arm, other) for other in REFERENCES for arm in arms if _is_pair(arm, other, arms)]
-    if not pairs:
-        return
-    predictions = {run.arm: _predictions(tier, run, labels.shape) for run in runs}
-    domains = interactions.schema.domains
-    rows = np.bincount(domain, minlength=len(domains))
-    for t, task in enumerate(interactions.schema.tasks):
-        scores = np.column_stack([predictions[arm][:, t] for arm in arms])
-        auc, covariance = auc_covariance(scores, labels[:, t], domain, len(domains))
-        for arm, other in pairs:
-            i, j = arms.index(arm), arms.index(other)
-            difference = auc[:, i] - auc[:, j]
-            variance = covariance[:, i, i] + covariance[:, j, j] - 2 * covariance[:, i, j]
-            # rounding may leave a variance of 0 slightly negative
-            variance = np.maximum(variance, 0)
-            yield {
-                "dataset": runs[0].dataset,
-                "backbone": runs[0].backbone,
-                "seed": runs[0].seed,
-                "split_seed": runs[0].split_seed,
-                "task": task,
-                "arm": arm,
-                "against": other,
-                "domains": list(domains),
-                "rows": rows.tolist(),
-                "auc_difference": numbers(difference),
-                "standard_error": numbers(np.sqrt(variance)),
-                "wauc_difference": number(weighted_mean(difference, rows)),
-                "wauc_standard_error": number(_wauc_error(difference, variance, rows)),
-            }
+def _split(run: Run) -> tuple[str, int]:
+    """What fixes the test rows."""
+    return run.dataset, run.split_seed
+
+
+def _by_key(entries: list[dict[str, Any]], names: tuple[str, ...]) -> Entries:
+    found: Entries = {}
+    for entry in entries:
+        found.setdefault(tuple(entry[name] for name in names), []).append(entry)
+    return found
+
+
+def _test_rows(study: Study, dataset: str, split_seed: int) -> _TestRows | None:
+    """The test rows; none if the study is partial and they are not there."""
+    needed = layout.card(dataset), layout.split_file(study.tier, dataset, split_seed)
+    if study.partial and not all(path.is_file() for path in needed):
+        return None
+    interactions = Interactions.open(layout.interactions(dataset))
+    test = read_split(study.tier, dataset, split_seed) == TEST
+    return _TestRows(
+        interactions.labels[test],
+        interactions.domain[test],
+        None if interactions.truth is None else interactions.truth[test],
+        interactions.schema.domains,
+        interactions.schema.tasks,
+    )
+
+
+def _pair_names(arms: list[str]) -> list[tuple[str, str]]:
+    return [(arm, other) for other in REFERENCES for arm in arms if _is_pair(arm, other, arms)]
 
 
 def _is_pair(arm: str, other: str, arms: list[str]) -> bool:
@@ -108,22 +134,61 @@ def _is_pair(arm: str, other: str, arms: list[str]) -> bool:
     return arm != other if other == "base" else arm == "moe_mlora"
 
 
+def _compare(
+    logits: Mapping[str, Array], pairs: list[tuple[str, str]], rows: _TestRows
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """For each pair of arms whose (n, T) logits are given: the comparison on each task."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {
+        pair: [] for pair in pairs if logits.keys() >= set(pair)
+    }
+    arms = sorted({arm for pair in found for arm in pair})
+    counts = np.bincount(rows.domain, minlength=len(rows.domains))
+    for t, task in enumerate(rows.tasks if found else ()):
+        scores = np.column_stack([logits[arm][:, t] for arm in arms])
+        auc, covariance = auc_covariance(scores, rows.labels[:, t], rows.domain, len(rows.domains))
+        for (arm, other), entries in found.items():
+            i, j = arms.index(arm), arms.index(other)
+            difference = auc[:, i] - auc[:, j]
+            variance = covariance[:, i, i] + covariance[:, j, j] - 2 * covariance[:, i, j]
+            # rounding may leave a variance of 0 slightly negative
+            variance = np.maximum(variance, 0)
+            entries.append(
+                {
+                    "task": task,
+                    "domains": list(rows.domains),
+                    "rows": counts.tolist(),
+                    "auc_difference": numbers(difference),
+                    "standard_error": numbers(np.sqrt(variance)),
+                    "wauc_difference": number(weighted_mean(difference, counts)),
+                    "wauc_standard_error": number(_wauc_error(difference, variance, counts)),
+                }
+            )
+    return found
+
+
 def _wauc_error(difference: Floats, variance: Floats, rows: Array) -> float:
     known = ~np.isnan(difference)
     weights = rows[known] / max(rows[known].sum(), 1)
     return float(np.sqrt(np.sum(weights**2 * variance[known]))) if known.any() else np.nan
 
 
-def _predictions(tier: str, run: Run, shape: tuple[int, ...]) -> Array:
-    """(n_test, T) logits of a run, in the order of the test rows."""
-    path = layout.run_artifacts(tier, run) / "predictions.npy"
-    remedy = f"delete {layout.job_index(tier, run.job)} and run snakemake again"
-    logits = _load(path, remedy)
-    if logits.shape != shape:
-        raise UserError(
-            f"{path} holds {logits.shape} predictions, but the test rows need {shape}; {remedy}"
-        )
-    return logits
+def _predictions(study: Study, runs: Mapping[str, Run], rows: _TestRows) -> dict[str, Array]:
+    """Arm -> its (n, T) logits, in the order of the test rows; a partial study may lack some."""
+    paths = {
+        arm: layout.run_artifacts(study.tier, run) / "predictions.npy" for arm, run in runs.items()
+    }
+    found = {}
+    for arm, path in paths.items():
+        if study.partial and not path.is_file():
+            continue
+        remedy = f"delete {layout.job_index(study.tier, runs[arm].job)} and run snakemake again"
+        found[arm] = _load(path, remedy)
+        if found[arm].shape != rows.labels.shape:
+            raise UserError(
+                f"{path} holds {found[arm].shape} predictions, but the test rows need "
+                f"{rows.labels.shape}; {remedy}"
+            )
+    return found
 
 
 def _load(path: Path, remedy: str) -> Array:
@@ -135,16 +200,13 @@ def _load(path: Path, remedy: str) -> Array:
         raise UserError(f"{path} is damaged ({error}); {remedy}") from None
 
 
-def _bayes(
-    truth: Array, labels: Array, domain: Array, interactions: Interactions
-) -> dict[str, Any]:
+def _bayes(rows: _TestRows, truth: Array) -> dict[str, Any]:
     """AUC of the true probabilities: no model can expect more."""
-    domains = interactions.schema.domains
-    auc = auc_by_domain(truth, labels, domain, len(domains))
-    rows = np.bincount(domain, minlength=len(domains))
+    auc = auc_by_domain(truth, rows.labels[:, 0], rows.domain, len(rows.domains))
+    counts = np.bincount(rows.domain, minlength=len(rows.domains))
     return {
-        "task": interactions.schema.tasks[0],
-        "domains": list(domains),
+        "task": rows.tasks[0],
+        "domains": list(rows.domains),
         "auc": numbers(auc),
-        "wauc": number(weighted_mean(auc, rows)),
+        "wauc": number(weighted_mean(auc, counts)),
     }

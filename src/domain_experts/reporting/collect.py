@@ -1,20 +1,21 @@
 """The results of a study, read from its result files; nothing else is opened."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from domain_experts import layout
 from domain_experts.errors import UserError
+from domain_experts.files import read_json
+from domain_experts.finished import finished
 from domain_experts.params import EXPERTS_KEY, Study
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.runs import Run, variant_name
 
-PRESENT, ABSENT = "present", "data not present"
+PRESENT, NOT_RUN, ABSENT = "present", "not run", "data not present"
 
 _COLUMNS = {
     "run": "str",
@@ -43,16 +44,21 @@ class Results:
 
     study: Study
     metrics: Mapping[Run, dict[str, Any]]
-    """`metrics.json` of every run that was made."""
+    """`metrics.json` of every run that is finished."""
     comparisons: list[dict[str, Any]]
     """Paired differences between arms, one a data set, backbone, seed and task."""
     bayes: list[dict[str, Any]]
     """AUC of the true probabilities, one a generated data set and split."""
 
+    @cached_property
+    def _tasks(self) -> dict[str, list[str]]:
+        """Data set -> its tasks, where a run tells."""
+        return {run.dataset: metrics["tasks"] for run, metrics in self.metrics.items()}
+
     def of(self, experiment: str) -> pd.DataFrame:
         """Test metrics of an experiment, one row a run and task.
 
-        Runs whose data set is left out have a row without numbers, marked in `status`.
+        Runs without results have a row without numbers, marked in `status`.
         """
         return self.frame(self.study.expected.get(experiment, ()))
 
@@ -60,6 +66,16 @@ class Results:
         """The same for any runs; rows by data set, backbone, arm, experts and seed."""
         rows = [row for run in sorted(runs, key=self.order) for row in self._rows(run)]
         return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+    def status(self, run: Run) -> str:
+        """Whether a run has results, and if not, whether its data are at hand."""
+        if run in self.metrics:
+            return PRESENT
+        return ABSENT if run.dataset in self.study.leave_out else NOT_RUN
+
+    def made(self, experiment: str) -> list[Run]:
+        """The finished runs of an experiment."""
+        return [run for run in self.study.expected.get(experiment, ()) if run in self.metrics]
 
     def order(self, run: Run) -> tuple[int, ...]:
         """Sort key: data set, backbone, arm, experts and seed."""
@@ -74,7 +90,7 @@ class Results:
     def _rows(self, run: Run) -> Iterable[dict[str, Any]]:
         row = {
             "run": run.path.as_posix(),
-            "status": PRESENT,
+            "status": self.status(run),
             "dataset": run.dataset,
             "task": "",
             "backbone": run.backbone,
@@ -86,8 +102,9 @@ class Results:
             "seed": run.seed,
             "split_seed": run.split_seed,
         }
-        if run.dataset in self.study.leave_out:
-            yield row | {"status": ABSENT}
+        if run not in self.metrics:
+            for task in self._tasks.get(run.dataset, [""]):
+                yield row | {"task": task}
             return
         metrics = self.metrics[run]
         for task in metrics["tasks"]:
@@ -96,18 +113,18 @@ class Results:
 
 
 def collect(study: Study) -> Results:
-    """Read the metrics of every run, and their comparisons.
+    """Read the metrics of the finished runs, and their comparisons.
 
     Raises:
         UserError: a file is missing or damaged; the message says how to get it back.
     """
-    compared = _read(
+    compared = read_json(
         layout.results(study.tier) / "comparisons.json",
         f"run `snakemake --config tier={study.tier} -- tables`",
     )
     return Results(
         study,
-        {run: read_run(study.tier, run, "metrics.json") for run in study.runs},
+        {run: read_run(study.tier, run, "metrics.json") for run in finished(study)},
         compared["comparisons"],
         compared["bayes"],
     )
@@ -122,17 +139,8 @@ def read_run(tier: str, run: Run, name: str) -> dict[str, Any]:
     index = layout.job_index(tier, run.job)
     if not index.is_file():
         raise UserError(f"{index} is missing: its runs are not finished; run snakemake again")
-    return _read(
+    values: dict[str, Any] = read_json(
         layout.run_results(tier, run) / name,
         f"delete {index} and run snakemake again (the run store still has finished runs)",
     )
-
-
-def _read(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
     return values

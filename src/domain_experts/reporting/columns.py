@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import ABSENT, Results
+from domain_experts.reporting.collect import PRESENT, Results
 from domain_experts.reporting.render import MISSING, mean_sd
 
 
@@ -36,9 +36,14 @@ def means(frame: pd.DataFrame, name: str, signed: bool = False) -> list[str]:
 
 
 def wauc(frame: pd.DataFrame) -> list[str]:
-    """The WAUC column; it also says where data is not present."""
-    cells = zip(frame["status"], means(frame, "wauc"), strict=True)
-    return [ABSENT if status == ABSENT else cell for status, cell in cells]
+    """The WAUC column; it also says where there is no result, and why."""
+    return or_status(frame, means(frame, "wauc"))
+
+
+def or_status(frame: pd.DataFrame, cells: Iterable[str]) -> list[str]:
+    """The cells, or why they are empty where there is no result."""
+    pairs = zip(frame["status"], cells, strict=True)
+    return [cell if status == PRESENT else status for status, cell in pairs]
 
 
 def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:

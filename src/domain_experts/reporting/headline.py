@@ -9,7 +9,7 @@ from rich.table import Table
 from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import ABSENT
+from domain_experts.reporting.collect import ABSENT, PRESENT
 from domain_experts.reporting.render import MISSING, mean_sd, number
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -30,7 +30,7 @@ def print_headline(tier: str) -> None:
         ) from None
     console = Console()
     console.print(f"Test WAUC, tier {tier}: mean ± standard deviation over seeds; mean gains")
-    present = frame[frame["status"] != ABSENT]
+    present = frame[frame["status"] == PRESENT]
     for dataset, rows in present.groupby("dataset", sort=False):
         console.print(_table(str(dataset), rows))
     absent = datasets.loc[datasets["status"] == ABSENT, "dataset"]

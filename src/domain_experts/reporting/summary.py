@@ -20,9 +20,13 @@ def paired_gain(
 
 
 def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
-    """Mean, standard deviation (n - 1) and, for the first value, count over seeds."""
+    """Mean, standard deviation (n - 1) and, for the first value, count over seeds.
+
+    `status` is "present" if any seed is there.
+    """
     groups = runs.groupby(keys, sort=False)
-    columns = {"status": groups["status"].first(), "seeds": groups[values[0]].count()}
+    # the last in the alphabet: "present" comes after "not run" and "data not present"
+    columns = {"status": groups["status"].max(), "seeds": groups[values[0]].count()}
     for value in values:
         columns |= {f"{value}_mean": groups[value].mean(), f"{value}_sd": groups[value].std()}
     return pd.DataFrame(columns).reset_index()

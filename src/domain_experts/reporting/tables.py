@@ -8,8 +8,8 @@ from domain_experts import layout
 from domain_experts.files import write_json
 from domain_experts.params import Study
 from domain_experts.registry import ARMS
-from domain_experts.reporting.collect import ABSENT, PRESENT, Results, collect, read_run
-from domain_experts.reporting.columns import arm_label, caption, labels, means, wauc
+from domain_experts.reporting.collect import ABSENT, NOT_RUN, PRESENT, Results, collect, read_run
+from domain_experts.reporting.columns import arm_label, caption, labels, means, or_status, wauc
 from domain_experts.reporting.convergence import ending_notes
 from domain_experts.reporting.published import KEYS as CELL
 from domain_experts.reporting.published import TOLERANCE, published, verdict
@@ -160,13 +160,12 @@ def experts_per_domain(results: Results) -> Table:
 def cost(results: Results) -> Table:
     """Data set x backbone x arm: time, throughput, memory; the one table that reads run.json."""
     study = results.study
-    records = {run: read_run(study.tier, run, "run.json") for run in study.runs if not run.variant}
+    records = {
+        run: read_run(study.tier, run, "run.json") for run in results.metrics if not run.variant
+    }
     measured = ["wall_s", "train_rows_per_s", "epochs", "peak_memory_mb", "experts"]
-    absent = [
-        run for runs in study.expected.values() for run in runs if run.dataset in study.leave_out
-    ]
-    runs = results.frame([*records, *(run for run in dict.fromkeys(absent) if not run.variant)])
-    runs = runs.drop_duplicates("run")
+    expected = (run for runs in study.expected.values() for run in runs if not run.variant)
+    runs = results.frame(dict.fromkeys([*records, *expected])).drop_duplicates("run")
     by_path = {
         run.path.as_posix(): record | {"experts": results.metrics[run]["run"]["experts"]}
         for run, record in records.items()
@@ -177,12 +176,8 @@ def cost(results: Results) -> Table:
     frame = over_seeds(runs, ["dataset", "backbone", "arm"], measured)
     printed = labels(frame)
     printed["Experts"] = counts(frame["experts_mean"])
-    printed["Seconds per run"] = [
-        ABSENT if status == ABSENT else mean_sd(mean, sd, 1)
-        for status, mean, sd in zip(
-            frame["status"], frame["wall_s_mean"], frame["wall_s_sd"], strict=True
-        )
-    ]
+    seconds = zip(frame["wall_s_mean"], frame["wall_s_sd"], strict=True)
+    printed["Seconds per run"] = or_status(frame, [mean_sd(mean, sd, 1) for mean, sd in seconds])
     printed["Rows/s"] = counts(frame["train_rows_per_s_mean"])
     printed["Epochs"] = [number(epochs, 1) for epochs in frame["epochs_mean"]]
     printed["Peak memory, MB"] = counts(frame["peak_memory_mb_mean"])
@@ -210,10 +205,10 @@ def datasets(results: Results) -> Table:
     rows = []
     for dataset in study.all_datasets:
         row = {"dataset": dataset, "status": ABSENT, "task": ""}
-        if dataset in study.leave_out:
-            rows.append(row)
+        made = [run for run in results.metrics if run.dataset == dataset]
+        if not made:
+            rows.append(row if dataset in study.leave_out else row | {"status": NOT_RUN})
             continue
-        made = [run for run in study.runs if run.dataset == dataset]
         # a split that the other arms share, if there is one
         chosen = min(made, key=lambda run: (run.spec.protocol != "described", run.split_seed))
         metrics = results.metrics[chosen]
