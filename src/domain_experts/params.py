@@ -121,6 +121,10 @@ class Data(Settings):
         description="folder with raw data by source (ml-100k/, ml-1m/), used when no download "
         "answers; the environment variable DOMAIN_EXPERTS_DATA_LOCAL overrides it"
     )
+    not_at_hand: tuple[str, ...] = Field(
+        description="sources that nobody has placed yet: their data sets are left out, and the "
+        "tables say so"
+    )
     test_fraction: Fraction
     validation_fraction: Fraction
     datasets: dict[DatasetName, Dataset]
@@ -131,7 +135,9 @@ class Experiment(Settings):
 
     question: str
     datasets: dict[TierName, tuple[str, ...]] = Field(description="data sets, by tier")
-    backbones: tuple[str, ...] = Field(min_length=1)
+    backbones: tuple[str, ...] | dict[TierName, tuple[str, ...]] = Field(
+        min_length=1, description="backbones, or backbones by tier"
+    )
     arms: tuple[str, ...] = Field(min_length=1)
     vary: dict[str, tuple[Any, ...]] = Field(
         default={}, description="dotted setting to the values it takes; all combinations are run"
@@ -146,6 +152,11 @@ class Experiment(Settings):
     seeds: dict[TierName, tuple[Seed, ...]] = Field(
         default={}, description="seeds instead of the tier's own"
     )
+
+
+    def backbones_in(self, tier: TierName) -> tuple[str, ...]:
+        """The backbones of a tier."""
+        return self.backbones.get(tier, ()) if isinstance(self.backbones, dict) else self.backbones
 
 
 class Tier(Settings):
@@ -182,12 +193,15 @@ class Params(Settings):
             _known("protocols", protocol, self.protocols)
         for tier in TIERS:
             _known("tiers", tier, self.tiers)
+        for source in self.data.not_at_hand:
+            _known("data.not_at_hand", source, raw_sources.SOURCES)
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
             for dataset in itertools.chain(*experiment.datasets.values()):
                 _known(f"{where}.datasets", dataset, self.data.datasets)
-            for backbone in experiment.backbones:
-                _known(f"{where}.backbones", backbone, BACKBONES)
+            for tier in TIERS:
+                for backbone in experiment.backbones_in(tier):
+                    _known(f"{where}.backbones", backbone, BACKBONES)
             for arm in experiment.arms:
                 _known(f"{where}.arms", arm, ARMS)
                 self._refuse_without_groups(where, arm, experiment)
@@ -287,7 +301,11 @@ class Study:
             raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
         self.params = params
         self.tier = next(name for name in TIERS if name == tier)
-        self.leave_out = leave_out
+        self.leave_out = leave_out | {
+            name
+            for name, dataset in params.data.datasets.items()
+            if dataset.source in params.data.not_at_hand
+        }
         """Data sets whose raw files are missing: their runs are expected, but not made."""
         self.partial = partial
         """Tables and figures show the runs that are finished, and say what is not."""
@@ -404,11 +422,12 @@ class Study:
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
         seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
+        backbones = experiment.backbones_in(self.tier)
         for dataset, arm in itertools.product(
             experiment.datasets.get(self.tier, ()), experiment.arms
         ):
             for variant in (*_grid(experiment), *(self._flips(arm) if experiment.flip else ())):
-                for backbone in experiment.backbones if ARMS[arm].backbone else (NO_BACKBONE,):
+                for backbone in backbones if ARMS[arm].backbone else (NO_BACKBONE,):
                     for seed in seeds:
                         yield self._run(dataset, backbone, arm, variant, seed)
 
@@ -448,8 +467,10 @@ class Study:
             value
             for experiment in self.params.experiments.values()
             if dataset in experiment.datasets.get(self.tier, ())
-            and backbone in experiment.backbones
-            for value in experiment.vary.get(EXPERTS_KEY, ())
+            and backbone in experiment.backbones_in(self.tier)
+            for variant in _grid(experiment)
+            for key, value in variant
+            if key == EXPERTS_KEY
         ]
         configured = self.settings("experts", (), dataset, backbone)
         default: int = configured.adapter.experts_per_domain
@@ -483,7 +504,8 @@ def load_study(
         )
         raise UserError(
             f"data sets of tier '{study.tier}' are missing and cannot be downloaded:\n{places}\n"
-            "Place them, or leave them out with --config skip_missing=true."
+            "Place them; or name them in data.not_at_hand (params.yaml), or leave them out with "
+            "--config skip_missing=true: the tables then say that they are not there."
         )
     left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
     return Study(params, study.tier, frozenset(left_out), partial)
