@@ -9,16 +9,15 @@ from torch import nn
 
 from domain_experts.models.adapter import AdaptedLinear, Hard, Tower, rank
 from domain_experts.models.build import build
+from domain_experts.models.ctr import Plan
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.init import glorot
-from domain_experts.models.routers import DomainGate, OneHot, UniformGate
+from domain_experts.models.routers import Gate, OneHot, UniformGate
 from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
 
-SETTINGS = ModelSettings(
-    embedding_dim=8, hidden=(256, 128, 64), dropout=0.5, embedding_std=0.01, l2=1e-5
-)
+SETTINGS = ModelSettings(embedding_dim=8, hidden=(256, 128, 64), dropout=0.5, l2=1e-5)
 MOVIELENS = Schema((("user", 6041), ("item", 3953), ("domain", 2)), (), ("F", "M"), ("click",))
 
 
@@ -26,12 +25,16 @@ def stream(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def adapted_layer(experts, d_in=6, d_out=8, alpha=2, seed=0):
+def built(backbone, schema=MOVIELENS):
+    return build(backbone, Plan(schema, SETTINGS, stream()))
+
+
+def adapted_layer(experts, d_in=6, d_out=8, r=4, seed=0):
     """A layer in float64 whose experts' B and c are not zero."""
     generator = stream(seed)
     layer = AdaptedLinear(d_in, d_out, KeyedDropout(0.0), "glorot_normal", generator)
     for _ in range(experts):
-        layer.add_expert(alpha, "glorot_uniform", generator)
+        layer.add_expert(r, "glorot_uniform", generator)
     for parameter in [*layer.B, *layer.c, layer.bias]:
         nn.init.normal_(parameter, generator=generator)
     return layer.double()
@@ -81,7 +84,7 @@ def test_gradients_of_the_adapted_layer(routing):
 
 
 def test_domains_in_any_order_reach_their_own_expert():
-    tower = Tower(6, (8, 4), 0.0, "glorot_normal", stream())
+    tower = Tower(6, (8, 4), KeyedDropout(0.0), False, "glorot_normal", stream())
     for e in range(3):
         tower.add_expert(2, "glorot_normal", stream(e))
     for name, parameter in tower.named_parameters():
@@ -90,19 +93,19 @@ def test_domains_in_any_order_reach_their_own_expert():
     tower.double()
     domain = torch.tensor([2, 0, 1, 1, 0, 2, 2])
     x = torch.randn(7, 6, dtype=torch.float64)
-    routed = tower(x, OneHot(3)(domain))
+    routed = tower(x, OneHot(range(3))(domain, x))
     gated = tower(x, nn.functional.one_hot(domain, 3).double())
     torch.testing.assert_close(routed, gated, rtol=0, atol=1e-12)
 
 
 def test_new_experts_add_nothing():
-    model = build("wdl", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
+    model = built("wdl").eval()
     fields = torch.tensor([[1, 2, 0], [3, 4, 1]], dtype=torch.int32)
     batch = (fields, torch.zeros(2, 0), fields[:, 2].long())
     before = model(*batch)
     for e in range(4):
         model.tower.add_expert(16, "glorot_normal", stream(e))
-    model.router = DomainGate(2, 4, 4, stream())
+    model.router = Gate(2, 4, 4, stream())
     torch.testing.assert_close(model(*batch), before)
 
 
@@ -118,27 +121,27 @@ def test_parameter_counts(backbone, shared):
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
-    model = build(backbone, MOVIELENS, SETTINGS, "glorot_normal", stream())
+    model = built(backbone)
     assert count(model) == shared
     model.tower.add_expert(16, "glorot_normal", stream())
     expert = sum(i * o // 16 + o // 16 * o + o for i, o in [(24, 256), (256, 128), (128, 64)])
     assert count(model) - shared == expert == 8768
-    model.router = DomainGate(2, 2, 4, stream())
+    model.router = Gate(2, 2, 4, stream())
     assert count(model.router) == 2 * 4 + 4 * 2 + 2
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbones_take_any_fields_dense_features_and_tasks(backbone):
     schema = Schema((("a", 5), ("b", 3)), ("x", "y", "z"), ("d",), ("click", "like"))
-    model = build(backbone, schema, SETTINGS, "glorot_normal", stream()).eval()
+    model = built(backbone, schema).eval()
     fields = torch.tensor([[4, 2], [0, 0], [1, 1]], dtype=torch.int32)
     logits = model(fields, torch.ones(3, 3), torch.zeros(3, dtype=torch.int64))
     assert logits.shape == (3, 2)
 
 
 def test_wide_and_deep_is_the_linear_part_plus_the_mlp():
-    wdl = build("wdl", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
-    mlp = build("mlp", MOVIELENS, SETTINGS, "glorot_normal", stream()).eval()
+    wdl = built("wdl").eval()
+    mlp = built("mlp").eval()
     mlp.load_state_dict({k: v for k, v in wdl.state_dict().items() if "linear" not in k})
     nn.init.normal_(wdl.linear.weights.weight)
     fields = torch.tensor([[5, 7, 1]], dtype=torch.int32)
@@ -154,15 +157,17 @@ def test_rank(width, alpha, expected):
 
 
 def test_gate_is_a_softmax_table_of_domains():
-    gate = DomainGate(3, 6, 4, stream())
+    gate = Gate(3, 6, 4, stream())
     table = gate.table()
     torch.testing.assert_close(table.sum(1), torch.ones(3))
-    torch.testing.assert_close(gate(torch.tensor([2, 0, 2])), table[[2, 0, 2]])
+    torch.testing.assert_close(gate(torch.tensor([2, 0, 2]), torch.empty(3, 0)), table[[2, 0, 2]])
 
 
 def test_uniform_gate():
     gate = UniformGate(3, 4)
-    torch.testing.assert_close(gate(torch.tensor([2, 0])), torch.full((2, 4), 0.25))
+    torch.testing.assert_close(
+        gate(torch.tensor([2, 0]), torch.empty(2, 0)), torch.full((2, 4), 0.25)
+    )
     assert gate.table().shape == (3, 4)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_experts import layout
@@ -60,8 +60,8 @@ def refused(values, tmp_path):
         ("data.datasets.ml-1m-age.domain", "zip", "should be 'gender', 'age' or 'occupation'"),
         ("data.test_fraction", 0.9, "leave no training rows"),
         ("experiments.main.arms", ["base", "magic"], "unknown name 'magic'; known are base"),
-        ("experiments.main.backbones", ["transformer"], "'transformer'; known are mlp"),
-        ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are ml-"),
+        ("experiments.main.backbones", ["transformer"], "'transformer'; known are autoint"),
+        ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are amazon-"),
         ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
         ("experiments.main.vary", {"adapter.alpha": [0]}, "alpha: Input should be greater"),
@@ -73,6 +73,18 @@ def refused(values, tmp_path):
         ("data.datasets", {"..": {"source": "ml-1m", "domain": "age"}}, ".."),
         ("experiments.main.colour", 1, "unknown key; known here: question, datasets, backbones"),
         ("protocols.described.colour", 1, "unknown key; known here: split_seed, batches"),
+        ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
+        ("protocols.mine", {}, "should be 'described', 'released', 'released_base' or"),
+        ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
+        ("configurations.ml-*.bert", {}, "configurations.ml-*: unknown name 'bert'; known are all"),
+        ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
+        ("configurations.ml-*.wdl", {"adapter.alpha": 0}, "alpha: Input should be greater"),
+        ("experiments.switches.arms", ["moe_mlora"], "'moe_mlora' has no counterpart"),
+        ("experiments.gates.variants", [{"gate.size": 1}], "'gate.size' is not a setting"),
+        ("experiments.gates.variants", [{"gate.input": "x"}], "gate.input: Input should be"),
+        ("experiments.gates.variants", [{"gate.temperature": 0}], "gate.temperature: Input"),
+        ("experiments.new_domain.vary", {"new_domain.share": [0]}, "new_domain.share: Input"),
+        ("experiments.oracle.datasets", {"quick": ["ml-1m-age"]}, "'ml-1m-age' has none"),
     ],
 )  # fmt: skip
 def test_refused(refused, key, value, said):
@@ -144,27 +156,29 @@ def test_default_values_are_the_default_variant():
     study = Study(load(ROOT / "params.yaml"), "quick")
     ablation = study.expected["experts_per_domain"]
     assert {run.path.parts[-2] for run in ablation} == {
-        "default", "experts-per-domain=2", "experts-per-domain=4",
+        "default", *(f"experts-per-domain={number}" for number in (2, 3, 4)),
     }  # fmt: skip
     assert {run.phase for run in ablation} == {"gates", "ablations"}
     assert set(ablation) & set(study.expected["main"])
 
 
 def test_payload_holds_what_matters_to_the_run(values):
-    def payloads(**training):
-        changed = values | {"adapter": values["adapter"] | training}
+    def payloads(**gate):
+        changed = values | {"gate": values["gate"] | gate}
         study = Study(Params.model_validate(changed), "quick")
         return {run.path: run.payload() for run in study.runs}
 
-    before, after = payloads(), payloads(gate_dim=7)
+    before, after = payloads(), payloads(dim=7)
     differ = {path.parts[3] for path in before if before[path] != after[path]}
-    assert differ == {"moe_mlora"}
+    assert differ == {"moe_mlora", "moe_mlora_sequence", "moe_mlora_released"}
 
 
 def test_protocols_decide_the_split():
     study = Study(load(ROOT / "params.yaml"), "quick")
+    released = {"moe_mlora_released", "mlora_released", "base_released"}
     for run in study.runs:
-        assert run.split_seed == (123 if run.arm == "moe_mlora_released" else run.seed)
+        flipped = any(key == "protocol.split_seed" for key, _ in run.variant)
+        assert run.split_seed == (123 if (run.arm in released) != flipped else run.seed)
     assert study.seeds("ml-100k-gender") == (123, 2022, 2023)
 
 
@@ -183,6 +197,7 @@ def test_unknown_tier():
 
 
 @given(seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True))
+@settings(max_examples=10, deadline=None)
 def test_more_seeds_keep_the_runs_of_the_others(seeds):
     params = load(ROOT / "params.yaml").model_dump()
 
@@ -226,3 +241,80 @@ def test_settings_of_several_values_vary(values):
 def test_a_default_written_otherwise_is_the_default(values):
     # YAML 1.1 reads 1e-3 as text
     assert not any(run.variant for run in varied(values, "training.learning_rate", ["1e-3"]))
+
+
+def test_the_most_specific_setting_wins(values):
+    """params < configurations of all < of the backbone < the tier's set < the variant."""
+    levels = ["params", "all", "backbone", "tier", "variant"]
+
+    def alpha(given_up_to):
+        given = levels[: levels.index(given_up_to) + 1]
+        values["adapter"]["alpha"] = 1
+        values["configurations"] = {
+            "planted*": {"all": {"adapter.alpha": 2}} if "all" in given else {},
+            # a narrower pattern does not come before a backbone of a wider one
+            "planted-*": {"wdl": {"adapter.alpha": 3}} if "backbone" in given else {},
+        }
+        values["tiers"]["smoke"]["set"] = {"adapter.alpha": 4} if "tier" in given else {}
+        variant = (("adapter.alpha", 5),) if "variant" in given else ()
+        study = Study(Params.model_validate(values), "smoke")
+        return study.settings("mlora", variant, "planted-small", "wdl").adapter.alpha
+
+    assert [alpha(level) for level in levels] == [1, 2, 3, 4, 5]
+
+
+def test_configurations_are_those_of_their_data_set_and_backbone_alone(values):
+    values["configurations"] = {"ml-*": {"nfm": {"adapter.alpha": 7, "training.patience": 9}}}
+    study = Study(Params.model_validate(values), "paper")
+    for dataset, backbone in (("ml-1m-age", "nfm"), ("ml-1m-age", "wdl"), ("planted", "nfm")):
+        settings = study.settings("mlora", (), dataset, backbone)
+        configured = (dataset, backbone) == ("ml-1m-age", "nfm")
+        found = settings.adapter.alpha, settings.training.patience
+        assert found == ((7, 9) if configured else (16, 3))
+
+
+# moe_mlora 2: `lora_reduce` of the released configurations
+ALPHA = """
+         autoint dcn deepfm fibinet nfm pnn wdl xdeepfm mlp
+amazon-6      16 128     16      16 256  16  16      16  16
+ml-1m-age      4  16     32      32   4  16  16      32  16
+taobao-10     16  16    256     256  16  16  16      16 256
+"""
+
+
+def test_alpha_is_that_of_the_released_configurations():
+    header, *rows = (line.split() for line in ALPHA.strip().splitlines())
+    assert sorted(header) == sorted(BACKBONES)
+    study = Study(load(ROOT / "params.yaml"), "paper")
+    for dataset, *expected in rows:
+        for backbone, alpha in zip(header, expected, strict=True):
+            settings = study.settings("mlora", (), dataset, backbone)
+            assert settings.adapter.alpha == int(alpha), (dataset, backbone)
+
+
+def test_patience_and_widths_are_those_of_the_released_configurations():
+    study = Study(load(ROOT / "params.yaml"), "paper")
+    for dataset in study.params.data.datasets:
+        for backbone in BACKBONES:
+            settings = study.settings("mlora", (), dataset, backbone)
+            slow = {("amazon", "wdl"), ("taobao", "pnn")}
+            family = dataset.split("-")[0]
+            assert settings.training.patience == (5 if (family, backbone) in slow else 3)
+            assert settings.star.embedding_dim == 128
+            assert settings.model.hidden == (256, 128, 64)
+            assert settings.model.dropout == 0.5
+            if backbone != "mlp":
+                assert settings.model.embedding_dim == (128 if family == "taobao" else 8)
+
+
+def test_experts_are_trained_for_all_that_variants_ask_for(values):
+    values["experiments"] = {
+        "main": values["experiments"]["main"]
+        | {"variants": [{"adapter.experts_per_domain": 3}], "arms": ["moe_mlora"]}
+    }
+    study = Study(Params.model_validate(values), "smoke")
+    asked = {run.settings.adapter.experts_per_domain for run in study.runs if run.arm != "base"}
+    assert asked == {1, 3}
+    for run in study.runs:
+        if run.arm == "experts":
+            assert run.settings.adapter.experts_per_domain == 3

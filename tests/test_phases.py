@@ -12,8 +12,8 @@ from domain_experts.phases import PHASES
 from domain_experts.runs import Job
 
 PHASE_NAMES = (
-    *("download", "prepare", "split", "backbones", "experts", "gates", "baselines", "ablations"),
-    *("tables", "figures", "report"),
+    *("download", "prepare", "split", "backbones", "experts", "gates", "ablations"),
+    *("baselines", "controls", "tables", "figures", "report"),
 )
 
 
@@ -67,10 +67,12 @@ def test_every_target_lies_in_an_output_of_its_phase(study):
             assert any(target == folder or folder in target.parents for folder in folders), target
 
 
-def test_what_derives_from_movielens_is_not_pushed_and_generated_data_are(study):
+def test_generated_data_alone_are_pushed(study):
+    datasets = study.params.data.datasets
     for phase in ("download", "prepare", "split"):
         for output in PHASES[phase].outputs(study):
-            assert output.push == ("planted" in output.path.name)
+            made_of = datasets.get(output.path.name)
+            assert output.push == (made_of is not None and made_of.source == "planted")
 
 
 def test_every_job_belongs_to_the_phase_of_its_index(study):

@@ -271,8 +271,8 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     data = generate(Planted.model_validate(planted | {"strength": 3.0, "seed": 1}))
     changed = {
         "model.hidden": [16], "model.embedding_dim": 8, "adapter.alpha": 1,
-        "training.batch_size": 128,
-        "training.max_epochs": 15, "training.learning_rate": 0.003,
+        "training.batch_size": 256,
+        "training.max_epochs": 12, "training.learning_rate": 0.006,
     }  # fmt: skip
     gains = {"mlora": [], "moe_mlora": []}
     for seed in (1, 2, 3):
@@ -292,7 +292,7 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
             wauc[arm] = evaluation["click"]["wauc"]
         for arm, found in gains.items():
             found.append(wauc[arm] - wauc["base"])
-    # found: 0.025 to 0.048 and 0.009 to 0.023
+    # found: 0.030 to 0.049 and 0.008 to 0.020
     assert min(gains["mlora"]) > 0.01, gains
     assert min(gains["moe_mlora"]) > 0.003, gains
 
