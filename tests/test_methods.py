@@ -1,0 +1,52 @@
+"""docs/methods.md names every arm, backbone, data set and switch, and the switches' values."""
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+from domain_experts.params import load
+from domain_experts.registry import ARMS, BACKBONES
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "methods.md").read_text()
+PARAMS = load(ROOT / "params.yaml")
+DESCRIBED = PARAMS.protocols["described"].model_dump()
+RELEASED = [p.model_dump() for name, p in PARAMS.protocols.items() if name.startswith("released")]
+
+
+def first_cells(section):
+    """Names in the first column of the table of a section."""
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    return {
+        name
+        for line in body.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+
+
+def test_arms():
+    assert first_cells("Arms") == set(ARMS)
+
+
+def test_backbones():
+    assert first_cells("Backbones") == set(BACKBONES)
+
+
+def test_switches_are_those_by_which_the_protocols_differ():
+    differing = {s for s in DESCRIBED if any(p[s] != DESCRIBED[s] for p in RELEASED)}
+    assert first_cells("Described and released") == differing
+    for switch in set(DESCRIBED) - differing:
+        assert f"`{switch}`" in TEXT
+
+
+@pytest.mark.parametrize("name", PARAMS.data.datasets)
+def test_data_sets(name):
+    patterns = first_cells("Data")
+    # `epinions-10`, `-20` in one cell share their beginning
+    whole = {p for p in patterns if not p.startswith("-")}
+    stems = {p.rsplit("-", 1)[0] for p in whole if re.search(r"-\d+$", p)}
+    whole |= {stem + p for stem in stems for p in patterns if p.startswith("-")}
+    assert any(fnmatch.fnmatchcase(name, pattern) for pattern in whole)
