@@ -1,4 +1,4 @@
-"""Shared fixtures: an empty project folder and tiny raw files in MovieLens' layouts."""
+"""Shared fixtures: an empty project folder and tiny raw files in their layouts."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Folder with the real MovieLens files."""
+    """Folder with the real raw files."""
     folder = os.environ.get("DOMAIN_EXPERTS_DATA_LOCAL")
     if not folder:
         pytest.skip("DOMAIN_EXPERTS_DATA_LOCAL is not set")
