@@ -22,8 +22,28 @@ from domain_experts.runs import Run
 from domain_experts.schema import Schema
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-DATASETS = {"ml-100k-gender": (2, None), "planted": (8, (0, 1, 2, 3, 0, 1, 2, 3))}
+REAL = "ml-100k-gender"
+DATASETS = {
+    REAL: (2, None),
+    "planted": (8, (0, 1, 2, 3, 0, 1, 2, 3)),
+    "planted-small": (4, (0, 1, 0, 1)),
+    "domains-2": (2, (0, 1)),
+    "domains-8": (8, (0, 1, 2, 3, 4, 5, 6, 7)),
+    "strength-4": (8, (0, 1, 2, 3, 4, 5, 6, 7)),
+    "rows-5k": (8, (0, 1, 2, 3, 4, 5, 6, 7)),
+}
 LEFT_OUT = "ml-100k-age"
+PHASES = {
+    "base": "backbone",
+    "experts": "experts",
+    "oracle_experts": "experts",
+    "moe_mlora": "gate",
+    "domain_finetune": "fine-tuning",
+    "new_domain_adapter": "new domain",
+    "new_domain_finetune": "new domain",
+    "new_domain_scratch": "new domain",
+}
+FLOORS = ("item_rate", "user_item_rate")
 SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
 
 
@@ -34,9 +54,11 @@ def fabricate(root: Path) -> Study:
     for experiment in values["experiments"].values():
         chosen = [d for d in experiment["datasets"].get("quick", []) if d in DATASETS]
         # with real data, also some that are not there
-        chosen += [LEFT_OUT] if len(chosen) > 1 else []
+        chosen += [LEFT_OUT] if REAL in chosen and len(chosen) > 1 else []
         experiment["datasets"]["quick"] = chosen
     values["experiments"]["planted_sharing"]["seeds"] = {"quick": [1, 2, 3, 4]}
+    for name in ("other_backbones", "switches", "diversity"):
+        values["experiments"][name]["seeds"] = {"quick": [1, 2]}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
     for dataset, (domains, groups) in DATASETS.items():
@@ -114,7 +136,7 @@ def _write_run(study: Study, run: Run) -> None:
             rows.domain[split == SPLITS.index(name)],
             domains,
             rows.schema.tasks,
-            binned=run.spec.protocol == "released",
+            binned=run.settings.protocol.binned_auc,
         )
         for name in ("validation", "test")
     }
@@ -136,7 +158,7 @@ def _write_run(study: Study, run: Run) -> None:
             name: np.bincount(rows.domain[split == s], minlength=len(domains)).tolist()
             for s, name in enumerate(SPLITS)
         },
-        "parameters": {"total": 137581, "backbone": 137581, "experts": 0, "gate": 0},
+        "parameters": _parameters(run, len(domains)),
         "curve": _curve(rng, run, len(domains)),
         "gate": gate,
     }
@@ -159,9 +181,15 @@ def _write_run(study: Study, run: Run) -> None:
 
 
 def _experts(run: Run, domains: int) -> int | None:
-    if run.arm not in ("mlora", "experts", "moe_mlora", "moe_mlora_released"):
+    if not any(key.startswith("adapter") for key in run.spec.reads):
         return None
     return domains * run.settings.adapter.experts_per_domain
+
+
+def _parameters(run: Run, domains: int) -> dict[str, int]:
+    """A backbone, and experts of 1,000 weights."""
+    experts = 1000 * (_experts(run, domains) or 0)
+    return {"total": 137581 + experts, "backbone": 137581, "experts": experts, "gate": 0}
 
 
 def _gate(
@@ -177,11 +205,13 @@ def _gate(
 
 
 def _curve(rng: np.random.Generator, run: Run, domains: int) -> list[dict[str, object]]:
-    phase = {"base": "backbone", "experts": "experts", "moe_mlora": "gate"}.get(run.arm, "joint")
-    experts = domains * run.settings.adapter.experts_per_domain
-    lanes = [str(i) for i in range(experts)] if run.arm == "experts" else ["all"]
+    phase = PHASES.get(run.arm, "joint")
+    lanes = {
+        "experts": range(domains * run.settings.adapter.experts_per_domain),
+        "fine-tuning": range(domains),
+    }.get(phase, ["all"])
     points = []
-    for lane in lanes if run.spec.backbone else []:
+    for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate") else lanes):
         start, height = (0.5, 0.25) if phase in ("backbone", "joint") else (0.74, 0.006)
         best = -1.0
         for epoch in range(int(rng.integers(6, 15))):

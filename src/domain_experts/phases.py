@@ -10,7 +10,22 @@ from domain_experts.data.registry import SOURCES
 from domain_experts.params import Study
 from domain_experts.registry import ARMS, BACKBONES, Arm
 
-TABLES = ("overview", "main", "experts_per_domain", "planted_sharing", "cost", "datasets")
+TABLES = (
+    "overview",
+    "main",
+    "controls",
+    "oracle",
+    "switches",
+    "gates",
+    "experts_per_domain",
+    "rank",
+    "adapted_layers",
+    "diversity",
+    "new_domain",
+    "planted_sharing",
+    "cost",
+    "datasets",
+)
 READERS = tuple(sorted({source.reader for source in SOURCES.values()}))
 # tables and figures print its labels
 LABELS = "domain_experts.registry"

@@ -55,12 +55,12 @@ class Results:
         """Data set -> its tasks, where a run tells."""
         return {run.dataset: metrics["tasks"] for run, metrics in self.metrics.items()}
 
-    def of(self, experiment: str) -> pd.DataFrame:
-        """Test metrics of an experiment, one row a run and task.
+    def of(self, *experiments: str) -> pd.DataFrame:
+        """Test metrics of some experiments, one row a run and task.
 
         Runs without results have a row without numbers, marked in `status`.
         """
-        return self.frame(self.study.expected.get(experiment, ()))
+        return self.frame(self.expected(*experiments))
 
     def frame(self, runs: Iterable[Run]) -> pd.DataFrame:
         """The same for any runs; rows by data set, backbone, arm, experts and seed."""
@@ -73,9 +73,14 @@ class Results:
             return PRESENT
         return ABSENT if run.dataset in self.study.leave_out else NOT_RUN
 
-    def made(self, experiment: str) -> list[Run]:
-        """The finished runs of an experiment."""
-        return [run for run in self.study.expected.get(experiment, ()) if run in self.metrics]
+    def expected(self, *experiments: str) -> list[Run]:
+        """The runs of some experiments, each once, finished or not; experiments may be unknown."""
+        runs = (run for name in experiments for run in self.study.expected.get(name, ()))
+        return list(dict.fromkeys(runs))
+
+    def made(self, *experiments: str) -> list[Run]:
+        """The finished runs of some experiments."""
+        return [run for run in self.expected(*experiments) if run in self.metrics]
 
     def order(self, run: Run) -> tuple[int, ...]:
         """Sort key: data set, backbone, arm, experts and seed."""

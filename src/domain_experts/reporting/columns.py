@@ -8,6 +8,8 @@ from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.collect import PRESENT, Results
 from domain_experts.reporting.render import MISSING, mean_sd
 
+KEYS = ["dataset", "task", "backbone", "arm", "variant"]
+
 
 def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
     """The key columns as printed; task and variant only where there is more than one."""
@@ -58,3 +60,15 @@ def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:
         return f"{text} No runs in this tier. {made}"
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
     return f"{text} Seeds {seeds}. {made}"
+
+
+def left_out(results: Results) -> tuple[str, ...]:
+    """Name the domains that have no AUC."""
+    found = dict.fromkeys(
+        f"{run.dataset}, {task}: no AUC, and no part in WAUC, for {', '.join(names)} "
+        "(test rows of one class)."
+        for run, metrics in results.metrics.items()
+        for task in metrics["tasks"]
+        if (names := metrics["test"][task]["left_out"])
+    )
+    return tuple(found)

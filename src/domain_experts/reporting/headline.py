@@ -13,6 +13,9 @@ from domain_experts.reporting.collect import ABSENT, PRESENT
 from domain_experts.reporting.render import MISSING, mean_sd, number
 from domain_experts.runs import DEFAULT_VARIANT
 
+FEW = 2
+"""Backbones of a data set that are shown with all their gains."""
+
 
 def print_headline(tier: str) -> None:
     """Print a tier's main table, what is not in it, and the paths of report, tables, figures.
@@ -32,7 +35,9 @@ def print_headline(tier: str) -> None:
     console.print(f"Test WAUC, tier {tier}: mean ± standard deviation over seeds; mean gains")
     present = frame[frame["status"] == PRESENT]
     for dataset, rows in present.groupby("dataset", sort=False):
-        console.print(_table(str(dataset), rows))
+        backbones = set(rows["backbone"]) - {NO_BACKBONE}
+        table = _table if len(backbones) <= FEW else _overview
+        console.print(table(str(dataset), rows))
     absent = datasets.loc[datasets["status"] == ABSENT, "dataset"]
     if len(absent):
         names = ", ".join(absent)
@@ -52,10 +57,35 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     labels = {name: backbone.label for name, backbone in BACKBONES.items()} | {NO_BACKBONE: MISSING}
     for row in rows.to_dict("records"):
-        arm = ARMS[row["arm"]].label
-        if row["variant"] != DEFAULT_VARIANT:
-            arm += f", {row['variant']}"
+        arm = ARMS[row["arm"]].label + _suffix(row["variant"])
         gains = (number(row[f"gain_over_{arm}_mean"], signed=True) for arm in ("base", "mlora"))
         wauc = mean_sd(row["wauc_mean"], row["wauc_sd"])
         table.add_row(labels[row["backbone"]], arm, wauc, *gains)
     return table
+
+
+def _overview(dataset: str, rows: pd.DataFrame) -> Table:
+    """The same with one row a backbone, for many of them: mean WAUC alone."""
+    own = rows[rows["backbone"] != NO_BACKBONE]
+    arms = list(dict.fromkeys(own["arm"]))
+    floors = rows[rows["backbone"] == NO_BACKBONE].to_dict("records")
+    table = Table(
+        "Backbone",
+        title=dataset,
+        title_justify="left",
+        caption="; ".join(f"{ARMS[r['arm']].label} {number(r['wauc_mean'])}" for r in floors),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for arm in arms:
+        table.add_column(ARMS[arm].label, justify="right")
+    for (backbone, variant), cells in own.groupby(["backbone", "variant"], sort=False):
+        wauc = cells.set_index("arm")["wauc_mean"].reindex(arms)
+        label = BACKBONES[str(backbone)].label + _suffix(str(variant))
+        table.add_row(label, *map(number, wauc))
+    return table
+
+
+def _suffix(variant: str) -> str:
+    return "" if variant == DEFAULT_VARIANT else f", {variant}"

@@ -10,7 +10,23 @@ from domain_experts.files import replacing
 
 MISSING = "–"
 # columns of words are set to the left, numbers to the right
-WORDS = ("Data set", "Task", "Backbone", "Arm", "Variant", "Status", "Seed", "Note")
+WORDS = (
+    "Data set",
+    "Task",
+    "Backbone",
+    "Arm",
+    "Variant",
+    "Status",
+    "Seed",
+    "Note",
+    "Layers",
+    "New domain",
+    "Ranks",
+    "Switch",
+    "From",
+    "To",
+    "Varied",
+)
 _HTML = """<!doctype html>
 <meta charset="utf-8">
 <style>
@@ -36,6 +52,7 @@ _LATEX = str.maketrans(
         "–": "--",
         "×": r"$\times$",
         "†": r"$^\dagger$",
+        "‡": r"$^\ddagger$",
     }
 )
 
