@@ -29,7 +29,17 @@ TABLES = (
 READERS = tuple(sorted({source.reader for source in SOURCES.values()}))
 # tables and figures print its labels
 LABELS = "domain_experts.registry"
-FIGURES = ("gain_by_domain", "gates", "learning_curves", "experts_per_domain")
+FIGURES = (
+    "gain_by_domain",
+    "gates",
+    "learning_curves",
+    "controls",
+    "switches",
+    "experts_per_domain",
+    "ablations",
+    "diversity",
+    "new_domain",
+)
 
 
 @dataclass(frozen=True)

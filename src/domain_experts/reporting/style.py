@@ -10,9 +10,23 @@ from domain_experts.files import replacing
 
 WIDTH = 3.4
 """One column, inches."""
+HEIGHT = 8.5
+"""A page less its caption, inches."""
 
 PALETTE = [mpl.colors.to_hex(color) for color in sns.color_palette("colorblind")]
 MARKERS = "os^Dv<>p*X"
+
+_COLORS = {
+    "mlora": PALETTE[0],
+    "moe_mlora": PALETTE[1],
+    "moe_mlora_sequence": PALETTE[1],
+    "moe_mlora_released": PALETTE[2],
+    "experts": PALETTE[9],
+    "oracle_experts": PALETTE[4],
+    "oracle_mlora": PALETTE[5],
+    "new_domain_adapter": PALETTE[0],
+    "new_domain_finetune": PALETTE[3],
+}
 
 RC = {
     "font.size": 7,
@@ -39,6 +53,11 @@ RC = {
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
 }
+
+
+def arm_color(arm: str) -> str:
+    """The colour of an arm, one in all figures; grey where none is set apart."""
+    return _COLORS.get(arm, PALETTE[7])
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

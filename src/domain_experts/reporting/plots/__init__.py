@@ -1,0 +1,1 @@
+"""The figures, one module a subject; `reporting.figures` writes them."""
