@@ -123,6 +123,7 @@ def _write_run(study: Study, run: Run) -> None:
     rng = np.random.default_rng(zlib.crc32(run.path.as_posix().encode()))
     rows = Interactions.open(layout.interactions(run.dataset))
     groups, domains = rows.planted_groups, rows.schema.domains
+    owners = len(set(groups)) if run.spec.planted else len(domains)
     split = read_split(study.tier, run.dataset, run.split_seed)
     gate = _gate(rng, run, len(domains), groups) if run.arm == "moe_mlora" else None
     # the same noise for all arms of a seed, so that they differ in signal and a little more
@@ -149,7 +150,7 @@ def _write_run(study: Study, run: Run) -> None:
             "seed": run.seed,
             "split_seed": run.split_seed,
             "protocol": run.spec.protocol,
-            "experts": _experts(run, len(domains)),
+            "experts": _experts(run, owners),
         },
         "domains": list(domains),
         "tasks": list(rows.schema.tasks),
@@ -158,8 +159,8 @@ def _write_run(study: Study, run: Run) -> None:
             name: np.bincount(rows.domain[split == s], minlength=len(domains)).tolist()
             for s, name in enumerate(SPLITS)
         },
-        "parameters": _parameters(run, len(domains)),
-        "curve": _curve(rng, run, len(domains)),
+        "parameters": _parameters(run, owners),
+        "curve": _curve(rng, run, owners),
         "gate": gate,
     }
     write_json(layout.run_results(study.tier, run) / "metrics.json", metrics)
@@ -180,15 +181,15 @@ def _write_run(study: Study, run: Run) -> None:
     np.save(predictions, logits[split == SPLITS.index("test")])
 
 
-def _experts(run: Run, domains: int) -> int | None:
+def _experts(run: Run, owners: int) -> int | None:
     if not any(key.startswith("adapter") for key in run.spec.reads):
         return None
-    return domains * run.settings.adapter.experts_per_domain
+    return owners * run.settings.adapter.experts_per_domain
 
 
-def _parameters(run: Run, domains: int) -> dict[str, int]:
+def _parameters(run: Run, owners: int) -> dict[str, int]:
     """A backbone, and experts of 1,000 weights."""
-    experts = 1000 * (_experts(run, domains) or 0)
+    experts = 1000 * (_experts(run, owners) or 0)
     return {"total": 137581 + experts, "backbone": 137581, "experts": experts, "gate": 0}
 
 
@@ -204,11 +205,11 @@ def _gate(
     return (weights / weights.sum(axis=1, keepdims=True)).tolist()
 
 
-def _curve(rng: np.random.Generator, run: Run, domains: int) -> list[dict[str, object]]:
+def _curve(rng: np.random.Generator, run: Run, owners: int) -> list[dict[str, object]]:
     phase = PHASES.get(run.arm, "joint")
     lanes = {
-        "experts": range(domains * run.settings.adapter.experts_per_domain),
-        "fine-tuning": range(domains),
+        "experts": range(owners * run.settings.adapter.experts_per_domain),
+        "fine-tuning": range(owners),
     }.get(phase, ["all"])
     points = []
     for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate") else lanes):

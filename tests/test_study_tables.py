@@ -1,0 +1,282 @@
+"""Tables of controls, oracles, switches, ablations, diversity and new domains, by hand."""
+
+import contextlib
+import json
+import math
+
+import numpy as np
+import pytest
+from fabricated import REAL
+
+from domain_experts import layout
+from domain_experts.params import Study
+from domain_experts.reporting.ablation_tables import adapted_layers, gates, rank
+from domain_experts.reporting.collect import collect
+from domain_experts.reporting.control_tables import controls, oracle
+from domain_experts.reporting.diversity_table import diversity
+from domain_experts.reporting.effort import epochs_trained
+from domain_experts.reporting.new_domain_table import new_domain
+from domain_experts.reporting.switch_table import switches
+
+MAKERS = (controls, oracle, switches, gates, rank, adapted_layers, diversity, new_domain)
+
+
+@pytest.fixture(scope="module")
+def results(fabricated_tree):
+    folder, study = fabricated_tree
+    with contextlib.chdir(folder):
+        return collect(study)
+
+
+def by_seed(results, value="wauc", **wanted):
+    """Seed to a test value of the runs that are as wanted."""
+    return {
+        run.seed: metrics["test"]["click"][value]
+        for run, metrics in results.metrics.items()
+        if all(getattr(run, name) == expected for name, expected in wanted.items())
+    }
+
+
+def differences(results, own, other, value="wauc"):
+    first, second = by_seed(results, value, **own), by_seed(results, value, **other)
+    return np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+
+
+def row(table, **wanted):
+    (found,) = (
+        record
+        for record in table.numbers.to_dict("records")
+        if all(record[name] == value for name, value in wanted.items())
+    )
+    return found
+
+
+ON_PLANTED = {"dataset": "planted", "backbone": "wdl", "variant": ()}
+
+
+def test_controls_gains_are_paired_and_star_stands_beside_the_backbone(results):
+    table = controls(results)
+    gain = differences(results, ON_PLANTED | {"arm": "shared_lora"}, ON_PLANTED | {"arm": "mlora"})
+    own = row(table, arm="shared_lora")
+    assert own["gain_over_mlora_mean"] == pytest.approx(gain.mean())
+    assert own["gain_over_mlora_sd"] == pytest.approx(gain.std(ddof=1))
+    star = ON_PLANTED | {"arm": "star", "backbone": "none"}
+    gain = differences(results, star, ON_PLANTED | {"arm": "base"})
+    assert row(table, arm="star")["backbone"] == "wdl"
+    assert row(table, arm="star")["gain_over_base_mean"] == pytest.approx(gain.mean())
+    assert row(table, arm="base")["parameters"] == 137581
+
+
+def only(results, **wanted):
+    return next(
+        run
+        for run in results.metrics
+        if all(getattr(run, name) == value for name, value in wanted.items())
+    )
+
+
+def epochs(results, **wanted):
+    """Phase and lane to the number of epochs in a run's curve."""
+    curve = results.metrics[only(results, **wanted)]["curve"]
+    return {(point["phase"], point["lane"]): point["epoch"] for point in curve}
+
+
+def test_epochs_trained_by_hand(results):
+    one = ON_PLANTED | {"seed": 1}
+    rows = results.metrics[only(results, arm="base", **one)]["rows"]["train"]
+    (base,) = epochs(results, arm="base", **one).values()
+    (gate,) = epochs(results, arm="moe_mlora", **one).values()
+    lanes = epochs(results, arm="experts", **one)
+    # the gate uses one expert a domain of the four that were trained
+    assert len(lanes) == 32
+    experts = sum(lanes["experts", str(d)] * rows[d] for d in range(8)) / sum(rows)
+    fine = epochs(results, arm="domain_finetune", **one)
+    copies = sum(fine["fine-tuning", str(d)] * rows[d] for d in range(8)) / sum(rows)
+    (mlora,) = epochs(results, arm="mlora_epochs", **one).values()
+    expected = {
+        "base": base,
+        "experts": base + experts,
+        "uniform_gate": base + experts,
+        "moe_mlora": base + experts + gate,
+        "domain_finetune": base + copies,
+        # it takes MoE-MLoRA's number of epochs, not its weights
+        "mlora_epochs": mlora,
+    }
+    found = {arm: epochs_trained(results, only(results, arm=arm, **one)) for arm in expected}
+    assert found == pytest.approx(expected)
+
+
+def test_an_oracle_expert_visits_the_rows_of_its_group(results):
+    one = ON_PLANTED | {"seed": 1}
+    rows = results.metrics[only(results, arm="base", **one)]["rows"]["train"]
+    (base,) = epochs(results, arm="base", **one).values()
+    lanes = epochs(results, arm="oracle_experts", **one)
+    visited = sum(lanes["experts", str(g)] * (rows[g] + rows[g + 4]) for g in range(4))
+    found = epochs_trained(results, only(results, arm="oracle_experts", **one))
+    assert found == pytest.approx(base + visited / sum(rows))
+
+
+def test_the_distance_to_the_oracles_has_a_verdict(results):
+    table = oracle(results)
+    moe = row(table, arm="moe_mlora")
+    for name, arm in (("frozen", "oracle_experts"), ("joint", "oracle_mlora")):
+        less = differences(results, ON_PLANTED | {"arm": "moe_mlora"}, ON_PLANTED | {"arm": arm})
+        assert moe[f"less_{name}_mean"] == pytest.approx(less.mean())
+    assert moe["verdict"] == ("met" if abs(moe["less_frozen_mean"]) <= 0.005 else "not met")
+    bayes = [r["wauc"] for r in results.bayes if r["dataset"] == "planted"]
+    splits = {r["split_seed"]: r["wauc"] for r in results.bayes if r["dataset"] == "planted"}
+    assert len(bayes) >= 3
+    assert moe["bayes_mean"] == pytest.approx(np.mean([splits[seed] for seed in (1, 2, 3)]))
+    assert row(table, arm="base")["verdict"] == ""
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0049, "met"), (0.0051, "not met")])
+def test_the_bar_of_the_oracle(results, shift, verdict):
+    changed = json.loads(json.dumps({r.path.as_posix(): m for r, m in results.metrics.items()}))
+    metrics = {run: changed[run.path.as_posix()] for run in results.metrics}
+    for run, own in metrics.items():
+        if run.dataset == "planted" and run.arm in ("moe_mlora", "oracle_experts"):
+            own["test"]["click"]["wauc"] = 0.7 - shift * (run.arm == "moe_mlora")
+    moved = type(results)(results.study, metrics, results.comparisons, results.bayes)
+    assert row(oracle(moved), arm="moe_mlora")["verdict"] == verdict
+
+
+def test_a_flip_is_compared_with_nothing_flipped(results):
+    table = switches(results)
+    small = {"dataset": "planted-small", "backbone": "wdl"}
+    for arm, flipped in (("mlora", "by_domain"), ("mlora_released", "mixed")):
+        own = small | {"arm": arm, "variant": (("protocol.batches", flipped),)}
+        found = row(table, arm=arm, switch="batches")
+        for value in ("wauc", "log_loss"):
+            less = differences(results, own, small | {"arm": arm, "variant": ()}, value)
+            assert found[f"{value}_difference_mean"] == pytest.approx(less.mean())
+        assert found["paired"]
+        assert {found["from"], found["to"]} == {"mixed", "by_domain"}
+        assert found["to"] == flipped
+    assert np.isnan(row(table, arm="mlora", switch="batches")["binned_wauc_mean"])
+    assert row(table, arm="mlora_released", switch="batches")["binned_wauc_mean"] > 0
+    assert np.isnan(row(table, arm="mlora_released", switch="binned_auc")["binned_wauc_mean"])
+
+
+def test_a_flipped_split_is_marked_as_not_paired(results):
+    table = switches(results)
+    assert {r["switch"] for r in table.numbers.to_dict("records") if not r["paired"]} == {
+        "split_seed"
+    }
+    printed = table.printed[table.printed["Switch"] == "split_seed"]
+    assert printed["WAUC difference"].str.endswith("‡").all()
+    others = table.printed[table.printed["Switch"] != "split_seed"]
+    assert not others["WAUC difference"].str.contains("‡").any()
+    assert any("not paired" in note for note in table.notes)
+
+
+def test_all_switches_at_once_are_compared_on_one_split(results):
+    small = {"dataset": "planted-small", "backbone": "wdl"}
+    on_own_split = small | {"arm": "base_released", "variant": (("protocol.split_seed", None),)}
+    gap = differences(results, on_own_split, small | {"arm": "base", "variant": ()})
+    (note,) = (n for n in switches(results).notes if "Base (released code) less Base" in n)
+    assert f"{gap.mean():+.4f}".replace("-", "−") in note
+
+
+@pytest.mark.parametrize("make", [gates, rank, adapted_layers])
+def test_variants_are_compared_with_the_default(results, make):
+    table = make(results)
+    records = [r for r in table.numbers.to_dict("records") if r["arm"] == "moe_mlora"]
+    assert sum(r["variant"] == "default" for r in records) == 1
+    small = {"dataset": "planted-small", "backbone": "wdl", "arm": "moe_mlora"}
+    for record in records:
+        run = next(
+            run
+            for run in results.metrics
+            if (run.dataset, run.arm) == ("planted-small", "moe_mlora")
+            and run.path.parts[-2] == record["variant"]
+        )
+        less = differences(results, small | {"variant": run.variant}, small | {"variant": ()})
+        assert record["less_default_mean"] == pytest.approx(less.mean())
+
+
+def test_the_default_may_be_another_experiments(fabricated_tree, monkeypatch):
+    folder, study = fabricated_tree
+    monkeypatch.chdir(folder)
+    values = study.params.model_dump()
+    values["experiments"]["gates"]["datasets"] = {"quick": ["planted"]}
+    values["experiments"]["gates"]["seeds"] = {"quick": [1]}
+    other = Study(type(study.params).model_validate(values), "quick", study.leave_out, partial=True)
+    table = gates(collect(other)).numbers.set_index("variant")
+    assert table.loc["default", "status"] == "present"
+    assert set(table.drop("default")["status"]) == {"not run"}
+
+
+def test_ranks_and_layers_are_named(results):
+    by_variant = rank(results).numbers.query("arm == 'mlora'").set_index("variant")["Ranks"]
+    assert by_variant["default"] == "16, 8, 4"
+    assert by_variant["alpha=256"] == "1, 1, 1"
+    by_variant = adapted_layers(results).numbers.query("arm == 'mlora'").set_index("variant")
+    assert by_variant.loc["default", "Layers"] == "all"
+    assert by_variant.loc["layers=1", "Layers"] == "1"
+
+
+def test_diversity_varies_one_quantity_at_a_time(results):
+    table = diversity(results)
+    parts = table.numbers.groupby("varied")["dataset"].agg(set)
+    assert parts["domains"] == {"domains-2", "domains-8"}
+    assert parts["strength"] == {"domains-8", "strength-4"}
+    assert REAL in parts["real data"]
+    own = {"dataset": "strength-4", "backbone": "wdl", "variant": ()}
+    gain = differences(results, own | {"arm": "mlora"}, own | {"arm": "base"})
+    found = row(table, varied="strength", dataset="strength-4", arm="mlora")
+    assert found["gain_over_base_mean"] == pytest.approx(gain.mean())
+    assert found["gain_over_base_sd"] == pytest.approx(gain.std(ddof=1))
+    assert (found["domains"], found["strength"]) == (8, 4.0)
+
+
+def test_real_data_stand_beside_generated_data(results):
+    found = row(diversity(results), dataset=REAL, backbone="mlp", arm="moe_mlora")
+    own = {"dataset": REAL, "backbone": "mlp", "variant": ()}
+    gain = differences(results, own | {"arm": "moe_mlora"}, own | {"arm": "base"})
+    assert found["gain_over_base_mean"] == pytest.approx(gain.mean())
+    assert (found["domains"], found["rows"]) == (2, 6000)
+
+
+def test_new_domain_has_the_held_out_domains_auc_and_rows(results):
+    table = new_domain(results)
+    run = next(
+        run
+        for run in results.metrics
+        if run.arm == "new_domain_adapter" and run.settings.new_domain.share == 0.1
+    )
+    metrics = results.metrics[run]
+    found = row(table, arm="new_domain_adapter", share=0.1)
+    assert found["auc_mean"] == metrics["test"]["click"]["by_domain"]["auc"][0]
+    assert found["rows_mean"] == math.ceil(0.1 * metrics["rows"]["train"][0])
+    assert found["domain"] == "domain 0"
+    trained = {r["arm"]: r["trained"] for r in table.numbers.to_dict("records")}
+    assert trained == {
+        "mlora_held_out": 0,
+        "new_domain_adapter": 1000,
+        "new_domain_finetune": 138581,
+        "new_domain_scratch": 137581,
+    }
+    assert row(table, arm="mlora_held_out")["share"] == 0
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_experiment_that_is_not_in_the_tier_says_so(fabricated_tree, monkeypatch, make):
+    folder, study = fabricated_tree
+    monkeypatch.chdir(folder)
+    values = study.params.model_dump()
+    for name in list(values["experiments"]):
+        del values["experiments"][name]
+    table = make(collect(Study(type(study.params).model_validate(values), "quick")))
+    assert table.printed.empty
+    assert "No runs in this tier" in table.caption
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_without_results_every_row_says_why(fabricated, make):
+    for index in layout.results("quick").rglob("runs.json"):
+        index.unlink()
+    study = Study(fabricated.params, "quick", frozenset({REAL}), partial=True)
+    table = make(collect(study))
+    assert len(table.printed)
+    assert table.printed.isin(["not run", "data not present"]).any(axis="columns").all()
