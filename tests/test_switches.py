@@ -92,7 +92,8 @@ def test_an_experiment_that_flips_has_each_switch_once_and_the_default():
     runs = Study(values, "quick").expected["switches"]
     names = {run.path.parts[-2] for run in runs if run.arm == "moe_mlora_sequence"}
     assert names == {
-        "default", "split-seed=123", "batches=by-domain", "routing=uniform", "freeze=False",
+        "default", "dropout-place=after-activation", "split-seed=123", "batches=by-domain",
+        "routing=uniform", "freeze=False",
         "fresh-optimizer=False", "reset-best=False", "selection=all-domains", "rollback=True",
         "keep-start=False", "binned-auc=True", "tower-init=glorot-uniform",
         "expert-init=glorot-uniform",
@@ -173,6 +174,22 @@ def test_without_the_start_a_phase_ends_with_an_epoch(make_task):
     phases = list(dict.fromkeys((c["phase"], c["lane"]) for c in made.curve))
     for phase in phases:
         assert next(c["best"] for c in made.curve if (c["phase"], c["lane"]) == phase)
+
+
+def test_the_epoch_that_stops_a_phase_is_not_rolled_back(make_task, monkeypatch):
+    """The next phase goes on from it, as in the released code (moe_mlora 1.4)."""
+    ends = []
+    phase = Trainer.phase
+
+    def spy(self, name, lanes, *rest):
+        phase(self, name, lanes, *rest)
+        if self._states[lanes[0].name].stopped:
+            ends.append(torch.equal(self.model.head, self._best["head"]))
+
+    monkeypatch.setattr(Trainer, "phase", spy)
+    train(make_task("moe_mlora_released", **LONG | {"training.patience": 1}))
+    assert ends
+    assert not any(ends)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
