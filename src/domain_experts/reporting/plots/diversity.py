@@ -93,29 +93,30 @@ def _on_real(results: Results) -> list[Run]:
 
 
 def _quantity(panel: Axes, points: pd.DataFrame, quantity: str) -> None:
+    if points.empty:
+        not_there(panel, NO_SUCH)
+        return
     zero(panel)
     ticks = sorted(points["x"].unique())
     for arm, own, marker in _by_arm(points):
         _series(panel, own["x"], own, arm, marker, "-")
-    if not ticks:
-        not_there(panel, NO_SUCH)
-    if quantity == "strength" or not ticks:
+    if quantity == "strength":
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     else:
+        # four labels have room
         step = 1 if len(ticks) <= 4 else 2
-        log_ticks(
-            panel, ticks, [short(tick) if i % step == 0 else "" for i, tick in enumerate(ticks)]
-        )
+        labels = ["" if i % step else short(tick) for i, tick in enumerate(ticks)]
+        log_ticks(panel, ticks, labels)
     panel.yaxis.set_major_locator(MaxNLocator(5))
 
 
 def _by_data_set(results: Results, panel: Axes, points: pd.DataFrame) -> None:
     """Real data sets side by side, by their number of domains."""
-    zero(panel)
     if points.empty:
         not_there(panel, NO_SUCH)
         panel.set_yticks([])
         return
+    zero(panel)
     domains = {run.dataset: len(made["domains"]) for run, made in results.metrics.items()}
     number = {name: domains[name.partition(",")[0]] for name in dict.fromkeys(points["dataset"])}
     names = sorted(number, key=lambda name: number[name])

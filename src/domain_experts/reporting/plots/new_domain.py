@@ -15,7 +15,6 @@ from domain_experts.reporting.plots.panels import (
     legend,
     log_ticks,
     notice,
-    short,
 )
 from domain_experts.reporting.style import MARKERS, arm_color
 
@@ -34,7 +33,7 @@ def new_domain(results: Results) -> Figure:
         own = points[points["dataset"] == dataset]
         _panel(panel, own)
         domain, rows = own["domain"].iloc[0], own["rows"].iloc[0]
-        panel.set_title(f"{dataset}: {domain}, {short(rows)} training rows")
+        panel.set_title(f"{dataset}: {domain}, {rows:,} training rows")
         panel.yaxis.set_major_locator(MaxNLocator(4))
         if shares:
             log_ticks(panel, shares, [f"{100 * share:g} %" for share in shares])

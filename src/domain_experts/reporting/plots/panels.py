@@ -63,7 +63,9 @@ def gains(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
         own = frame[frame["backbone"].isin([backbone, NO_BACKBONE])].assign(backbone=backbone)
         own["gain"] = 1000 * paired_gain(own, base, [])
         parts.append(own[own["arm"] != "base"].merge(errors, "left", keys))
-    points = pd.concat(parts) if parts else frame.assign(gain=[], wauc_standard_error=[])
+    if not parts:
+        return pd.DataFrame(columns=[*keys, "gain", "error"])
+    points = pd.concat(parts)
     points["error"] = 1000 * points["wauc_standard_error"]
     return _named(points[[*keys, "gain", "error"]]).dropna(subset=["gain"])
 

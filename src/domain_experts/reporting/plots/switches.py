@@ -34,6 +34,8 @@ FAMILIES = {
 """Arm as described -> the same as released."""
 SPLIT = "split_seed"
 ALL, ALL_BUT_SPLIT = "all at once", "all but the split"
+ALIKE = "*"
+"""Marks a switch that both sides set alike."""
 NO_FLIPS = "no finished runs of an arm with and without a flipped switch in this tier"
 
 
@@ -47,7 +49,7 @@ def switches(results: Results) -> Figure:
     figure, axes = grid(len(by_panel), 2, heights, sharex="row", sharey="row")
     several = len({(dataset, backbone) for (dataset, backbone, _), _ in by_panel}) > 1
     for ((dataset, backbone, family), own), pair in zip(by_panel, axes, strict=True):
-        names = list(dict.fromkeys(own["switch"]))
+        names = sorted(dict.fromkeys(own["switch"]), key=lambda name: name.endswith(ALIKE))
         for side, panel in zip(SIDES, pair, strict=True):
             _bars(panel, own[own["side"] == side], names, arm_color(family))
         pair[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
@@ -66,6 +68,8 @@ def switches(results: Results) -> Figure:
         "Dashed: all flipped at once, the whole gap between described and released. Hollow: "
         "other test rows than without the flip, so not paired."
     )
+    if effects["switch"].str.endswith(ALIKE).any():
+        text += f" {ALIKE}: described and released agree; set otherwise in both."
     figure.supxlabel(
         below(results, results.expected("switches"), "Change in test WAUC × 1000", text)
     )
@@ -81,7 +85,7 @@ def flips(results: Results) -> pd.DataFrame:
     """
     cells: dict[tuple[str, str, int], dict[tuple[str, str], Run]] = {}
     for run in results.made("switches"):
-        switch = run.variant[0][0].removeprefix("protocol.") if run.variant else ""
+        switch = _switch(results, run)
         cell = cells.setdefault((run.dataset, run.backbone, run.seed), {})
         cell[run.arm, switch] = run
     rows: list[dict[str, Any]] = []
@@ -95,6 +99,16 @@ def flips(results: Results) -> pd.DataFrame:
                     about = {"family": family, "side": side, "switch": switch}
                     rows += _differences(results, run, cell[own, ""], about)
     return pd.DataFrame(rows)
+
+
+def _switch(results: Results, run: Run) -> str:
+    """The flipped switch; marked if its value is not that of the counterpart. Empty if none is."""
+    if not run.variant:
+        return ""
+    ((key, value),) = run.variant
+    switch = key.removeprefix("protocol.")
+    there = results.study.params.protocols[run.spec.counterpart or "described"]
+    return switch if getattr(there, switch) == value else switch + ALIKE
 
 
 def _flipped(cell: dict[tuple[str, str], Run], own: str, other: str) -> dict[str, Run]:
