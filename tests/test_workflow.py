@@ -2,9 +2,10 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
-from projects import Project, make_project
+from projects import ROOT, Project, make_project
 
 from domain_experts import params as parameters
 from domain_experts.data import registry
@@ -52,9 +53,10 @@ def test_each_phase_is_a_target(fresh):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("learning_rate=1", "--config takes tier and skip_missing, not learning_rate"),
+        ("learning_rate=1", "--config takes tier, skip_missing and partial, not learning_rate"),
         ("tier=huge", "tier 'huge' is unknown; known are smoke, quick, paper"),
         ("skip_missing=perhaps", "skip_missing is true or false, not perhaps"),
+        ("partial=perhaps", "partial is true or false, not perhaps"),
     ],
 )
 def test_what_config_may_not_say_is_refused(fresh, argument, message):
@@ -136,13 +138,48 @@ def test_a_third_seed_trains_one_run_a_job(copy):
     assert (runs / "seed=2023/metrics.json").is_file()
 
 
-def test_tables_and_figures_come_from_metrics_alone(copy):
-    made = copy.read_results("results/smoke/tables", "*") | copy.read_results("figures/smoke", "*")
+def made_from_results(project):
+    """Tables and figures, made as `make tables figures` makes them."""
+    rules = ("compare_arms", "make_tables", "make_figures")
+    project.snakemake("partial=true", "--allowed-rules", *rules, "--", "tables", "figures")
+    return {
+        **project.read_results("results/smoke/tables", "*"),
+        **project.read_results("figures/smoke", "*"),
+    }
+
+
+@pytest.fixture
+def only_results(copy):
+    """The finished project as a fresh clone has it: no data, no weights, no tables, no figures."""
     for folder in ("data", "artifacts", ".runs", ".snakemake", "results/smoke/tables", "figures"):
         shutil.rmtree(copy.folder / folder)
-    copy.snakemake("--allowed-rules", "make_tables", "make_figures", "--", "tables", "figures")
-    again = copy.read_results("results/smoke/tables", "*") | copy.read_results("figures/smoke", "*")
-    assert again == made
+    return copy
+
+
+def test_tables_and_figures_come_from_results_alone(finished, only_results):
+    tables = finished.read_results("results/smoke/tables", "*")
+    figures = finished.read_results("figures/smoke", "*")
+    comparisons = only_results.folder / "results/smoke/comparisons.json"
+    before = comparisons.read_bytes()
+    assert made_from_results(only_results) == tables | figures
+    assert comparisons.read_bytes() == before
+
+
+def test_what_is_not_finished_is_a_hole(only_results):
+    gate = only_results.folder / "results/smoke/runs/gates/planted-small/mlp/moe_mlora"
+    (gate / "runs.json").unlink()
+    made = made_from_results(only_results)
+    main = made[Path("main.md")].decode()
+    assert "| MoE-MLoRA | not run |" in main
+    assert main.count("not run") == 1
+    assert made[Path("gates.png")]
+
+
+def test_makefile_names_the_rules_that_need_results_alone():
+    text = (ROOT / "Makefile").read_text()
+    rule = text[text.index("tables figures:") :].split("\n\n")[0]
+    assert "--allowed-rules compare_arms make_tables make_figures" in rule
+    assert "partial=true" in rule
 
 
 def test_the_report_holds_tables_figures_and_captions(finished):
