@@ -71,7 +71,15 @@ class Results:
         """Whether a run has results, and if not, whether its data are at hand."""
         if run in self.metrics:
             return PRESENT
-        return ABSENT if run.dataset in self.study.leave_out else NOT_RUN
+        return self.missing(run.dataset)
+
+    def missing(self, dataset: str) -> str:
+        """Why a run on a data set has no results.
+
+        Data that a finished run has read count as at hand wherever its results are shown.
+        """
+        gone = dataset in self.study.leave_out and dataset not in self._tasks
+        return ABSENT if gone else NOT_RUN
 
     def expected(self, *experiments: str) -> list[Run]:
         """The runs of some experiments, each once, finished or not; experiments may be unknown."""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from domain_experts.reporting.collect import ABSENT, NOT_RUN, PRESENT, Results, read_run
+from domain_experts.reporting.collect import PRESENT, Results, read_run
 from domain_experts.reporting.columns import caption, labels, left_out, or_status
 from domain_experts.reporting.main_tables import EXPERIMENTS
 from domain_experts.reporting.render import MISSING, Table, counts, mean_sd, number
@@ -56,10 +56,10 @@ def datasets(results: Results) -> Table:
     study = results.study
     rows = []
     for dataset in study.all_datasets:
-        row = {"dataset": dataset, "status": ABSENT, "task": ""}
+        row = {"dataset": dataset, "status": results.missing(dataset), "task": ""}
         made = [run for run in results.metrics if run.dataset == dataset]
         if not made:
-            rows.append(row if dataset in study.leave_out else row | {"status": NOT_RUN})
+            rows.append(row)
             continue
         # a split that the other arms share, if there is one
         chosen = min(made, key=lambda run: (run.spec.protocol != "described", run.split_seed))
