@@ -148,9 +148,11 @@ def _training(
 
     def keys(study: Study) -> list[str]:
         read = {
-            key.replace("protocol", f"protocols.{arm.protocol}", 1)
+            key.replace("protocol", f"protocols.{protocol}", 1)
             for arm in arms
             for key in arm.reads
+            # a switch that is flipped takes the counterpart's value
+            for protocol in (arm.protocol, arm.counterpart or arm.protocol)
         }
         return [*_outermost(read), "configurations", *_grid(study)]
 
