@@ -41,14 +41,14 @@ def write_figures(study: Study) -> None:
         UserError: a result file is missing or damaged.
     """
     results = collect(study)
-    for name in DRAWN:
-        save(draw(results, name), layout.figures(study.tier), name)
+    with style.context(["default", RC]):
+        for name in DRAWN:
+            save(draw(results, name), layout.figures(study.tier), name)
 
 
 def draw(results: Results, name: str) -> Figure:
     """One figure, or in words why there is none."""
     plot, experiments = DRAWN[name]
-    with style.context(["default", RC]):
-        if results.made(*experiments):
-            return plot(results)
-        return notice(why_empty(results, results.expected(*experiments)))
+    if results.made(*experiments):
+        return plot(results)
+    return notice(why_empty(results, results.expected(*experiments)))

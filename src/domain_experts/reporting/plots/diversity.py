@@ -53,6 +53,8 @@ def diversity(results: Results) -> Figure:
             panel.sharey(first)
             panel.tick_params(labelleft=False)
         _quantity(panel, varied(results, points, name), name)
+    if points.empty:
+        first.set_yticks([])
     _by_data_set(results, axes["real"], real)
     legend(figure, axes.values(), 2)
     figure.supylabel("Gain in test WAUC over base × 1000")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def gain_by_domain(results: Results) -> Figure:
     if points.empty:
         return notice("no finished runs of Base and another arm on the same split in this tier")
     datasets = [name for name in in_order(runs)[0] if name in set(points["dataset"])]
-    backbones = in_order(runs)[1]
+    backbones = [name for name in in_order(runs)[1] if name in set(points["backbone"])]
     arms = [arm for arm in ARMS if arm in set(points["arm"])]
     figure, axes = grid(len(datasets), len(backbones), 1.25, sharex="row", sharey="row")
     for row, dataset in enumerate(datasets):
@@ -135,6 +136,9 @@ def _log_rows(panel: Axes) -> None:
         [tick for k in decades for n in digits if middle / reach < (tick := n * k) < middle * reach]
         for digits in (range(1, 10), (1, 2, 4, 8), (1, 2, 5), (1, 3), (1,))
     ]
-    ticks = max((ticks for ticks in choices if len(ticks) <= 3), key=len, default=choices[-1])
+    # labels need a third of the panel each
+    gap = reach ** (2 / 3)
+    apart = [t for t in choices if all(b >= gap * a for a, b in pairwise(t))]
+    ticks = max(apart, key=len, default=choices[-1])
     log_ticks(panel, ticks, [short(tick) for tick in ticks])
     panel.yaxis.set_major_locator(MaxNLocator(4))
