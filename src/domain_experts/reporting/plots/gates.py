@@ -121,7 +121,7 @@ def _numbers(panel: Axes, image: AxesImage, norm: Normalize) -> None:
 
 def _every(number: int) -> int:
     """Step between names, so that they do not overlap."""
-    return 1 if number <= FEW else -(-number // 5)
+    return 1 if number <= FEW else -(-number // 4)
 
 
 def _moved(results: Results, runs: Iterable[Run]) -> str:
