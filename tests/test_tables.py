@@ -447,7 +447,20 @@ def test_a_partial_study_shows_what_is_finished(fabricated, capsys):
     assert status["ml-100k-gender", gender.backbone, "mlora"] == "present"
     assert "not run" in markdown("overview") + markdown("cost")
     print_headline("quick")
-    assert "DATA NOT PRESENT (1)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "DATA NOT PRESENT (1)" in printed
+    waiting = (csv("main")["status"] == "not run").sum()
+    assert f"{waiting} of {len(csv('main'))} cells of the main table are not run" in printed
+
+
+def test_many_backbones_have_a_row_each_on_the_terminal(written, capsys):
+    print_headline("quick")
+    lines = capsys.readouterr().out.splitlines()
+    main = csv("main").set_index(["dataset", "backbone", "arm"])["wauc_mean"]
+    (row,) = (line for line in lines if line.split()[:1] == ["xDeepFM"])
+    arms = ("base", "mlora", "moe_mlora", "moe_mlora_released")
+    expected = [f"{main['ml-100k-gender', 'xdeepfm', arm]:.4f}" for arm in arms]
+    assert row.split()[1:] == expected
 
 
 def test_a_seed_that_is_not_run_leaves_the_others(fabricated):

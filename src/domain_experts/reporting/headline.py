@@ -9,7 +9,7 @@ from rich.table import Table
 from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import ABSENT, PRESENT
+from domain_experts.reporting.collect import ABSENT, NOT_RUN, PRESENT
 from domain_experts.reporting.render import MISSING, mean_sd, number
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -38,6 +38,9 @@ def print_headline(tier: str) -> None:
         backbones = set(rows["backbone"]) - {NO_BACKBONE}
         table = _table if len(backbones) <= FEW else _overview
         console.print(table(str(dataset), rows))
+    waiting = (frame["status"] == NOT_RUN).sum()
+    if waiting:
+        console.print(f"{waiting} of {len(frame)} cells of the main table are {NOT_RUN}.")
     absent = datasets.loc[datasets["status"] == ABSENT, "dataset"]
     if len(absent):
         names = ", ".join(absent)
@@ -67,7 +70,7 @@ def _table(dataset: str, rows: pd.DataFrame) -> Table:
 def _overview(dataset: str, rows: pd.DataFrame) -> Table:
     """The same with one row a backbone, for many of them: mean WAUC alone."""
     own = rows[rows["backbone"] != NO_BACKBONE]
-    arms = list(dict.fromkeys(own["arm"]))
+    arms = [arm for arm in ARMS if arm in set(own["arm"])]
     floors = rows[rows["backbone"] == NO_BACKBONE].to_dict("records")
     table = Table(
         "Backbone",
