@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_epochs_trained_by_hand(results):
     assert found == pytest.approx(expected)
 
 
+def test_a_copy_of_the_backbone_that_met_the_cap_is_named(results):
+    run = only(results, arm="domain_finetune", seed=1, **ON_PLANTED)
+    cap = run.settings.training.max_epochs
+    points = [
+        {"phase": "fine-tuning", "lane": "3", "epoch": epoch, "best": True}
+        for epoch in range(cap + 1)
+    ]
+    metrics = {**results.metrics, run: results.metrics[run] | {"curve": points}}
+    capped = replace(results, metrics=metrics)
+    assert "1 of 3 runs of Backbone per domain" in " ".join(controls(capped).notes)
+    assert "runs of Backbone per domain" not in " ".join(controls(results).notes)
+
+
 def test_an_oracle_expert_visits_the_rows_of_its_group(results):
     one = ON_PLANTED | {"seed": 1}
     rows = results.metrics[only(results, arm="base", **one)]["rows"]["train"]
@@ -137,8 +151,7 @@ def test_the_bar_of_the_oracle(results, shift, verdict):
     for run, own in metrics.items():
         if run.dataset == "planted" and run.arm in ("moe_mlora", "oracle_experts"):
             own["test"]["click"]["wauc"] = 0.7 - shift * (run.arm == "moe_mlora")
-    moved = type(results)(results.study, metrics, results.comparisons, results.bayes)
-    assert row(oracle(moved), arm="moe_mlora")["verdict"] == verdict
+    assert row(oracle(replace(results, metrics=metrics)), arm="moe_mlora")["verdict"] == verdict
 
 
 def test_a_flip_is_compared_with_nothing_flipped(results):

@@ -76,7 +76,8 @@ def _endings(results: Results, run: Run, group: str) -> Iterator[Ending]:
         yield from _lanes(results, _experts_run(results, run), group, "experts", lanes)
         yield from _lanes(results, run, group, "gates", ["all"])
     else:
-        yield from _lanes(results, run, group, f"runs of {ARMS[run.arm].label}", ["all"])
+        late, capped = bool(moved(metrics)), bool(_capped(run, metrics))
+        yield Ending(group, f"runs of {ARMS[run.arm].label}", run, "all", late, capped)
 
 
 def _experts_run(results: Results, run: Run) -> Run:
