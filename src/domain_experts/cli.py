@@ -125,9 +125,9 @@ def headline(tier: TierOption) -> None:
 
 
 @app.command()
-def runs(tier: TierOption) -> None:
+def runs(tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """List the runs of a tier."""
-    for run in parameters.load_study(tier).runs:
+    for run in parameters.load_study(tier, skip_missing).runs:
         typer.echo(run.path)
 
 

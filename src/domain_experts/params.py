@@ -18,7 +18,6 @@ from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, ProtocolName
 from domain_experts.runs import Job, Run
 from domain_experts.settings import (
     AdapterSettings,
-    Fraction,
     GateSettings,
     ModelSettings,
     NewDomainSettings,
@@ -34,6 +33,7 @@ from domain_experts.settings import (
 TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
 Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 EXPERTS_KEY = "adapter.experts_per_domain"
 ALL = "all"
@@ -125,8 +125,8 @@ class Data(Settings):
         description="sources that nobody has placed yet: their data sets are left out, and the "
         "tables say so"
     )
-    test_fraction: Fraction
-    validation_fraction: Fraction
+    test_fraction: Share
+    validation_fraction: Share
     datasets: dict[DatasetName, Dataset]
 
 
@@ -152,7 +152,6 @@ class Experiment(Settings):
     seeds: dict[TierName, tuple[Seed, ...]] = Field(
         default={}, description="seeds instead of the tier's own"
     )
-
 
     def backbones_in(self, tier: TierName) -> tuple[str, ...]:
         """The backbones of a tier."""
@@ -388,7 +387,8 @@ class Study:
         `set`, and the variant.
 
         Raises:
-            UserError: a dotted key names no setting, or its value is out of range.
+            UserError: a dotted key names no setting, its value is out of range, or the experts are
+                to go into a layer that the tower lacks, or into none.
         """
         params = self.params
         values: dict[str, Any] = {
@@ -411,7 +411,9 @@ class Study:
             if not isinstance(node, dict) or last not in node:
                 raise UserError(f"{where}: '{key}' is not a setting")
             node[last] = value
-        return _validated(RunSettings, values, where)
+        settings = _validated(RunSettings, values, where)
+        _refuse_unknown_layers(settings, where)
+        return settings
 
     def _configured(self, dataset: str, backbone: str) -> Iterator[tuple[str, Any]]:
         """What `configurations` says of a data set and backbone, the general first."""
@@ -504,8 +506,9 @@ def load_study(
         )
         raise UserError(
             f"data sets of tier '{study.tier}' are missing and cannot be downloaded:\n{places}\n"
-            "Place them; or name them in data.not_at_hand (params.yaml), or leave them out with "
-            "--config skip_missing=true: the tables then say that they are not there."
+            "Place them; or name them in data.not_at_hand (params.yaml), or leave them out "
+            "(snakemake --config skip_missing=true, domain-experts ... --skip-missing): the tables "
+            "then say that they are not there."
         )
     left_out = {d for d in study.datasets if params.data.datasets[d].source in absent}
     return Study(params, study.tier, frozenset(left_out), partial)
@@ -516,6 +519,15 @@ def _grid(experiment: Experiment) -> Iterator[Variant]:
     yield from itertools.product(*([(k, v) for v in vs] for k, vs in experiment.vary.items()))
     for variant in experiment.variants:
         yield tuple(variant.items())
+
+
+def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
+    layers, depth = settings.adapter.layers, len(settings.model.hidden)
+    if layers is not None and not (layers and max(layers) < depth):
+        raise UserError(
+            f"{where}: adapter.layers {list(layers)}: the tower's layers are 0 to {depth - 1} "
+            "(model.hidden); name one or more of them, or null for all"
+        )
 
 
 def _reads(arm: str, key: str) -> bool:
