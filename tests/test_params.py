@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_experts import layout
+from domain_experts.data.registry import LAYOUTS
 from domain_experts.errors import UserError
-from domain_experts.params import TIERS, Params, Study, json_schema, load
+from domain_experts.params import TIERS, Params, Study, json_schema, load, load_study
 from domain_experts.registry import ARMS, BACKBONES
 
 ROOT = Path(__file__).parents[1]
@@ -194,6 +195,23 @@ def test_left_out_data_are_expected_but_not_run():
     assert "ml-100k-gender" not in study.datasets
     assert all(run.dataset != "ml-100k-gender" for run in study.runs)
     assert any(run.dataset == "ml-100k-gender" for run in study.expected["main"])
+
+
+def test_data_that_come_are_not_left_out_in_silence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL", raising=False)
+    path = ROOT / "params.yaml"
+    study = load_study("paper", skip_missing=True, path=path)
+    assert "taobao-10" in study.all_datasets
+    assert "taobao-10" not in study.datasets
+    raw = layout.raw("taobao")
+    raw.mkdir(parents=True)
+    for name in LAYOUTS["taobao"]:
+        (raw / name).touch()
+    with pytest.raises(UserError, match="not_at_hand names taobao, but its files are there"):
+        load_study("paper", skip_missing=True, path=path)
+    # a tier that does not use it does not mind
+    assert load_study("smoke", path=path).runs
 
 
 def test_unknown_tier():

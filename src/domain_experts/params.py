@@ -489,11 +489,19 @@ def load_study(
 
     Raises:
         UserError: params.yaml cannot be used; or, without `skip_missing` or `partial`, data sets
-            that must be placed by hand are missing (the message says which, and where they go).
+            that must be placed by hand are missing (the message says which, and where they go); or
+            a source is at hand that `data.not_at_hand` names.
     """
     skip_missing = skip_missing or partial
     params = load(path)
     study = Study(params, tier or params.tier)
+    asked = {params.data.datasets[name].source for name in study.all_datasets}
+    for source in params.data.not_at_hand:
+        if source in asked and raw_sources.at_hand(source, params.data.local):
+            raise UserError(
+                f"{path}: data.not_at_hand names {source}, but its files are there; take it out of "
+                "that list, or its data sets are left out"
+            )
     absent = {
         source
         for source in study.sources
