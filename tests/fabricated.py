@@ -51,6 +51,8 @@ def fabricate(root: Path) -> Study:
     """Write the tree below `root`, which must be the working directory."""
     values = yaml.safe_load(PARAMS.read_text())
     values["tiers"]["quick"]["seeds"] = [1, 2, 3]
+    for name in ("main", "experts_per_domain"):
+        values["experiments"][name]["datasets"]["quick"] = [REAL, "planted"]
     for experiment in values["experiments"].values():
         chosen = [d for d in experiment["datasets"].get("quick", []) if d in DATASETS]
         # with real data, also some that are not there

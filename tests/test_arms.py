@@ -594,5 +594,5 @@ def test_vectors_of_another_width_are_refused_before_training(make_task, with_ve
     key = "star.embedding_dim" if arm == "star" else "model.embedding_dim"
     with pytest.raises(UserError, match="'item' have 4 values, but the embedding has 8") as caught:
         train(make_task(arm, data=with_vectors, **{key: 8}))
-    assert "embedding_dim to 4" in str(caught.value)
+    assert f"set {key} to 4" in str(caught.value)
     assert not phases

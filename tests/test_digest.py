@@ -56,6 +56,28 @@ def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package)
     assert code_digest(["domain_experts.job"]) != before
 
 
+@pytest.mark.parametrize(
+    ("code", "same"),
+    [
+        ('"""Says what."""\nimport  os.path  # why\nimport numpy\n', True),
+        ('import os.path\nimport numpy\nx = "text"\n', False),
+        ("import os.path\nimport numpy\n1\n", False),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(package, code, same):
+    before = code_digest(["domain_experts.leaf"])
+    (package / "leaf.py").write_text(code)
+    assert (code_digest(["domain_experts.leaf"]) == before) is same
+
+
+def test_settings_count_by_their_values(package):
+    (package / "leaf.py").write_text("import domain_experts.settings\n")
+    (package / "settings.py").write_text("x = 1\n")
+    before = code_digest(["domain_experts.leaf"])
+    (package / "settings.py").write_text("x = 2\n")
+    assert code_digest(["domain_experts.leaf"]) == before
+
+
 def test_the_digest_does_not_depend_on_order(package):
     names = ["domain_experts.job", "domain_experts.plot"]
     assert code_digest(names) == code_digest(names[::-1])

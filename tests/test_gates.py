@@ -183,7 +183,7 @@ def test_a_gate_on_features_sends_no_gradient_into_the_embedding():
     through = model.embedding.weight.grad.clone()
     assert model.router.V.grad.abs().sum() > 0
     model.zero_grad()
-    weights = model.router(domain, model.concatenated(fields, dense)).detach()
+    weights = model.router(domain, model.concatenated(model.embedding(fields), dense)).detach()
     model(fields, dense, domain, weights).sum().backward()
     torch.testing.assert_close(model.embedding.weight.grad, through, rtol=0, atol=1e-14)
 

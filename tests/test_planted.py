@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,9 @@ from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.prepare import prepare
+from domain_experts.data.split import stratified
 from domain_experts.errors import UserError
-from domain_experts.params import Planted
+from domain_experts.params import Planted, load
 
 SPEC = Planted(
     source="planted",
@@ -126,6 +129,25 @@ def test_any_size_gives_rows_that_fit(domains, groups, latent_dim, skew, positiv
     np.testing.assert_array_equal(made.fields[:, 2], made.domain)
     assert len(set(made.planted_groups)) == min(groups, domains)
     assert ((made.truth >= 0) & (made.truth <= 1)).all()
+
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {
+    name: spec
+    for name, spec in load(ROOT / "params.yaml").data.datasets.items()
+    if isinstance(spec, Planted)
+}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_every_generated_data_set_of_the_study_can_be_split(name):
+    """Each domain has rows of both classes to train, validate and test on."""
+    data = generate(GENERATED[name])
+    label, domain = data.labels[:, 0].astype(int), np.asarray(data.domain)
+    split = stratified(domain, label, 2022, 0.2, 0.2)
+    cells = np.zeros((3, len(data.schema.domains), 2), int)
+    np.add.at(cells, (split, domain, label), 1)
+    assert cells.min() >= 5
 
 
 def test_prepare_writes_the_truth_and_the_groups(project, made):

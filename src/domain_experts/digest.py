@@ -8,21 +8,22 @@ from pathlib import Path
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
-# a table of names: what they name counts by itself, so a new entry changes no other result
-NAMES_ONLY = frozenset({f"{PACKAGE}.registry"})
+# what these name counts by itself (modules; the values of settings): a new entry changes no result
+NAMES_ONLY = frozenset({f"{PACKAGE}.registry", f"{PACKAGE}.settings"})
 
 
 def code_digest(modules: Sequence[str]) -> str:
-    """SHA-256 over the sources of `modules` and of all they import from this package.
+    """SHA-256 over the code of `modules` and of all they import from this package.
 
-    A module's data count as its source: the files of a folder `name/` beside `name.py`.
+    Comments, docstrings and layout do not count. A module's data do: the files of a folder `name/`
+    beside `name.py`.
 
     Raises:
         ValueError: a name is not a module of this package.
     """
     digest = hashlib.sha256()
     for path in source_files(modules):
-        source = (ROOT / path).read_bytes()
+        source = _code(ROOT / path)
         digest.update(f"{path.as_posix()}\0{len(source)}\0".encode() + source)
     return digest.hexdigest()
 
@@ -30,9 +31,9 @@ def code_digest(modules: Sequence[str]) -> str:
 def source_modules(modules: Sequence[str]) -> tuple[str, ...]:
     """Names of `modules` and of all that they import from this package, sorted.
 
-    Imports inside functions count. Those under `if TYPE_CHECKING` change no number and do not,
-    nor does the registry, which only names modules that callers name too; one who prints its labels
-    names it.
+    Imports inside functions count. Those under `if TYPE_CHECKING` change no number and do not, nor
+    do the registry and the settings: callers name the modules and the values that matter. One who
+    prints the registry's labels names it.
 
     Raises:
         ValueError: a name is not a module of this package.
@@ -55,6 +56,21 @@ def source_files(modules: Sequence[str]) -> tuple[Path, ...]:
         data = path.with_suffix("").rglob("*") if path.name != "__init__.py" else ()
         files += [path, *sorted(file for file in data if file.is_file())]
     return tuple(file.relative_to(ROOT) for file in files)
+
+
+def _code(path: Path) -> bytes:
+    """What a file computes: of a Python file its syntax tree, less bare strings."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    return ast.dump(_WithoutStrings().visit(ast.parse(path.read_text()))).encode()
+
+
+class _WithoutStrings(ast.NodeTransformer):
+    """Drops docstrings of modules, classes, functions and attributes."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if bare else node
 
 
 def _path(name: str) -> Path:

@@ -139,7 +139,7 @@ class Experiment(Settings):
         min_length=1, description="backbones, or backbones by tier"
     )
     arms: tuple[str, ...] = Field(min_length=1)
-    vary: dict[str, tuple[Any, ...]] = Field(
+    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default={}, description="dotted setting to the values it takes; all combinations are run"
     )
     variants: tuple[dict[str, Any], ...] = Field(

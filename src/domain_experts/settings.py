@@ -103,8 +103,8 @@ class Protocol(Settings):
     )
     min_improvement: float = Field(ge=0, description="gain in AUC that counts as an improvement")
     binned_auc: bool = Field(description="select by the AUC of 500 thresholds, and report it too")
-    tower_init: Init
-    expert_init: Init
+    tower_init: Init = Field(description="initial distribution of the tower's weights W")
+    expert_init: Init = Field(description="initial distribution of the experts' matrices A")
     embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
 
 

@@ -44,8 +44,8 @@ def rank(width: int, alpha: int) -> int:
 class AdaptedLinear(nn.Module):
     """A linear layer W (d_in, d_out), b (d_out) with any number of low-rank experts.
 
-    Expert e holds A_e (d_in, r), B_e (r, d_out), c_e (d_out) as parameters of its own, so that
-    the optimiser skips the experts that a step does not use.
+    Expert e holds A_e (d_in, r), B_e (r, d_out), c_e (d_out) as parameters of its own, so that a
+    phase can train some experts and leave the others, with their moments, alone.
     """
 
     def __init__(

@@ -54,7 +54,8 @@ class Model(CTRModel):
         return len(self.schema.fields) * HEADS * HEAD_WIDTH + super().head_input()
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        attended = self.attention(self.embedding(fields).permute(2, 1, 0))
+        e = self.embedding(fields)
+        attended = self.attention(e.permute(2, 1, 0))
         wide: Tensor = self.linear(fields, dense)
-        hidden = deep(self.concatenated(fields, dense))
+        hidden = deep(self.concatenated(e, dense))
         return wide + torch.cat([attended.permute(2, 1, 0).flatten(1), hidden], 1) @ self.head

@@ -139,9 +139,10 @@ class CTRModel(ClickModel):
         balance = getattr(self.router, "balance", None)
         return balance() if balance else None
 
-    def concatenated(self, fields: Tensor, dense: Tensor) -> Tensor:
-        """x_0: embeddings of all fields side by side, then dense features, (B, F d + K)."""
-        return torch.cat([self.embedding(fields).flatten(1), dense], 1)
+    @staticmethod
+    def concatenated(e: Tensor, dense: Tensor) -> Tensor:
+        """x_0 (B, F d + K): the embeddings e (B, F, d) side by side, then dense features (B, K)."""
+        return torch.cat([e.flatten(1), dense], 1)
 
 
 def field_embedding(plan: Plan) -> FusedEmbedding:

@@ -43,6 +43,6 @@ class Model(CTRModel):
         return [*super().penalised(), *self.cross.w]
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        x0 = self.concatenated(fields, dense)
+        x0 = self.concatenated(self.embedding(fields), dense)
         wide: Tensor = self.linear(fields, dense)
         return wide + torch.cat([self.cross(x0), deep(x0)], 1) @ self.head

@@ -17,6 +17,7 @@ class Model(CTRModel):
         self.linear = LinearPart(plan)
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        fm = bi_interaction(self.embedding(fields)).sum(1, keepdim=True)
+        e = self.embedding(fields)
+        fm = bi_interaction(e).sum(1, keepdim=True)
         wide: Tensor = self.linear(fields, dense)
-        return wide + fm + deep(self.concatenated(fields, dense)) @ self.head
+        return wide + fm + deep(self.concatenated(e, dense)) @ self.head

@@ -9,4 +9,4 @@ class Model(CTRModel):
     """The deep tower alone."""
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        return deep(self.concatenated(fields, dense)) @ self.head
+        return deep(self.concatenated(self.embedding(fields), dense)) @ self.head

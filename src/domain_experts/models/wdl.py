@@ -14,4 +14,4 @@ class Model(CTRModel):
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         wide: Tensor = self.linear(fields, dense)
-        return wide + deep(self.concatenated(fields, dense)) @ self.head
+        return wide + deep(self.concatenated(self.embedding(fields), dense)) @ self.head

@@ -61,6 +61,7 @@ class Model(CTRModel):
         )
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        explicit: Tensor = self.cin(self.embedding(fields)) @ self.cin_head
+        e = self.embedding(fields)
+        explicit: Tensor = self.cin(e) @ self.cin_head
         wide: Tensor = self.linear(fields, dense)
-        return wide + explicit + deep(self.concatenated(fields, dense)) @ self.head
+        return wide + explicit + deep(self.concatenated(e, dense)) @ self.head

@@ -18,21 +18,27 @@ from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
 
-def plan(task: Task, embedding_dim: int | None = None) -> Plan:
+def plan(task: Task, star_dim: int | None = None) -> Plan:
     """What a run's model is built from; every arm of a seed starts from the same weights.
+
+    Args:
+        task: the run.
+        star_dim: STAR's embedding width, which takes the place of the model's.
 
     Raises:
         UserError: the data set's pretrained vectors are not as wide as the model's embeddings.
     """
     run, interactions = task.run, task.interactions
     protocol, model = run.settings.protocol, run.settings.model
-    if embedding_dim is not None:
-        model = model.model_copy(update={"embedding_dim": embedding_dim})
+    key = "model.embedding_dim"
+    if star_dim is not None:
+        key = "star.embedding_dim"
+        model = model.model_copy(update={"embedding_dim": star_dim})
     for field, table in interactions.vectors.items():
         if table.shape[1] != model.embedding_dim:
             raise UserError(
                 f"{run.dataset}: the pretrained vectors of field '{field}' have {table.shape[1]} "
-                f"values, but the embedding has {model.embedding_dim}; set model.embedding_dim to "
+                f"values, but the embedding has {model.embedding_dim}; set {key} to "
                 f"{table.shape[1]} for it under `configurations` in params.yaml"
             )
     return Plan(
@@ -63,20 +69,10 @@ def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> No
         task: the run.
         experts: how many.
         times: the rank, over that of the settings.
-
-    Raises:
-        UserError: a layer that the tower lacks.
     """
-    run = task.run
-    adapter, hidden = run.settings.adapter, run.settings.model.hidden
-    if adapter.layers is not None and not set(adapter.layers) <= set(range(len(hidden))):
-        raise UserError(
-            f"adapter.layers {list(adapter.layers)}: the tower's layers are 0 to {len(hidden) - 1} "
-            "(model.hidden)"
-        )
-    init = run.settings.protocol.expert_init
+    adapter, init = task.run.settings.adapter, task.run.settings.protocol.expert_init
     for e in range(experts):
-        stream = torch_stream(run.seed, "init", "expert", e)
+        stream = torch_stream(task.run.seed, "init", "expert", e)
         model.tower.add_expert(adapter.alpha, init, stream, adapter.layers, times)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.special import logit
 
 from domain_experts.data.split import SPLITS
+from domain_experts.errors import UserError
 from domain_experts.training.task import Outcome, Task
 
 
@@ -43,5 +44,16 @@ def outcome(task: Task, relative: np.ndarray) -> Outcome:
 
 
 def field_named(task: Task, name: str) -> int:
-    """Column of a field."""
-    return [field for field, _ in task.interactions.schema.fields].index(name)
+    """Column of a field.
+
+    Raises:
+        UserError: the data set has no such field.
+    """
+    fields = [field for field, _ in task.interactions.schema.fields]
+    if name not in fields:
+        raise UserError(
+            f"{task.run.dataset} has no field '{name}', which {task.run.arm} needs; its fields are "
+            f"{', '.join(fields)}: name one of them so in its reader, or take the arm out of the "
+            "experiment in params.yaml"
+        )
+    return fields.index(name)
