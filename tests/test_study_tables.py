@@ -82,6 +82,14 @@ def epochs(results, **wanted):
     return {(point["phase"], point["lane"]): point["epoch"] for point in curve}
 
 
+def test_experts_without_a_gate_are_counted_once_a_domain(results):
+    experts = only(results, arm="experts", **ON_PLANTED | {"seed": 1})
+    counts = results.metrics[experts]["parameters"]
+    assert results.metrics[experts]["run"]["experts"] == 32
+    (found,) = results.frame([experts])["parameters"]
+    assert found == counts["backbone"] + counts["experts"] // 4
+
+
 def test_epochs_trained_by_hand(results):
     one = ON_PLANTED | {"seed": 1}
     rows = results.metrics[only(results, arm="base", **one)]["rows"]["train"]

@@ -121,8 +121,17 @@ class Results:
             return
         metrics = self.metrics[run]
         for task in metrics["tasks"]:
-            total = metrics["parameters"]["total"]
-            yield row | {"task": task, "parameters": total} | metrics["test"][task]
+            yield row | {"task": task, "parameters": _parameters(metrics)} | metrics["test"][task]
+
+
+def _parameters(metrics: dict[str, Any]) -> int:
+    """Parameters behind the predictions of a run."""
+    counts: dict[str, int] = metrics["parameters"]
+    if metrics["run"]["arm"] != "experts":
+        return counts["total"]
+    # each domain is served by the first of its experts; an ablation may have asked for more
+    used = counts["experts"] * len(metrics["domains"]) // metrics["run"]["experts"]
+    return counts["total"] - counts["experts"] + used
 
 
 def collect(study: Study) -> Results:
