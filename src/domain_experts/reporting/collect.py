@@ -130,7 +130,7 @@ def _parameters(metrics: dict[str, Any]) -> int:
     if metrics["run"]["arm"] != "experts":
         return counts["total"]
     # each domain is served by the first of its experts; an ablation may have asked for more
-    used = counts["experts"] * len(metrics["domains"]) // metrics["run"]["experts"]
+    used: int = counts["experts"] * len(metrics["domains"]) // metrics["run"]["experts"]
     return counts["total"] - counts["experts"] + used
 
 
