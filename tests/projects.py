@@ -95,7 +95,9 @@ def make_project(folder):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg*"))
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg*", "dvc.lock")
+            )
         else:
             shutil.copy(source, target)
     project = Project(folder)
