@@ -33,8 +33,8 @@ tables figures: .venv/installed ## from the results that are there alone (TIER=p
 
 docs: .venv/installed ## what README.md shows, from the quick tier's results and the rules
 	mkdir -p docs/quick
-	cp results/quick/tables/overview.md results/quick/tables/planted_sharing.md \
-	  figures/quick/gain_by_domain.png figures/quick/gates.png docs/quick/
+	cp $(foreach t,overview planted_sharing controls oracle,results/quick/tables/$t.md) \
+	  $(foreach f,gain_by_domain gates,figures/quick/$f.png) docs/quick/
 	@echo '```mermaid' > docs/rulegraph.md
 	PYTHONHASHSEED=0 snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md
 	@echo '```' >> docs/rulegraph.md
