@@ -53,6 +53,7 @@ def fabricate(root: Path) -> Study:
     values["tiers"]["quick"]["seeds"] = [1, 2, 3]
     for name in ("main", "experts_per_domain"):
         values["experiments"][name]["datasets"]["quick"] = [REAL, "planted"]
+    values["experiments"]["other_backbones"]["datasets"]["quick"] = [REAL]
     for experiment in values["experiments"].values():
         chosen = [d for d in experiment["datasets"].get("quick", []) if d in DATASETS]
         # with real data, also some that are not there

@@ -115,7 +115,9 @@ def make_smallest(folder):
         "backbones": ["mlp"],
         "vary": {"adapter.experts_per_domain": [1, 2]},
     }
-    del experiments["planted_sharing"]
+    experiments["controls"] |= {"backbones": ["mlp"], "arms": ["uniform_gate"]}
+    kept = ("main", "experts_per_domain", "controls")
+    params["experiments"] = {name: experiments[name] for name in kept}
     params["tiers"]["smoke"] |= {"seeds": [2022]}
     project.write_params(params)
     return project

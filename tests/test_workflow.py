@@ -96,7 +96,8 @@ def test_data_that_only_a_person_can_get_stop_the_plan(fresh, monkeypatch):
     with pytest.raises(UserError, match=re.escape(ByHand.placement)) as caught:
         parameters.load_study("paper")
     assert "skip_missing=true" in str(caught.value)
-    assert not parameters.load_study("paper", skip_missing=True).runs
+    left = parameters.load_study("paper", skip_missing=True)
+    assert {left.params.data.datasets[run.dataset].source for run in left.runs} == {"planted"}
 
 
 def test_a_second_run_has_nothing_to_do(finished):
