@@ -50,7 +50,8 @@ def real_data():
     """Folder with the real raw files."""
     folder = os.environ.get("DOMAIN_EXPERTS_DATA_LOCAL")
     if not folder:
-        pytest.skip("DOMAIN_EXPERTS_DATA_LOCAL is not set")
+        # their terms forbid to pass these files on, so no checkout has them
+        pytest.skip("needs real raw files that may not be passed on: set DOMAIN_EXPERTS_DATA_LOCAL")
     return Path(folder)
 
 
