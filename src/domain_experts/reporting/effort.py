@@ -2,13 +2,12 @@
 
 from typing import Any
 
+from domain_experts.effort import rows_visited
 from domain_experts.reporting.collect import Results
 from domain_experts.runs import Run
 
 # phases that train a backbone from nothing: a run that has one starts from no other run's weights
 FROM_NOTHING = {"backbone", "joint"}
-# phases whose lanes see the rows of one domain, or planted group, alone
-BY_DOMAIN = {"experts", "fine-tuning"}
 
 
 def epochs_trained(results: Results, run: Run) -> float:
@@ -44,13 +43,4 @@ def _visits(metrics: dict[str, Any], experts: int | None) -> int:
             sum(rows for rows, own in zip(domain_rows, groups, strict=True) if own == group)
             for group in range(max(groups) + 1)
         ]
-    last: dict[tuple[str, str], int] = {}
-    for point in metrics["curve"]:
-        last[point["phase"], point["lane"]] = point["epoch"]
-    visited = 0
-    for (phase, lane), epochs in last.items():
-        if phase not in BY_DOMAIN:
-            visited += epochs * sum(domain_rows)
-        elif phase != "experts" or experts is None or int(lane) < experts:
-            visited += epochs * group_rows[int(lane) % len(group_rows)]
-    return visited
+    return rows_visited(metrics["curve"], group_rows, experts)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from domain_experts.effort import rows_visited
 from domain_experts.training.task import Task
 
 
@@ -14,14 +15,7 @@ def epochs_of(task: Task) -> int:
     another experiment uses do not count.
     """
     domain = np.asarray(task.interactions.domain)[task.index("train")]
-    rows = np.bincount(domain, minlength=len(task.interactions.schema.domains))
+    rows = np.bincount(domain, minlength=len(task.interactions.schema.domains)).tolist()
     used = len(rows) * task.run.settings.adapter.experts_per_domain
-    visited = 0
-    for curve in task.curves.values():
-        last = {(entry["phase"], entry["lane"]): entry["epoch"] for entry in curve}
-        for (phase, lane), epochs in last.items():
-            if phase != "experts":
-                visited += epochs * len(domain)
-            elif int(lane) < used:
-                visited += epochs * int(rows[int(lane) % len(rows)])
+    visited = sum(rows_visited(curve, rows, used) for curve in task.curves.values())
     return math.ceil(visited / len(domain))
