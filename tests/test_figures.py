@@ -20,7 +20,7 @@ from domain_experts.reporting.figures import DRAWN, draw, write_figures
 from domain_experts.reporting.plots import learning_curves, panels
 from domain_experts.reporting.plots.ablations import variants
 from domain_experts.reporting.plots.diversity import varied
-from domain_experts.reporting.plots.panels import gains
+from domain_experts.reporting.plots.panels import gains, grid, outer_labels
 from domain_experts.reporting.plots.switches import ALL, ALL_BUT_SPLIT, flips
 from domain_experts.reporting.style import HEIGHT, PALETTE, WIDTH, arm_color
 
@@ -590,3 +590,14 @@ def test_holes_are_seen(results):
     assert [panel.get_ylabel() for panel in figure.axes].count(REAL) == 1
     figure = draw(hole, "learning_curves")
     assert sum(panel.texts[0].get_text() == "not run" for panel in figure.axes if panel.texts) == 2
+
+
+def test_a_label_stays_beside_its_panels_however_long_the_caption_is():
+    figure, axes = grid(1, 2, 1.0)
+    outer_labels(figure, "Gain", "Rows\n" + "\n".join(["a long caption"] * 6))
+    figure.draw_without_rendering()
+    box = axes[0, 0].get_position()
+    (label,) = (text for text in figure.texts if text.get_text() == "Gain")
+    assert box.y0 < label.get_position()[1] < box.y1
+    # the middle of the figure is in the caption
+    assert box.y0 > 0.5

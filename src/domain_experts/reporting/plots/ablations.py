@@ -10,7 +10,16 @@ from matplotlib.ticker import MaxNLocator
 
 from domain_experts.registry import ARMS
 from domain_experts.reporting.collect import Results
-from domain_experts.reporting.plots.panels import below, dots, grid, groups, measured, notice, zero
+from domain_experts.reporting.plots.panels import (
+    below,
+    dots,
+    grid,
+    groups,
+    measured,
+    notice,
+    outer_labels,
+    zero,
+)
 from domain_experts.reporting.style import MARKERS, arm_color
 from domain_experts.reporting.summary import paired_gain
 from domain_experts.runs import DEFAULT_VARIANT
@@ -41,12 +50,13 @@ def ablations(results: Results) -> Figure:
         for dataset, marker in markers.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    figure.supylabel("Change in test WAUC × 1000")
     text = (
         "WAUC less that of the default settings, paired by seed: mean (dots: each seed). Rank is "
         "layer width / alpha; layers count from 0."
     )
-    figure.supxlabel(below(results, results.expected(*ABLATIONS), "", text))
+    outer_labels(
+        figure, "Change in test WAUC × 1000", below(results, results.expected(*ABLATIONS), "", text)
+    )
     return figure
 
 

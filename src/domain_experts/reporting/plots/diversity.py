@@ -20,6 +20,7 @@ from domain_experts.reporting.plots.panels import (
     mean_and_interval,
     not_there,
     notice,
+    outer_labels,
     short,
     zero,
 )
@@ -57,12 +58,15 @@ def diversity(results: Results) -> Figure:
         first.set_yticks([])
     _by_data_set(results, axes["real"], real)
     legend(figure, axes.values(), 2)
-    figure.supylabel("Gain in test WAUC over base × 1000")
     text = (
         "Above: generated data; below: real data, with the number of domains. Means over seeds "
         "(dots: each seed); bars: 95 % paired DeLong interval of one seed."
     )
-    figure.supxlabel(below(results, [*results.expected("diversity"), *_on_real(results)], "", text))
+    outer_labels(
+        figure,
+        "Gain in test WAUC over base × 1000",
+        below(results, [*results.expected("diversity"), *_on_real(results)], "", text),
+    )
     return figure
 
 

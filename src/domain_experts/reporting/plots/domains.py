@@ -24,6 +24,7 @@ from domain_experts.reporting.plots.panels import (
     log_ticks,
     not_there,
     notice,
+    outer_labels,
     short,
     zero,
 )
@@ -61,12 +62,15 @@ def gain_by_domain(results: Results) -> Figure:
             _log_rows(panel)
     heads(axes, datasets, [BACKBONES[backbone].label for backbone in backbones])
     legend(figure, axes.flat, 2)
-    figure.supylabel("Test AUC gain over base")
     text = (
         f"Mean over seeds (dots: each seed, up to {MANY} domains); bars: 95 % paired DeLong "
         "interval of one seed."
     )
-    figure.supxlabel(below(results, expected, "Training rows of the domain", text))
+    outer_labels(
+        figure,
+        "Test AUC gain over base",
+        below(results, expected, "Training rows of the domain", text),
+    )
     return figure
 
 

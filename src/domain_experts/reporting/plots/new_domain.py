@@ -15,6 +15,7 @@ from domain_experts.reporting.plots.panels import (
     legend,
     log_ticks,
     notice,
+    outer_labels,
 )
 from domain_experts.reporting.style import MARKERS, arm_color
 
@@ -38,10 +39,13 @@ def new_domain(results: Results) -> Figure:
         if shares:
             log_ticks(panel, shares, [f"{100 * share:g} %" for share in shares])
     legend(figure, axes.flat, 2)
-    figure.supylabel("Test AUC of the new domain")
     text = "Mean over seeds (dots: each seed)."
     label = "Share of the new domain's training rows"
-    figure.supxlabel(below(results, results.expected("new_domain"), label, text))
+    outer_labels(
+        figure,
+        "Test AUC of the new domain",
+        below(results, results.expected("new_domain"), label, text),
+    )
     return figure
 
 

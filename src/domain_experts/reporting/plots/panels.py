@@ -120,6 +120,16 @@ def legend(figure: Figure, axes: Iterable[Axes], columns: int) -> None:
     figure.legend(by_label.values(), by_label, loc="outside upper center", ncols=columns)
 
 
+def outer_labels(figure: Figure, y: str, x: str) -> None:
+    """Label the y axes at the middle of the panels; label and caption of the x axes go below."""
+    figure.supxlabel(x)
+    label = figure.supylabel(y)
+    # the middle of the figure, its default, may lie beside a long caption
+    figure.draw_without_rendering()
+    boxes = [panel.get_position() for panel in figure.axes]
+    label.set_y((min(box.y0 for box in boxes) + max(box.y1 for box in boxes)) / 2)
+
+
 def dots(panel: Axes, x: npt.ArrayLike, y: npt.ArrayLike, color: str, means: int = 0) -> None:
     """One small dot a seed, over the means and their bars; none if each mean is of one seed."""
     if np.size(y) > means:
