@@ -14,12 +14,20 @@ from pydantic import Field, ValidationError, model_validator
 from domain_experts.data import registry as raw_sources
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, ProtocolName
-from domain_experts.runs import Job, Run
+from domain_experts.registry import (
+    ARMS,
+    BACKBONES,
+    NO_BACKBONE,
+    MultiProtocolName,
+    ProtocolName,
+)
+from domain_experts.runs import Job, Run, reads
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
     ModelSettings,
+    MultiModelSettings,
+    MultiProtocol,
     NewDomainSettings,
     Positive,
     Protocol,
@@ -34,6 +42,7 @@ TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
 Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 EXPERTS_KEY = "adapter.experts_per_domain"
 ALL = "all"
@@ -41,20 +50,62 @@ Variant = tuple[tuple[str, Any], ...]
 T = TypeVar("T", bound=Settings)
 
 
-class MovieLens(Settings):
-    """MovieLens ratings; the domain is an attribute of the user, the label is rating 5."""
+class SplitRule(Settings):
+    """How the rows of a data set become train, validation and test rows.
 
-    source: Literal["ml-100k", "ml-1m"]
-    domain: Literal["gender", "age", "occupation"]
-
-
-class Planted(Settings):
-    """Generated clicks whose domains share planted experts: domain d belongs to group d mod groups.
-
-    logit = bias_d + activity_u + popularity_i + common <p_u, q_i> + strength <w_g, q_i>
+    `positional` cuts the named order of the rows: the first go to training, the next to
+    validation, the last to the test. `positional_by_domain` does so in each domain. Both are the
+    same for every seed. `stratified` draws each domain's and label's share anew for each seed.
     """
 
-    source: Literal["planted"]
+    rule: Literal["stratified", "positional", "positional_by_domain"]
+    validation_fraction: Share
+    test_fraction: Share
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("test_fraction + validation_fraction leave no training rows")
+        return self
+
+
+class OwnSplit(Settings):
+    """A data set that may have a split rule of its own."""
+
+    split: SplitRule | None = Field(
+        default=None, description="null: stratified, with the fractions of `data`"
+    )
+
+
+class MovieLens(OwnSplit):
+    """MovieLens ratings; the domain is an attribute of the user."""
+
+    source: Literal["ml-100k", "ml-1m"]
+    domain: Literal["gender", "age", "occupation", "age_group"] = Field(
+        description="age_group: under 25, 25-34, 35+"
+    )
+    labels: Literal["rating_5", "click_like"] = Field(
+        default="rating_5",
+        description="one task: rating 5; or two: click (rating > 3) and like (rating > 4)",
+    )
+    features: Literal["ids", "profile"] = Field(
+        default="ids",
+        description="user, item and domain; or also gender, occupation, zip, first genre and age",
+    )
+    order: Literal["file", "timestamp", "two_sorts", "shuffled", "each_user"] = Field(
+        default="file",
+        description="order of the rows; two_sorts: as an old pandas merge leaves them; each_user: "
+        "by the share of the user's history that lies before",
+    )
+
+
+class Generated(Settings):
+    """What all generated data sets have: users, items and domains in planted groups.
+
+    Domain d belongs to group d mod groups.
+    """
+
+    source: Literal["planted", "planted-tasks"]
     seed: Seed = Field(description="the data's own seed; runs differ by their split only")
     rows: Positive
     users: Positive
@@ -66,12 +117,50 @@ class Planted(Settings):
     strength: float = Field(ge=0, description="weight of the group's own affinity")
     sparsity: float = Field(ge=0, description="Zipf exponent of users and items; 0 = uniform")
     skew: float = Field(gt=0, le=1, description="rows of each domain over those of the one before")
-    positive_rate: float = Field(gt=0, lt=1)
 
     @model_validator(mode="after")
     def _groups_have_domains(self) -> Self:
         if self.groups > self.domains:
             raise ValueError(f"groups ({self.groups}) exceed domains ({self.domains})")
+        return self
+
+
+class Planted(Generated):
+    """Generated clicks whose domains share planted experts.
+
+    logit = bias_d + activity_u + popularity_i + common <p_u, q_i> + strength <w_g, q_i>
+    """
+
+    source: Literal["planted"]
+    positive_rate: Rate
+
+
+class PlantedTasks(Generated, OwnSplit):
+    """Generated labels of several tasks that agree with each other or conflict, as domains do.
+
+    logit_t = bias_dt + activity_u + popularity_i
+              + common <p_u, q_i> + strength <w_g, q_i> + task_strength <v_t, q_i>
+    """
+
+    source: Literal["planted-tasks"]
+    positive_rates: dict[str, Rate] = Field(
+        min_length=1, description="task to its share of positive labels"
+    )
+    task_strength: float = Field(ge=0, description="weight of the task's own affinity")
+    agreement: float = Field(
+        ge=-1,
+        le=1,
+        description="cosine between any two tasks' directions v_t: 1 the same, 0 unrelated, "
+        "-1 opposed",
+    )
+
+    @model_validator(mode="after")
+    def _directions_exist(self) -> Self:
+        tasks = len(self.positive_rates)
+        if tasks > self.latent_dim:
+            raise ValueError(f"{tasks} tasks need a latent_dim of {tasks} or more")
+        if tasks > 1 and self.agreement * (tasks - 1) < -1:
+            raise ValueError(f"the agreement of {tasks} tasks is at least {-1 / (tasks - 1):.3f}")
         return self
 
 
@@ -109,8 +198,16 @@ class Mamdr(Settings):
     ]
 
 
+class KuaiRand(OwnSplit):
+    """KuaiRand-Pure: impressions in tabs 0, 1 and 4, which are the domains; click and long view."""
+
+    source: Literal["kuairand-pure"]
+    order: Literal["timestamp", "shuffled"] = Field(description="order of the rows")
+
+
 Dataset = Annotated[
-    MovieLens | Epinions | Taobao | Amazon | Mamdr | Planted, Field(discriminator="source")
+    MovieLens | Epinions | Taobao | Amazon | Mamdr | KuaiRand | Planted | PlantedTasks,
+    Field(discriminator="source"),
 ]
 
 
@@ -128,6 +225,17 @@ class Data(Settings):
     test_fraction: Share
     validation_fraction: Share
     datasets: dict[DatasetName, Dataset]
+
+    def split_rule(self, dataset: str) -> SplitRule:
+        """The data set's own split rule, or the one of all others."""
+        spec = self.datasets[dataset]
+        if isinstance(spec, OwnSplit) and spec.split:
+            return spec.split
+        return SplitRule(
+            rule="stratified",
+            validation_fraction=self.validation_fraction,
+            test_fraction=self.test_fraction,
+        )
 
 
 class Experiment(Settings):
@@ -179,6 +287,8 @@ class Params(Settings):
     rates: RateSettings
     new_domain: NewDomainSettings
     protocols: dict[ProtocolName, Protocol]
+    multi_model: MultiModelSettings
+    multi_protocols: dict[MultiProtocolName, MultiProtocol]
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(
         description="pattern of data set names -> backbone, or all -> dotted settings of its own; "
         "a tier's `set` and an experiment's variants go before them"
@@ -188,10 +298,13 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        for protocol in get_args(ProtocolName):
-            _known("protocols", protocol, self.protocols)
-        for tier in TIERS:
-            _known("tiers", tier, self.tiers)
+        for key, names, found in (
+            ("protocols", get_args(ProtocolName), self.protocols),
+            ("multi_protocols", get_args(MultiProtocolName), self.multi_protocols),
+            ("tiers", TIERS, self.tiers),
+        ):
+            for name in names:
+                _known(key, name, found)
         for source in self.data.not_at_hand:
             _known("data.not_at_hand", source, raw_sources.SOURCES)
         for name, experiment in self.experiments.items():
@@ -204,6 +317,7 @@ class Params(Settings):
             for arm in experiment.arms:
                 _known(f"{where}.arms", arm, ARMS)
                 self._refuse_without_groups(where, arm, experiment)
+                _refuse_other_family(where, arm, experiment)
         for pattern, entries in self.configurations.items():
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")
@@ -215,9 +329,21 @@ class Params(Settings):
 
     def _refuse_without_groups(self, where: str, arm: str, experiment: Experiment) -> None:
         for dataset in itertools.chain(*experiment.datasets.values()):
-            if ARMS[arm].planted and not isinstance(self.data.datasets[dataset], Planted):
+            if ARMS[arm].planted and not isinstance(self.data.datasets[dataset], Generated):
                 raise ValueError(
                     f"{where}: arm '{arm}' needs planted groups, and '{dataset}' has none"
+                )
+
+
+def _refuse_other_family(where: str, arm: str, experiment: Experiment) -> None:
+    family = ARMS[arm].family
+    for tier in TIERS:
+        for backbone in experiment.backbones_in(tier) if ARMS[arm].backbone else ():
+            if BACKBONES[backbone].family != family:
+                fitting = [name for name, b in BACKBONES.items() if b.family == family]
+                raise ValueError(
+                    f"{where}: arm '{arm}' does not take backbone '{backbone}', but one of "
+                    f"{', '.join(fitting)}; give the others an experiment of their own"
                 )
 
 
@@ -400,6 +526,8 @@ class Study:
             "rates": params.rates.model_dump(),
             "new_domain": params.new_domain.model_dump(),
             "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
+            "multi_model": params.multi_model.model_dump(),
+            "multi_protocol": params.multi_protocols[ARMS[arm].multi_protocol].model_dump(),
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, backbone)
@@ -440,7 +568,7 @@ class Study:
             raise UserError(f"params.yaml: arm '{arm}' has no counterpart whose switches to flip")
         there = self.params.protocols[counterpart].model_dump()
         for switch, value in self.params.protocols[own].model_dump().items():
-            if there[switch] != value and _reads(arm, f"protocol.{switch}"):
+            if there[switch] != value and _is_read(f"protocol.{switch}", ARMS[arm].reads):
                 yield ((f"protocol.{switch}", there[switch]),)
 
     def _run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
@@ -451,7 +579,7 @@ class Study:
         changed = tuple(
             (key, _at(values, key))
             for key, _ in variant
-            if _at(values, key) != _at(defaults, key) and _reads(arm, key)
+            if _at(values, key) != _at(defaults, key) and _is_read(key, reads(arm, backbone))
         )
         if arm == "experts":
             # trained once, for the largest number that any experiment asks for
@@ -538,9 +666,9 @@ def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
         )
 
 
-def _reads(arm: str, key: str) -> bool:
-    """Whether a setting matters to an arm: a variant of another one would be the same run."""
-    return any(key == read or key.startswith(f"{read}.") for read in ARMS[arm].reads)
+def _is_read(key: str, keys: Iterable[str]) -> bool:
+    """Whether a setting is one of those read: a variant of another one would be the same run."""
+    return any(key == read or key.startswith(f"{read}.") for read in keys)
 
 
 def _at(values: Any, key: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.params import Study
+from domain_experts.params import OwnSplit, Study
 from domain_experts.registry import ARMS, BACKBONES, Arm
 
 TABLES = (
@@ -106,6 +106,13 @@ def _dataset_keys(study: Study) -> list[str]:
     return [f"data.datasets.{dataset}" for dataset in study.datasets]
 
 
+def _own_split_keys(study: Study) -> list[str]:
+    """Keys of the split rules that data sets have of their own."""
+    specs = {name: study.params.data.datasets[name] for name in study.datasets}
+    own = [name for name, spec in specs.items() if isinstance(spec, OwnSplit) and spec.split]
+    return [f"data.datasets.{name}.split" for name in own]
+
+
 def _grid(study: Study) -> list[str]:
     """Keys that say which runs there are."""
     return ["experiments", f"tiers.{study.tier}"]
@@ -134,9 +141,10 @@ def _training(
     name: str, description: str, rule: str, arms: Iterable[Arm], after: tuple[str, ...] = ()
 ) -> Phase:
     arms = tuple(arms)
+    families = {arm.family for arm in arms if arm.backbone}
+    backbones = [backbone for backbone in BACKBONES.values() if backbone.family in families]
     modules = {module for arm in arms for module in (arm.trainer, "domain_experts.training.job")}
-    if any(arm.backbone for arm in arms):
-        modules |= {backbone.module for backbone in BACKBONES.values()}
+    modules |= {backbone.module for backbone in backbones}
 
     def outputs(study: Study) -> list[Output]:
         if not study.jobs(name):
@@ -147,13 +155,19 @@ def _training(
         ]
 
     def keys(study: Study) -> list[str]:
-        read = {
-            key.replace("protocol", f"protocols.{protocol}", 1)
-            for arm in arms
-            for key in arm.reads
+        read = set()
+        for arm in arms:
             # a switch that is flipped takes the counterpart's value
-            for protocol in (arm.protocol, arm.counterpart or arm.protocol)
-        }
+            protocols = [f"protocols.{name}" for name in (arm.protocol, arm.counterpart) if name]
+            places = {
+                "protocol": protocols,
+                "multi_protocol": [f"multi_protocols.{arm.multi_protocol}"],
+            }
+            own = (key for b in backbones if b.family == arm.family for key in b.reads)
+            for key in (*arm.reads, *own):
+                section, *rest = key.split(".")
+                for place in places.get(section, [section]):
+                    read.add(".".join([place, *rest]))
         return [*_outermost(read), "configurations", *_grid(study)]
 
     return Phase(
@@ -219,6 +233,7 @@ PHASES = {
             keys=lambda study: [
                 "data.test_fraction",
                 "data.validation_fraction",
+                *_own_split_keys(study),
                 *(f"protocols.{name}.split_seed" for name in study.params.protocols),
                 *_grid(study),
             ],

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 ProtocolName = Literal["described", "released", "released_base", "released_mlora"]
+MultiProtocolName = Literal["described", "released", "released_one_axis"]
+Family = Literal["ctr", "multi"]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A CTR model: the label in tables and the module that defines its class `Model`."""
+    """A model: the label in tables and the module that defines its class `Model`.
+
+    The family `ctr` are the click models that take low-rank experts, `multi` the multi-domain
+    multi-task models. `reads` are settings that matter to this model alone.
+    """
 
     label: str
     module: str
+    family: Family = "ctr"
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Arm:
 
     `trainer` is a module with `train(task) -> Outcome`; `reads` are the settings that matter to
     it; `needs` are the arms whose weights or curves it starts from. `counterpart` is the protocol
-    whose switches an experiment flips one by one. A `planted` arm needs generated data.
+    whose switches an experiment flips one by one. A `planted` arm needs generated data. An arm with
+    a backbone takes those of its `family`.
     """
 
     label: str
@@ -33,6 +42,8 @@ class Arm:
     needs: tuple[str, ...] = ()
     protocol: ProtocolName = "described"
     counterpart: ProtocolName | None = None
+    multi_protocol: MultiProtocolName = "described"
+    family: Family = "ctr"
     backbone: bool = True
     planted: bool = False
 
@@ -49,6 +60,12 @@ BACKBONES = {
     "fibinet": Backbone("FiBiNET", "domain_experts.models.fibinet"),
     "xdeepfm": Backbone("xDeepFM", "domain_experts.models.xdeepfm"),
     "dcn": Backbone("DCN", "domain_experts.models.dcn"),
+    "m3oe": Backbone(
+        "M3oE",
+        "domain_experts.models.multi.m3oe",
+        "multi",
+        ("multi_model.m3oe", "multi_protocol"),
+    ),
 }
 
 _RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
@@ -67,6 +84,28 @@ _ADAPTER = ("adapter.alpha", "adapter.layers", "protocol.expert_init")
 _FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
 _SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
 _LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
+
+_MULTI = (
+    "multi_model.embedding_dim",
+    "multi_model.hidden",
+    "multi_model.weight_decay",
+    "multi_protocol.loss",
+    "multi_protocol.restore",
+    *_LOOP,
+)
+
+
+def _multi(label: str, trainer: str, released: MultiProtocolName | None = None) -> Arm:
+    """An arm of the multi-domain multi-task models."""
+    return Arm(
+        f"{label} (released code)" if released else label,
+        "baselines",
+        f"domain_experts.training.multi.{trainer}",
+        _MULTI,
+        multi_protocol=released or "described",
+        family="multi",
+    )
+
 
 ARMS = {
     "item_rate": Arm(
@@ -227,4 +266,12 @@ ARMS = {
         "domain_experts.training.new_domain_scratch",
         (*_DEEP, "new_domain"),
     ),
+    "single": _multi("one model a domain and task", "single"),
+    "mtl": _multi("MTL", "mtl"),
+    "mdl": _multi("MDL", "mdl"),
+    "mdmt": _multi("MDMT", "mdmt"),
+    "single_released": _multi("one model a domain and task", "single", "released_one_axis"),
+    "mtl_released": _multi("MTL", "mtl", "released_one_axis"),
+    "mdl_released": _multi("MDL", "mdl", "released_one_axis"),
+    "mdmt_released": _multi("MDMT", "mdmt", "released"),
 }

@@ -84,8 +84,14 @@ class Run:
         """The settings that matter to this run, for its key and for Snakemake's `params`."""
         values = self.settings.model_dump(mode="json")
         return {"arm": self.arm, "backbone": self.backbone, "seed": self.seed} | dict(
-            _read(values, self.spec.reads)
+            _read(values, reads(self.arm, self.backbone))
         )
+
+
+def reads(arm: str, backbone: str) -> tuple[str, ...]:
+    """The settings that matter to an arm with a backbone."""
+    own = BACKBONES[backbone].reads if ARMS[arm].backbone else ()
+    return (*ARMS[arm].reads, *own)
 
 
 def _read(values: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

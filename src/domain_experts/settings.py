@@ -3,9 +3,9 @@
 Training imports only this module, so that a change to experiments or tiers retrains nothing.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Init = Literal["glorot_normal", "glorot_uniform"]
@@ -108,6 +108,60 @@ class Protocol(Settings):
     embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
 
 
+class M3oESettings(Settings):
+    """What is M3oE's own; each switch but the first is a row of the paper's Table 3."""
+
+    shared_experts: Positive = Field(description="N, experts of the shared module")
+    domain_module: bool = Field(description="the domain experts are part of the fusion")
+    task_module: bool = Field(description="the task experts are part of the fusion")
+    fusion: Literal["sum", "concatenated", "gated"] = Field(
+        description="how the three modules' outputs meet: eq. 7, side by side, or all gated"
+    )
+    tower_norm: Literal["layer", "batch"] = Field(
+        description="normalisation in the towers; batch: as in the released ablations"
+    )
+
+    @model_validator(mode="after")
+    def _one_ablation_at_a_time(self) -> Self:
+        if self.fusion != "sum" and not (self.domain_module and self.task_module):
+            raise ValueError(f"fusion '{self.fusion}' needs domain_module and task_module")
+        return self
+
+
+class MultiModelSettings(Settings):
+    """The multi-domain multi-task models: sizes that they share, and each one's own."""
+
+    embedding_dim: Positive
+    hidden: tuple[Positive, Positive, Positive, Positive] = Field(
+        description="widths of the layers; M3oE: bottom, bottom, experts' input, experts"
+    )
+    weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
+    m3oe: M3oESettings
+
+
+class MultiProtocol(Settings):
+    """Where M3oE's paper and its released code differ, and the arms of its AutoML."""
+
+    loss: Literal["mean", "balanced"] = Field(
+        description="mean over all rows and tasks, or the sum of the means by domain and task"
+    )
+    restore: Literal["always", "if_stopped"] = Field(
+        description="the best weights are brought back always, or only after early stopping"
+    )
+    scalars: Literal["upper", "both", "lower", "fixed"] = Field(
+        description="which level trains the fusion scalars, if any"
+    )
+    start: float = Field(description="logit at which the fusion scalars start")
+    upper_rows: Literal["train", "validation"] = Field(
+        description="rows of the upper level's batches"
+    )
+    upper_loss: Literal["mean", "balanced"]
+    upper_order: Literal[1, 2] = Field(
+        description="2: through a gradient step of the weights, as in DARTS"
+    )
+    upper_learning_rate: float = Field(gt=0, le=1)
+
+
 class RunSettings(Settings):
     """Everything that, with data and seed, determines a run."""
 
@@ -119,3 +173,5 @@ class RunSettings(Settings):
     rates: RateSettings
     new_domain: NewDomainSettings
     protocol: Protocol
+    multi_model: MultiModelSettings
+    multi_protocol: MultiProtocol

@@ -18,18 +18,19 @@ from domain_experts.evaluation.auc import (
 
 
 def macro_auc(scores: Array, labels: Array, domain: Array, domains: int) -> float:
-    """Unweighted mean of the exact AUC over the domains that have both classes.
+    """Unweighted mean of the exact AUC over the domains and tasks that have both classes.
 
     Args:
-        scores: (N,) logits or probabilities.
-        labels: (N,) 0 or 1.
+        scores: (N, T) logits or probabilities.
+        labels: (N, T) 0 or 1.
         domain: (N,) domain ids below `domains`.
         domains: number of domains.
 
     Raises:
         UserError: no domain has both classes, or a score is NaN.
     """
-    auc = auc_by_domain(scores, labels, domain, domains)
+    tasks = zip(scores.T, labels.T, strict=True)
+    auc = np.concatenate([auc_by_domain(s, y, domain, domains) for s, y in tasks])
     known = auc[~np.isnan(auc)]
     if not len(known):
         raise UserError(

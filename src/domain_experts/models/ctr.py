@@ -40,12 +40,10 @@ class ClickModel(nn.Module, ABC):
     and the tower's input to a routing; without one, its experts are left out.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, schema: Schema, dropout: float) -> None:
         super().__init__()
-        self.schema = plan.schema
-        self.settings = plan.settings
-        self.dropout = KeyedDropout(plan.settings.dropout)
-        self.bias = nn.Parameter(torch.zeros(len(plan.schema.tasks)))
+        self.schema = schema
+        self.dropout = KeyedDropout(dropout)
         self.router: nn.Module | None = None
 
     @abstractmethod
@@ -88,8 +86,10 @@ class CTRModel(ClickModel):
     """
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
         schema, settings, generator = plan.schema, plan.settings, plan.generator
+        super().__init__(schema, settings.dropout)
+        self.settings = settings
+        self.bias = nn.Parameter(torch.zeros(len(schema.tasks)))
         self.embedding = field_embedding(plan)
         self.tower = Tower(
             self.tower_input(),

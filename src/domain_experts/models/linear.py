@@ -1,6 +1,7 @@
 """Models without a tower: logistic regression and factorisation machine on all fields."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from domain_experts.models.adapter import Routing
 from domain_experts.models.ctr import ClickModel, LinearPart, Plan, field_embedding
@@ -11,7 +12,8 @@ class LogisticRegression(ClickModel):
     """logit = linear(x) + b."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
+        super().__init__(plan.schema, dropout=0.0)
+        self.bias = nn.Parameter(torch.zeros(len(plan.schema.tasks)))
         self.linear = LinearPart(plan)
 
     def forward(

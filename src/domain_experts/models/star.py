@@ -87,9 +87,10 @@ class Star(ClickModel):
     """
 
     def __init__(self, plan: Plan, auxiliary: bool) -> None:
-        super().__init__(plan)
         schema, settings, generator = plan.schema, plan.settings, plan.generator
+        super().__init__(schema, dropout=0.0)
         domains, tasks = len(schema.domains), len(schema.tasks)
+        self.bias = nn.Parameter(torch.zeros(tasks))
         self.embedding = field_embedding(plan)
         width = len(schema.fields) * settings.embedding_dim + len(schema.dense)
         self.norm = PartitionedNorm(domains, width)

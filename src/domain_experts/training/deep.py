@@ -156,8 +156,10 @@ def new_trainer(
         run.seed,
         Checkpoint(task.checkpoint.with_stem(f"{task.checkpoint.stem}{part}"), task.key),
         task.progress,
-        carry_best,
-        carry_optimizer,
+        # the gradient of l2 |w|^2 is 2 l2 w
+        decay=2 * run.settings.model.l2,
+        carry_best=carry_best,
+        carry_optimizer=carry_optimizer,
     )
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor, nn
-from torch.nn import functional
 
 from domain_experts.evaluation.auc import exceeded_thresholds
 from domain_experts.evaluation.metrics import macro_auc
@@ -27,6 +26,7 @@ from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.losses import Loss, mean
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
 
@@ -63,6 +63,9 @@ class Trainer:
     Each phase selects for itself and ends with its best weights. With `carry_best` the value to
     beat and the best weights are those of all phases so far, which then have one lane each, and
     `finish` brings them back at the end. With `carry_optimizer` all phases share one optimiser.
+
+    `decay` times a penalised weight is added to its gradient. `loss` maps logits (B, T), labels
+    (B, T), domains (B,) and the lanes' numbers of rows to the loss of each lane.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Trainer:
         seed: int,
         checkpoint: Checkpoint,
         progress: Progress,
+        decay: float,
+        loss: Loss = mean,
         carry_best: bool = False,
         carry_optimizer: bool = False,
     ) -> None:
@@ -82,6 +87,8 @@ class Trainer:
         self.seed = seed
         self.checkpoint = checkpoint
         self.progress = progress
+        self.decay = decay
+        self.loss = loss
         self.carry_best = carry_best
         self.carry_optimizer = carry_optimizer
         self.curve: list[dict[str, Any]] = []
@@ -93,6 +100,12 @@ class Trainer:
         self._resumed_epoch = 0
         self._resumed_moments: dict[str, Tensor] = {}
         self._resume()
+
+    @property
+    def optimizers(self) -> dict[str, Adam]:
+        """The optimisers whose moments a checkpoint keeps."""
+        assert self._optimizer is not None
+        return {"adam": self._optimizer}
 
     def phase(self, name: str, lanes: Sequence[Lane], epochs: int | None = None) -> None:
         """Train one phase until every lane has stopped, or for a number of epochs if one is given.
@@ -129,9 +142,13 @@ class Trainer:
                 self._select(name, epoch, lane, loss, patience)
             self._report(name, epoch, active, seconds, patience)
             self._save(identity, epoch)
+        self._end(lanes)
+        self._finished.append(identity)
+
+    def _end(self, lanes: Sequence[Lane]) -> None:
+        """Take the weights that the phase ends with."""
         if not self.carry_best:
             self._restore(self._best)
-        self._finished.append(identity)
 
     def finish(self) -> None:
         """Bring back the best weights of all phases, if they are carried."""
@@ -175,8 +192,7 @@ class Trainer:
         def group(is_penalised: bool) -> list[nn.Parameter]:
             return [p for p in trained.values() if (id(p) in penalised) == is_penalised]
 
-        # the gradient of l2 |w|^2 is 2 l2 w
-        groups = [(group(True), 2 * self.settings.model.l2), (group(False), 0.0)]
+        groups = [(group(True), self.decay), (group(False), 0.0)]
         return Adam(groups, self.settings.training.learning_rate)
 
     def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
@@ -205,14 +221,13 @@ class Trainer:
             experts = tuple(r for r in routings if isinstance(r, int))
             route = Hard(experts, tuple(counts)) if experts else routings[0]
             logits = self.model(fields, dense, domain, route)
-            losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-            means = torch.stack([own.mean() for own in torch.split(losses, counts)])
-            loss = means.sum()
+            losses = self.loss(logits, labels, domain, counts)
+            loss = losses.sum()
             auxiliary = self.model.auxiliary_loss()
             self._optimizer.zero_grad()
             torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
             self._optimizer.step()
-            totals[stepping] += means.detach() * torch.tensor(counts, device=device)
+            totals[stepping] += losses.detach() * torch.tensor(counts, device=device)
         rows = torch.tensor([len(lane.train) for lane in lanes], device=device)
         return (totals / rows).tolist()
 
@@ -257,7 +272,7 @@ class Trainer:
         return state if self.carry_best else {n: v for n, v in state.items() if n not in others}
 
     def _validation_auc(self, lane: Lane) -> float:
-        """Macro AUC over the domains of the lane's validation rows, mean over tasks."""
+        """Macro AUC over the domains and tasks of the lane's validation rows."""
         scores = self.logits(lane.validation, lane.routing).cpu().numpy()
         if self.settings.protocol.binned_auc:
             scores = exceeded_thresholds(expit(scores.astype(np.float64)))
@@ -265,10 +280,7 @@ class Trainer:
         labels = self.rows.labels[index].cpu().numpy()
         domain = self.rows.domain[index].cpu().numpy()
         domains = len(self.rows.schema.domains)
-        tasks = range(scores.shape[1])
-        return float(
-            np.mean([macro_auc(scores[:, t], labels[:, t], domain, domains) for t in tasks])
-        )
+        return macro_auc(scores, labels, domain, domains)
 
     @torch.no_grad()
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -277,13 +289,13 @@ class Trainer:
             state[name].copy_(tensor)
 
     def _save(self, phase: str, epoch: int) -> None:
-        assert self._optimizer is not None
         tensors: dict[str, Tensor] = {}
         tensors |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
-        for name, parameter in self.model.named_parameters():
-            for moment, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"adam/{name}/{moment}"] = value
+        for kind, optimizer in self.optimizers.items():
+            for name, parameter in self.model.named_parameters():
+                for moment, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"{kind}/{name}/{moment}"] = value
         state = {
             "phase": phase,
             "epoch": epoch,
@@ -300,13 +312,14 @@ class Trainer:
             return
         tensors, state = found
         device = self.rows.domain.device
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "moments": {}}
         for name, tensor in tensors.items():
             group, rest = name.split("/", 1)
-            groups[group][rest] = tensor.to(device)
+            kind, key = (group, rest) if group in groups else ("moments", name)
+            groups[kind][key] = tensor.to(device)
         self._restore(groups["model"])
         self._best = groups["best"]
-        self._resumed_moments = groups["adam"]
+        self._resumed_moments = groups["moments"]
         self._resumed_phase, self._resumed_epoch = state["phase"], state["epoch"]
         self._finished = state["finished"]
         self._states = {name: LaneState(**lane) for name, lane in state["lanes"].items()}
@@ -315,11 +328,10 @@ class Trainer:
         self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")
 
     def _set_moments(self) -> None:
-        assert self._optimizer is not None
         trained = dict(self.model.named_parameters())
         for key, value in self._resumed_moments.items():
-            name, moment = key.rsplit("/", 1)
-            self._optimizer.state.setdefault(trained[name], {})[moment] = value
+            kind, name, moment = key.split("/")
+            self.optimizers[kind].state.setdefault(trained[name], {})[moment] = value
 
     def _report(
         self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int

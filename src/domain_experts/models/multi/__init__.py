@@ -1,0 +1,1 @@
+"""Multi-domain multi-task models: M3oE and its baselines."""

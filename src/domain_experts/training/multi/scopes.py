@@ -1,0 +1,126 @@
+"""How many models an arm has, and which domains and tasks each one serves (M3oE, section 3.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.registry import BACKBONES
+from domain_experts.schema import Schema
+from domain_experts.training.batches import Rows
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.loop import Lane
+from domain_experts.training.multi.bilevel import MultiTrainer
+from domain_experts.training.streams import torch_stream
+from domain_experts.training.task import Outcome, Task
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One model: its number, and the domains and tasks that it serves."""
+
+    number: int
+    domains: tuple[int, ...]
+    tasks: tuple[int, ...]
+
+
+def scopes(task: Task, by_domain: bool, by_task: bool) -> list[Scope]:
+    """One model for all, or one for each domain, each task, or each of both."""
+    schema = task.interactions.schema
+    domains, tasks = tuple(range(len(schema.domains))), tuple(range(len(schema.tasks)))
+    pairs = [
+        (d, t)
+        for d in ([(d,) for d in domains] if by_domain else [domains])
+        for t in ([(t,) for t in tasks] if by_task else [tasks])
+    ]
+    return [Scope(i, d, t) for i, (d, t) in enumerate(pairs)]
+
+
+def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
+    """Train the models one after another; a logit comes from the model of its domain and task.
+
+    A model without validation rows of both classes cannot be selected, and stays as it starts. The
+    weights are those of all models, each name after the model's number.
+    """
+    rows = Rows.of(task.interactions, torch.device(task.device))
+    domain = np.asarray(task.interactions.domain)
+    tasks = len(task.interactions.schema.tasks)
+    index = {split: task.index(split) for split in ("train", "validation", "test")}
+    logits = {s: np.empty((len(index[s]), tasks), np.float32) for s in ("validation", "test")}
+    state: dict[str, np.ndarray] = {}
+    curve: list[dict[str, Any]] = []
+    parameters = 0
+    for scope in models:
+        trainer = _trainer(task, rows, scope)
+        own = {split: i[np.isin(domain[i], scope.domains)] for split, i in index.items()}
+        if _can_select(task, own["validation"], scope):
+            name = "all" if len(models) == 1 else str(scope.number)
+            every = dict(trainer.model.named_parameters())
+            trainer.phase("joint", [Lane(name, own["train"], own["validation"], every)])
+        for split, whole in logits.items():
+            places = np.flatnonzero(np.isin(domain[index[split]], scope.domains))
+            whole[np.ix_(places, np.array(scope.tasks))] = trainer.logits(own[split]).cpu().numpy()
+        for key, value in trainer.model.state_dict().items():
+            state[f"{scope.number}.{key}"] = value.cpu().numpy()
+        parameters += sum(parameter.numel() for parameter in trainer.model.parameters())
+        curve += trainer.curve
+    counts = {"backbone": parameters, "experts": 0, "gate": 0}
+    return Outcome(logits, state, counts, curve)
+
+
+def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
+    """The trainer of one model, on its own domains and tasks."""
+    run, schema = task.run, task.interactions.schema
+    own = Schema(
+        schema.fields,
+        schema.dense,
+        tuple(schema.domains[d] for d in scope.domains),
+        tuple(schema.tasks[t] for t in scope.tasks),
+    )
+    number = torch.full((len(schema.domains),), -1)
+    number[list(scope.domains)] = torch.arange(len(scope.domains))
+    device = rows.domain.device
+    inside = Rows(
+        own,
+        rows.fields,
+        rows.dense,
+        rows.labels[:, list(scope.tasks)],
+        number.to(device)[rows.domain],
+    )
+    model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
+    plan = MultiPlan(
+        own,
+        run.settings.multi_model,
+        run.settings.multi_protocol.start,
+        torch_stream(run.seed, "init", "multi", scope.number),
+    )
+    path = task.checkpoint.with_stem(f"{task.checkpoint.stem}-{scope.number}")
+    return MultiTrainer(
+        model_class(plan).to(device),
+        inside,
+        run.settings,
+        run.seed,
+        Checkpoint(path, task.key),
+        task.progress,
+    )
+
+
+def _can_select(task: Task, validation: np.ndarray, scope: Scope) -> bool:
+    """Whether some domain of a model has validation rows of both classes of some task."""
+    schema = task.interactions.schema
+    labels = np.asarray(task.interactions.labels)[validation]
+    domain = np.asarray(task.interactions.domain)[validation]
+    cells = (labels[domain == d, t] for d in scope.domains for t in scope.tasks)
+    found = any(len(np.unique(cell)) == 2 for cell in cells)
+    if not found:
+        domains = ", ".join(schema.domains[d] for d in scope.domains)
+        names = ", ".join(schema.tasks[t] for t in scope.tasks)
+        task.progress.say(
+            f"the model of {domains} for {names} stays untrained: its validation rows hold one "
+            "class or none"
+        )
+    return found
