@@ -244,9 +244,11 @@ class Experiment(Settings):
     question: str
     datasets: dict[TierName, tuple[str, ...]] = Field(description="data sets, by tier")
     backbones: tuple[str, ...] | dict[TierName, tuple[str, ...]] = Field(
-        min_length=1, description="backbones, or backbones by tier"
+        default=(), description="backbones, or backbones by tier"
     )
-    arms: tuple[str, ...] = Field(min_length=1)
+    arms: tuple[str, ...] | dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="arms, or arms each with backbones of its own"
+    )
     vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default={}, description="dotted setting to the values it takes; all combinations are run"
     )
@@ -261,9 +263,21 @@ class Experiment(Settings):
         default={}, description="seeds instead of the tier's own"
     )
 
-    def backbones_in(self, tier: TierName) -> tuple[str, ...]:
-        """The backbones of a tier."""
+    def backbones_in(self, tier: TierName, arm: str) -> tuple[str, ...]:
+        """The backbones of an arm in a tier."""
+        if not ARMS[arm].backbone:
+            return (NO_BACKBONE,)
+        if isinstance(self.arms, dict):
+            return self.arms[arm]
         return self.backbones.get(tier, ()) if isinstance(self.backbones, dict) else self.backbones
+
+    @model_validator(mode="after")
+    def _backbones_are_said_once(self) -> Self:
+        if isinstance(self.arms, dict) == bool(self.backbones):
+            raise ValueError(
+                "give `backbones` for all arms, or each arm its own (`arms: {mdmt: [m3oe]}`)"
+            )
+        return self
 
 
 class Tier(Settings):
@@ -311,13 +325,10 @@ class Params(Settings):
             where = f"experiments.{name}"
             for dataset in itertools.chain(*experiment.datasets.values()):
                 _known(f"{where}.datasets", dataset, self.data.datasets)
-            for tier in TIERS:
-                for backbone in experiment.backbones_in(tier):
-                    _known(f"{where}.backbones", backbone, BACKBONES)
             for arm in experiment.arms:
                 _known(f"{where}.arms", arm, ARMS)
                 self._refuse_without_groups(where, arm, experiment)
-                _refuse_other_family(where, arm, experiment)
+                _refuse_backbones(where, arm, experiment)
         for pattern, entries in self.configurations.items():
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")
@@ -335,10 +346,12 @@ class Params(Settings):
                 )
 
 
-def _refuse_other_family(where: str, arm: str, experiment: Experiment) -> None:
+def _refuse_backbones(where: str, arm: str, experiment: Experiment) -> None:
+    """Refuse unknown backbones, and those of another family than the arm's."""
     family = ARMS[arm].family
     for tier in TIERS:
-        for backbone in experiment.backbones_in(tier) if ARMS[arm].backbone else ():
+        for backbone in experiment.backbones_in(tier, arm) if ARMS[arm].backbone else ():
+            _known(f"{where}.backbones", backbone, BACKBONES)
             if BACKBONES[backbone].family != family:
                 fitting = [name for name, b in BACKBONES.items() if b.family == family]
                 raise ValueError(
@@ -552,12 +565,11 @@ class Study:
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
         seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
-        backbones = experiment.backbones_in(self.tier)
         for dataset, arm in itertools.product(
             experiment.datasets.get(self.tier, ()), experiment.arms
         ):
             for variant in (*_grid(experiment), *(self._flips(arm) if experiment.flip else ())):
-                for backbone in backbones if ARMS[arm].backbone else (NO_BACKBONE,):
+                for backbone in experiment.backbones_in(self.tier, arm):
                     for seed in seeds:
                         yield self._run(dataset, backbone, arm, variant, seed)
 
@@ -597,7 +609,7 @@ class Study:
             value
             for experiment in self.params.experiments.values()
             if dataset in experiment.datasets.get(self.tier, ())
-            and backbone in experiment.backbones_in(self.tier)
+            and any(backbone in experiment.backbones_in(self.tier, arm) for arm in experiment.arms)
             for variant in _grid(experiment)
             for key, value in variant
             if key == EXPERTS_KEY
