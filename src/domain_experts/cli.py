@@ -62,7 +62,7 @@ def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> 
     if dataset not in study.datasets:
         known = ", ".join(study.datasets)
         raise UserError(f"data set '{dataset}' is not in tier '{tier}', which has {known}")
-    write_splits(study.params.data, tier, dataset, study.seeds(dataset))
+    write_splits(study.params.data.split_rule(dataset), tier, dataset, study.seeds(dataset))
 
 
 @app.command()

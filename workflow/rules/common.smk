@@ -145,5 +145,5 @@ def raw_input(wildcards):
 
 
 def split_settings(wildcards):
-    data = STUDY.params.data
-    return digest([data.validation_fraction, data.test_fraction, STUDY.seeds(wildcards.dataset)])
+    rule = STUDY.params.data.split_rule(wildcards.dataset)
+    return digest([rule.validation_fraction, rule.test_fraction, STUDY.seeds(wildcards.dataset)])

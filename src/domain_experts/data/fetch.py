@@ -1,12 +1,9 @@
 """Fetch raw files: download sources in order, then files placed by hand, then a local copy."""
 
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -17,6 +14,7 @@ import pooch
 import requests
 
 from domain_experts import layout
+from domain_experts.data.archive import UnusableError, extract
 from domain_experts.data.registry import (
     LAYOUTS,
     LOCAL,
@@ -32,12 +30,7 @@ from domain_experts.files import sha256, write_json
 _CONNECT_S, _READ_S = 4, 30
 _RETRIES = 2
 _PIP_S = 120
-_LARGEST_MEMBER = 512 * 2**20
 _NAMED_FILES = 6
-
-
-class _UnusableError(Exception):
-    """A source that does not serve what it should; the next one is tried."""
 
 
 def fetch(source: str, local: str | None) -> None:
@@ -61,7 +54,7 @@ def fetch(source: str, local: str | None) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{source}-") as temporary:
             try:
                 record = attempt(Path(temporary))
-            except _UnusableError as error:
+            except UnusableError as error:
                 reasons.append(f"{name}: {error}")
                 print(f"{source}: {reasons[-1]}", file=sys.stderr)
                 continue
@@ -102,8 +95,8 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
             archive = Path(store.fetch(download.archive, downloader=downloader))
         except (requests.RequestException, ValueError) as error:
             # pooch's ValueError gives the expected checksum and the one it found
-            raise _UnusableError(f"{download.archive}: {error}") from None
-        _extract(archive, download.folder, LAYOUTS[download.layout], work)
+            raise UnusableError(f"{download.archive}: {error}") from None
+        extract(archive, download.folder, LAYOUTS[download.layout], work)
     return {
         "served_by": download.name,
         "url": download.url,
@@ -131,47 +124,21 @@ def _pip(url: str, output_file: str, _pooch: object) -> None:
             )
         except subprocess.CalledProcessError as error:
             last = error.stderr.strip().splitlines()[-1:]
-            raise _UnusableError(" ".join(["pip download failed:", *last])) from None
+            raise UnusableError(" ".join(["pip download failed:", *last])) from None
         except subprocess.TimeoutExpired:
-            raise _UnusableError(f"pip download took more than {_PIP_S} s") from None
+            raise UnusableError(f"pip download took more than {_PIP_S} s") from None
         (wheel,) = Path(folder).iterdir()
         shutil.copyfile(wheel, output_file)
-
-
-def _extract(archive: Path, folder: str, names: tuple[str, ...], work: Path) -> None:
-    """Copy the listed files out of a zip archive, each checked before anything is written."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = {name: _member(opened, f"{folder}/{name}") for name in names}
-            for name, member in members.items():
-                with opened.open(member) as stream, (work / name).open("wb") as file:
-                    shutil.copyfileobj(stream, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _UnusableError(f"{archive.name} is no sound zip archive ({error})") from None
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    found = [info for info in archive.infolist() if info.filename == name]
-    if len(found) != 1:
-        raise _UnusableError(f"the archive holds {len(found)} members {name}, expected one")
-    (info,) = found
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG) or info.is_dir() or info.flag_bits & 0x1:
-        raise _UnusableError(f"archive member {name} is no plain file")
-    # zipfile reads no more than the size that the archive's index states
-    if info.file_size > _LARGEST_MEMBER:
-        raise _UnusableError(f"archive member {name} has {info.file_size} bytes: too large")
-    return info
 
 
 def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[str, Any]:
     """Copy files that lie on this machine, if their content is as published."""
     if folder is None:
-        raise _UnusableError(f"neither data.local (params.yaml) nor {LOCAL} names a folder")
+        raise UnusableError(f"neither data.local (params.yaml) nor {LOCAL} names a folder")
     found = layout_in(source, folder)
     if found is None:
         wanted = " or ".join(_missing(folder, name) for name in SOURCES[source].layouts)
-        raise _UnusableError(f"it does not hold {wanted}")
+        raise UnusableError(f"it does not hold {wanted}")
     _verify_content(SOURCES[source], folder, found)
     for name in LAYOUTS[found]:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -200,17 +167,17 @@ def _verify_content(source: Source, folder: Path, name: str) -> None:
     try:
         found = import_module(source.reader).counts(folder, name)
     except UserError as error:
-        raise _UnusableError(str(error)) from None
+        raise UnusableError(str(error)) from None
     for key, expected in source.content.counts.items():
         if found[key] != expected:
-            raise _UnusableError(
+            raise UnusableError(
                 f"its content is not as published: {key} {found[key]}, not {expected}"
             )
     for file in LAYOUTS[name]:
         digest = sha256(folder / file)
         expected = source.content.sha256.get(file, digest)
         if digest != expected:
-            raise _UnusableError(f"{folder / file} has sha256 {digest}, expected {expected}")
+            raise UnusableError(f"{folder / file} has sha256 {digest}, expected {expected}")
 
 
 def _install(source: str, work: Path, record: dict[str, Any]) -> None:

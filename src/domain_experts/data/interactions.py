@@ -38,7 +38,8 @@ class Interactions:
     domain: np.ndarray
     """(N,) int16, in [0, D)."""
     truth: np.ndarray | None = None
-    """(N,) float32 true probability of a positive label; generated data only."""
+    """(N,) float32 true probability of a positive label, (N, T) of several tasks; generated data
+    only."""
     planted_groups: tuple[int, ...] | None = None
     """Planted group of each domain; generated data only."""
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -152,7 +153,7 @@ def _refuse_misfits(interactions: Interactions) -> None:
         "dense": {"dtype": "float32", "shape": [rows, len(schema.dense)]},
         "labels": {"dtype": "uint8", "shape": [rows, len(schema.tasks)]},
         "domain": {"dtype": "int16", "shape": [rows]},
-        "truth": {"dtype": "float32", "shape": [rows]},
+        "truth": {"dtype": "float32", "shape": _truth_shape(rows, len(schema.tasks))},
         "given_split": {"dtype": "uint8", "shape": [rows]},
         **_vector_shapes(interactions),
     }
@@ -173,6 +174,10 @@ def _refuse_misfits(interactions: Interactions) -> None:
             f"domains without rows: {', '.join(empty)}; change the data set's entry in params.yaml "
             "(data.datasets) or complete the raw files"
         )
+
+
+def _truth_shape(rows: int, tasks: int) -> list[int]:
+    return [rows] if tasks == 1 else [rows, tasks]
 
 
 def _vector_shapes(interactions: Interactions) -> dict[str, Any]:
@@ -217,8 +222,12 @@ def _record(interactions: Interactions) -> pa.Table:
     columns |= {f"dense:{name}": interactions.dense[:, j] for j, name in enumerate(schema.dense)}
     columns |= {f"label:{name}": interactions.labels[:, j] for j, name in enumerate(schema.tasks)}
     columns["domain"] = interactions.domain
-    if interactions.truth is not None:
+    if interactions.truth is not None and interactions.truth.ndim == 1:
         columns["truth"] = interactions.truth
+    elif interactions.truth is not None:
+        columns |= {
+            f"truth:{name}": interactions.truth[:, j] for j, name in enumerate(schema.tasks)
+        }
     if interactions.given_split is not None:
         columns["given_split"] = interactions.given_split
     return pa.table({name: pa.array(column) for name, column in columns.items()})

@@ -1,241 +1,23 @@
-"""MovieLens readers: three layouts of raw files, one table of ratings, Interactions of it."""
+"""MovieLens reader: ratings to Interactions of the two studies."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from domain_experts.data import attributes, order
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS
-from domain_experts.data.text import Parsers, TextFile, parse_lines, positive, read_numbers
+from domain_experts.data.movielens_files import AGES, GENDERS, Ratings, read
 from domain_experts.schema import Schema
 
 if TYPE_CHECKING:
     from domain_experts.params import MovieLens
 
-GENDERS = ("F", "M")
-AGES = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")
-# first age of each group but the youngest; MovieLens-1M writes these, and 1, for the group
-_AGE_STARTS = (18, 25, 35, 45, 50, 56)
-
-# in the order of u.occupation
-_OCCUPATIONS_100K = (
-    "administrator",
-    "artist",
-    "doctor",
-    "educator",
-    "engineer",
-    "entertainment",
-    "executive",
-    "healthcare",
-    "homemaker",
-    "lawyer",
-    "librarian",
-    "marketing",
-    "none",
-    "other",
-    "programmer",
-    "retired",
-    "salesman",
-    "scientist",
-    "student",
-    "technician",
-    "writer",
-)
-# ids 0..20, as the README of MovieLens-1M names them
-_OCCUPATIONS_1M = (
-    "other or not specified",
-    "academic/educator",
-    "artist",
-    "clerical/admin",
-    "college/grad student",
-    "customer service",
-    "doctor/health care",
-    "executive/managerial",
-    "farmer",
-    "homemaker",
-    "K-12 student",
-    "lawyer",
-    "programmer",
-    "retired",
-    "sales/marketing",
-    "scientist",
-    "self-employed",
-    "technician/engineer",
-    "tradesman/craftsman",
-    "unemployed",
-    "writer",
-)
-
-
-@dataclass(frozen=True)
-class Ratings:
-    """All ratings in file order, and the attributes of the users.
-
-    `user`, `item` and `rating` (N,) int32 hold raw ids and 1..5. `user_ids` (U,) and `item_ids`
-    (I,) int32 are sorted; `gender`, `age` and `occupation` (U,) int16 are codes into GENDERS,
-    AGES and `occupations`.
-    """
-
-    user: np.ndarray
-    item: np.ndarray
-    rating: np.ndarray
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    gender: np.ndarray
-    age: np.ndarray
-    occupation: np.ndarray
-    occupations: tuple[str, ...]
-
-
-def _gender(text: str) -> int:
-    if text not in GENDERS:
-        raise ValueError("is neither F nor M")
-    return GENDERS.index(text)
-
-
-def _age_in_years(text: str) -> int:
-    years = positive(text)
-    if years > 120:
-        raise ValueError("is no age in years")
-    return int(np.searchsorted(_AGE_STARTS, years, side="right"))
-
-
-def _age_code(text: str) -> int:
-    codes = ("1", *map(str, _AGE_STARTS))
-    if text not in codes:
-        raise ValueError(f"is no age code; known are {', '.join(codes)}")
-    return codes.index(text)
-
-
-def _occupation_name(text: str) -> int:
-    if text not in _OCCUPATIONS_100K:
-        raise ValueError(f"is no occupation; known are {', '.join(_OCCUPATIONS_100K)}")
-    return _OCCUPATIONS_100K.index(text)
-
-
-def _occupation_code(text: str) -> int:
-    codes = [str(code) for code in range(len(_OCCUPATIONS_1M))]
-    if text not in codes:
-        raise ValueError(f"is no occupation code; known are 0 to {len(codes) - 1}")
-    return codes.index(text)
-
-
-_RATING = ("user", "item", "rating", "timestamp")
-_GENRE_FLAGS = tuple(f"genre {i}" for i in range(19))
-_USER = ("user", "age", "gender", "occupation", "zip")
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Forms of the ratings, users and items file: separator, columns, header."""
-
-    ratings: tuple[str, tuple[str, ...], str | None]
-    users: tuple[str, tuple[str, ...], str | None]
-    items: tuple[str, tuple[str, ...], str | None]
-    age: Callable[[str], int]
-    occupation: Callable[[str], int]
-    occupations: tuple[str, ...]
-
-
-_FORMS = {
-    "movielens-100k": _Layout(
-        ratings=("\t", _RATING, None),
-        users=("|", _USER, None),
-        items=(
-            "|",
-            ("item", "title", "release", "video release", "url", *_GENRE_FLAGS),
-            None,
-        ),
-        age=_age_in_years,
-        occupation=_occupation_name,
-        occupations=_OCCUPATIONS_100K,
-    ),
-    "recbole": _Layout(
-        ratings=("\t", _RATING, "user_id:token\titem_id:token\trating:float\ttimestamp:float"),
-        users=(
-            "\t",
-            _USER,
-            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token",
-        ),
-        items=(
-            "\t",
-            ("item", "title", "year", "genres"),
-            "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
-        ),
-        age=_age_in_years,
-        occupation=_occupation_name,
-        occupations=_OCCUPATIONS_100K,
-    ),
-    "movielens-1m": _Layout(
-        ratings=("::", _RATING, None),
-        users=("::", ("user", "gender", "age", "occupation", "zip"), None),
-        items=("::", ("item", "title", "genres"), None),
-        age=_age_code,
-        occupation=_occupation_code,
-        occupations=_OCCUPATIONS_1M,
-    ),
-}
-
-
-def read(folder: Path, layout: str) -> Ratings:
-    """Read the raw files of a layout (a key of `registry.LAYOUTS`).
-
-    Raises:
-        UserError: a line does not fit; the message names file, line and column.
-    """
-    form = _FORMS[layout]
-    ratings_name, users_name, items_name = LAYOUTS[layout]
-    users = TextFile(folder / users_name, *form.users)
-    items = TextFile(folder / items_name, *form.items)
-    ratings = TextFile(folder / ratings_name, *form.ratings)
-    user_table = _read_keyed(
-        users,
-        {"user": positive, "gender": _gender, "age": form.age, "occupation": form.occupation},
-    )
-    item_table = _read_keyed(items, {"item": positive})
-    columns = read_numbers(ratings)
-    _refuse_rows(ratings, "rating", columns["rating"], columns["rating"] > 5, "is not in 1..5")
-    for name, known, table in (("user", users, user_table), ("item", items, item_table)):
-        unknown = ~np.isin(columns[name], table[:, 0])
-        _refuse_rows(ratings, name, columns[name], unknown, f"is not in {known.path.name}")
-    _refuse_repeats(ratings, "user and item", columns["user"] << 32 | columns["item"])
-    gender, age, occupation = user_table[:, 1:].astype(np.int16).T
-    return Ratings(
-        user=columns["user"].astype(np.int32),
-        item=columns["item"].astype(np.int32),
-        rating=columns["rating"].astype(np.int32),
-        user_ids=user_table[:, 0].astype(np.int32),
-        item_ids=item_table[:, 0].astype(np.int32),
-        gender=gender,
-        age=age,
-        occupation=occupation,
-        occupations=form.occupations,
-    )
-
-
-def _read_keyed(file: TextFile, parsers: Parsers) -> np.ndarray:
-    """Read a file whose first column is an id: a table sorted by it, one column a parser."""
-    table = parse_lines(file, parsers)
-    _refuse_repeats(file, file.columns[0], table[:, 0])
-    return table[np.argsort(table[:, 0])]
-
-
-def _refuse_rows(
-    file: TextFile, column: str, cells: np.ndarray, wrong: np.ndarray, reason: str
-) -> None:
-    if wrong.any():
-        row = int(wrong.argmax())
-        file.refuse(row, f"column {column}: {cells[row]} {reason}")
-
-
-def _refuse_repeats(file: TextFile, columns: str, keys: np.ndarray) -> None:
-    order = np.argsort(keys, kind="stable")
-    again = order[1:][keys[order[1:]] == keys[order[:-1]]]
-    if len(again):
-        file.refuse(int(again.min()), f"column {columns}: repeats an earlier line")
+Fields = dict[str, tuple[np.ndarray, int]]
+Dense = dict[str, np.ndarray]
+AGE_GROUPS = ("under 25", "25-34", "35+")
+# of each of AGES
+_AGE_GROUP = np.array([0, 0, 1, 2, 2, 2, 2], np.int16)
 
 
 def counts(folder: Path, layout: str) -> dict[str, Any]:
@@ -260,38 +42,82 @@ def interactions(folder: Path, layout: str, spec: "MovieLens") -> Interactions:
     Raises:
         UserError: a line does not fit.
     """
-    return to_interactions(read(folder, layout), spec.domain)
+    return to_interactions(read(folder, layout), spec)
 
 
-def to_interactions(ratings: Ratings, attribute: str) -> Interactions:
-    """Rows in file order; the domain is a user attribute, the label `click` is rating 5.
-
-    Codes of users and items are the raw ids, as in the released MoE-MLoRA code, so code 0 is
-    never used.
+def to_interactions(ratings: Ratings, spec: "MovieLens") -> Interactions:
+    """Rows in the named order; the domain is a user attribute, the labels are cut from the rating.
 
     Args:
         ratings: What `read` returned.
-        attribute: gender, age or occupation.
+        spec: Domain, labels, features and order. The defaults are those of the released MoE-MLoRA
+            code. `age_group`, `click_like` and `profile` are those of M3oE (its section 3.1 and its
+            public code).
     """
-    of_user, names = {
+    rows = _rows(ratings, spec.order)
+    of_user, domains = {
         "gender": (ratings.gender, GENDERS),
         "age": (ratings.age, AGES),
+        "age_group": (_AGE_GROUP[ratings.age], AGE_GROUPS),
         "occupation": (ratings.occupation, ratings.occupations),
-    }[attribute]
-    domain = of_user[np.searchsorted(ratings.user_ids, ratings.user)]
+    }[spec.domain]
+    user = np.searchsorted(ratings.user_ids, ratings.user[rows])
+    domain = of_user[user]
+    item = np.searchsorted(ratings.item_ids, ratings.item[rows])
+    fields, dense = (_ids if spec.features == "ids" else _profile)(ratings, user, item)
+    fields |= {"domain": (domain, len(domains))}
+    labels = _labels(ratings.rating[rows], spec.labels)
     return Interactions(
         schema=Schema(
-            fields=(
-                ("user", int(ratings.user_ids[-1]) + 1),
-                ("item", int(ratings.item_ids[-1]) + 1),
-                ("domain", len(names)),
-            ),
-            dense=(),
-            domains=names,
-            tasks=("click",),
+            fields=tuple((name, size) for name, (_, size) in fields.items()),
+            dense=tuple(dense),
+            domains=domains,
+            tasks=tuple(labels),
         ),
-        fields=np.stack([ratings.user, ratings.item, domain], axis=1),
-        dense=np.zeros((len(domain), 0), np.float32),
-        labels=(ratings.rating == 5).astype(np.uint8)[:, None],
+        fields=np.stack([codes for codes, _ in fields.values()], axis=1).astype(np.int32),
+        dense=np.column_stack([np.zeros((len(rows), 0), np.float32), *dense.values()]),
+        labels=np.stack(list(labels.values()), axis=1).astype(np.uint8),
         domain=domain,
     )
+
+
+def _rows(ratings: Ratings, name: str) -> np.ndarray:
+    """(N,) numbers of the rows in a named order."""
+    match name:
+        case "timestamp":
+            return order.by_time(ratings.timestamp)
+        case "two_sorts":
+            return order.two_sorts(ratings.user, ratings.item)
+        case "shuffled":
+            return order.shuffled(len(ratings.user))
+        case "each_user":
+            return order.each_user(ratings.user, ratings.timestamp)
+    return np.arange(len(ratings.user))
+
+
+def _ids(ratings: Ratings, user: np.ndarray, item: np.ndarray) -> tuple[Fields, Dense]:
+    """Raw ids as codes, as in the released MoE-MLoRA code, so code 0 is never used."""
+    fields = {
+        "user": (ratings.user_ids[user], int(ratings.user_ids[-1]) + 1),
+        "item": (ratings.item_ids[item], int(ratings.item_ids[-1]) + 1),
+    }
+    return fields, {}
+
+
+def _profile(ratings: Ratings, user: np.ndarray, item: np.ndarray) -> tuple[Fields, Dense]:
+    """The fields of M3oE's public code: numbered values that occur, and the scaled age."""
+    of_user = {
+        "gender": ratings.gender,
+        "occupation": ratings.occupation,
+        "zip": ratings.zip,
+    }
+    users = attributes.of_rows("user", user, of_user)
+    items = attributes.of_rows("item", item, {"genre": ratings.genre})
+    fields = {"user": users.pop("user"), "item": items.pop("item")} | users | items
+    return fields, {"age": attributes.min_max(ratings.years[user])}
+
+
+def _labels(rating: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    if name == "click_like":
+        return {"click": rating > 3, "like": rating > 4}
+    return {"click": rating == 5}

@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from domain_experts import layout
-from domain_experts.data import planted
+from domain_experts.data import planted, planted_tasks
 from domain_experts.data.interactions import write
+from domain_experts.data.order import with_split
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
-from domain_experts.params import Dataset, Planted
+from domain_experts.params import Dataset, Generated, OwnSplit, PlantedTasks
 
 
 def prepare(dataset: str, spec: Dataset) -> None:
-    """Write the Interactions of a data set.
+    """Write the Interactions of a data set, with its split if that goes by the order of the rows.
 
     Raises:
         UserError: raw files are missing, changed since they were fetched, or do not fit.
     """
-    if isinstance(spec, Planted):
-        interactions = planted.generate(spec)
+    if isinstance(spec, Generated):
+        made_by = planted_tasks if isinstance(spec, PlantedTasks) else planted
+        interactions = made_by.generate(spec)
         record: dict[str, Any] = {
             "source": spec.source,
             "statement": "generated",
@@ -31,6 +33,8 @@ def prepare(dataset: str, spec: Dataset) -> None:
         record = _checked_record(spec.source)
         reader = import_module(SOURCES[spec.source].reader)
         interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
+    if isinstance(spec, OwnSplit) and spec.split:
+        interactions = with_split(interactions, spec.split)
     write(interactions, layout.interactions(dataset), record)
 
 

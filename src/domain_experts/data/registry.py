@@ -51,6 +51,13 @@ LAYOUTS = {
     "movielens-100k": ("u.data", "u.user", "u.item"),
     "recbole": ("ml-100k.inter", "ml-100k.user", "ml-100k.item"),
     "movielens-1m": ("ratings.dat", "users.dat", "movies.dat"),
+    "kuairand-pure": (
+        "log_standard_4_08_to_4_21_pure.csv",
+        "log_standard_4_22_to_5_08_pure.csv",
+        "log_random_4_22_to_5_08_pure.csv",
+        "user_features_pure.csv",
+        "video_features_basic_pure.csv",
+    ),
     "epinions": ("epinions_rating_with_timestamp.mat",),
     "amazon-3": ("interactions.csv",),
     "amazon-6": _AMAZON_6,
@@ -254,6 +261,38 @@ SOURCES = {
         placement="ml-1m: unpack https://files.grouplens.org/datasets/movielens/ml-1m.zip and put "
         "ratings.dat, users.dat and movies.dat into data/raw/ml-1m/, or into ml-1m/ in the folder "
         "that data.local (params.yaml) names",
+    ),
+    "kuairand-pure": Source(
+        title="KuaiRand-Pure",
+        homepage="https://kuairand.com",
+        citation="C. Gao et al. KuaiRand: An Unbiased Sequential Recommendation Dataset with "
+        "Randomly Exposed Videos. CIKM 2022. doi:10.1145/3511808.3557624",
+        terms="CC BY-SA 4.0",
+        downloads=(
+            Download(
+                name="Zenodo",
+                url="https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
+                archive="KuaiRand-Pure.tar.gz",
+                checksum="md5:0820331067a3784d9691136f772b35a7",
+                folder="KuaiRand-Pure/data",
+                layout="kuairand-pure",
+            ),
+        ),
+        layouts=("kuairand-pure",),
+        # of tabs 0, 1 and 4, as published in Table 1 of M3oE
+        content=Content(
+            counts={
+                "rows": (178_087, 2_236_414, 93_165),
+                "users": (15_398, 27_049, 11_809),
+                "items": (6_233, 7_580, 4_633),
+            },
+        ),
+        reader="domain_experts.data.kuairand",
+        placement=_placement(
+            "kuairand-pure",
+            "unpack https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
+            "the CSV files of KuaiRand-Pure/data (the video statistics are not needed)",
+        ),
     ),
     "epinions": Source(
         title="Epinions",

@@ -1,7 +1,7 @@
 """Strict reading of delimited text files: an error names the file, the line and the column."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +125,15 @@ def _find_misfit(file: TextFile, reason: str) -> NoReturn:
     raise UserError(f"{file.path}: cannot be read ({reason})")
 
 
-def read_csv(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+def read_csv(
+    path: Path, columns: Mapping[str, pa.DataType], gaps: Collection[str] = ()
+) -> pa.Table:
     """Read some columns, found by name in the header, of a large CSV file.
+
+    Args:
+        path: The file.
+        columns: Name -> type.
+        gaps: Columns in which empty cells are allowed; they are null.
 
     Raises:
         UserError: a column is missing, or a line does not fit.
@@ -139,7 +146,7 @@ def read_csv(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
             )
     with naming_misfits(path, known):
         table = csv.read_csv(path, **csv_options(columns))
-    refuse_gaps(path, table, 0)
+    refuse_gaps(path, table.drop_columns(list(gaps)), 0)
     if table.num_rows == 0:
         raise UserError(f"{path}: holds no rows")
     return table
