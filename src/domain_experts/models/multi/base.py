@@ -56,11 +56,17 @@ class MultiModel(ClickModel):
     def forward(
         self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
     ) -> Tensor:
-        order = torch.argsort(domain, stable=True)
-        counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
-        x = torch.cat([self.embedding(fields[order]).flatten(1), dense[order]], 1)
+        x, counts, order = self.sorted(fields, dense, domain)
         logits = self.grouped(x, counts)
         return torch.empty_like(logits).index_copy(0, order, logits)
+
+    def sorted(
+        self, fields: Tensor, dense: Tensor, domain: Tensor
+    ) -> tuple[Tensor, list[int], Tensor]:
+        """x (B, I) sorted by domain, the rows of each domain, and the order (B,)."""
+        order = torch.argsort(domain, stable=True)
+        counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
+        return torch.cat([self.embedding(fields[order]).flatten(1), dense[order]], 1), counts, order
 
     def penalised(self) -> list[nn.Parameter]:
         return list(self.parameters())

@@ -52,31 +52,36 @@ class Model(MultiModel):
         return dict(self.fusion.items())
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        h = self.conversion(self.representation(x, counts)) + self.adaptation(x)
-        logits: Tensor = self.towers(self.fused(h.squeeze(1), counts), counts)
+        logits: Tensor = self.towers(self.outputs(x, counts)["fused"], counts)
         return logits
 
-    def fused(self, h: Tensor, counts: list[int]) -> Tensor:
-        """What the towers see (B, T, width), of h (B, width)."""
+    def outputs(self, x: Tensor, counts: list[int]) -> dict[str, Tensor]:
+        """Outputs of all experts (B, E, h) and of the modules (B, T, h), by the paper's letters.
+
+        `fused` is what the towers see.
+        """
+        h = self.conversion(self.representation(x, counts)) + self.adaptation(x)
+        h = h.squeeze(1)
         domain = torch.repeat_interleave(torch.tensor(counts, device=h.device))
         a_D, a_T, b_D, b_T = (self.fusion[k].sigmoid() for k in ("a_D", "a_T", "b_D", "b_T"))
-        shared, gates = self.shared(h), self.gates(h.detach(), counts)
+        E, gates = self.shared(h), self.gates(h.detach(), counts)
         F, G = self.by_domain(h), self.by_task(h)
         own = F[torch.arange(len(h), device=h.device), domain].unsqueeze(1)
-        D = balanced(own, F, b_D).expand_as(G)
-        T = balanced(G, G, b_T)
+        D, T = balanced(own, F, b_D).expand_as(G), balanced(G, G, b_T)
+        outputs = {"E": E, "F": F, "G": G, "D": D, "T": T}
         if self.switches.fusion == "gated":
-            views = shared.unsqueeze(1).expand(-1, len(self.schema.tasks), -1, -1)
+            views = E.unsqueeze(1).expand(-1, len(self.schema.tasks), -1, -1)
             views = torch.cat([views, D.unsqueeze(2), T.unsqueeze(2)], 2)
-            return torch.sum(gates.unsqueeze(3) * views, 2)
-        modules = [torch.bmm(gates, shared)]
+            return outputs | {"fused": torch.sum(gates.unsqueeze(3) * views, 2)}
+        S = torch.bmm(gates, E)
+        modules = [S]
         if self.switches.domain_module:
             modules.append(a_D * D)
         if self.switches.task_module:
             modules.append(a_T * T)
-        if self.switches.fusion == "concatenated":
-            return torch.cat(modules, 2)
-        return reduce(torch.add, modules)
+        concatenated = self.switches.fusion == "concatenated"
+        fused = torch.cat(modules, 2) if concatenated else reduce(torch.add, modules)
+        return outputs | {"S": S, "fused": fused}
 
 
 def balanced(own: Tensor, experts: Tensor, weight: Tensor) -> Tensor:
