@@ -66,6 +66,23 @@ BACKBONES = {
         "multi",
         ("multi_model.m3oe", "multi_protocol"),
     ),
+    # without a second objective Shared-Bottom is an MLP
+    "mlp_norm": Backbone("MLP", "domain_experts.models.multi.shared_bottom", "multi"),
+    "shared_bottom": Backbone(
+        "Shared-Bottom", "domain_experts.models.multi.shared_bottom", "multi"
+    ),
+    "mmoe": Backbone("MMoE", "domain_experts.models.multi.mmoe", "multi", ("multi_model.mmoe",)),
+    "ple": Backbone("PLE", "domain_experts.models.multi.ple", "multi", ("multi_model.ple",)),
+    "adatt": Backbone(
+        "AdaTT", "domain_experts.models.multi.adatt", "multi", ("multi_model.adatt",)
+    ),
+    "adatt_sp": Backbone(
+        "AdaTT-sp",
+        "domain_experts.models.multi.adatt_sp",
+        "multi",
+        ("multi_model.adatt.levels", "multi_model.adatt.experts"),
+    ),
+    "star_one_layer": Backbone("STAR", "domain_experts.models.multi.star", "multi"),
 }
 
 _RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")

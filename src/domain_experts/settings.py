@@ -128,6 +128,33 @@ class M3oESettings(Settings):
         return self
 
 
+class MMoESettings(Settings):
+    """What is MMoE's own (Ma et al. 2018)."""
+
+    experts: Positive = Field(description="N, shared experts")
+
+
+Levels = Annotated[
+    Literal[1, 2, 4], Field(description="levels, among which the layers of `hidden` are shared out")
+]
+
+
+class PLESettings(Settings):
+    """What is PLE's own (Tang et al. 2020)."""
+
+    levels: Levels
+    specific_experts: Positive = Field(description="K, experts of each objective, at each level")
+    shared_experts: Positive = Field(description="M, shared experts at each level")
+
+
+class AdaTTSettings(Settings):
+    """What is AdaTT's own (Li et al. 2023); AdaTT-sp has no shared experts."""
+
+    levels: Levels
+    experts: Positive = Field(description="m, experts of each objective's unit, at each level")
+    shared_experts: Positive = Field(description="experts of the shared unit, at each level")
+
+
 class MultiModelSettings(Settings):
     """The multi-domain multi-task models: sizes that they share, and each one's own."""
 
@@ -137,6 +164,9 @@ class MultiModelSettings(Settings):
     )
     weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
     m3oe: M3oESettings
+    mmoe: MMoESettings
+    ple: PLESettings
+    adatt: AdaTTSettings
 
 
 class MultiProtocol(Settings):
