@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from domain_experts.params import Study
 
 METRICS, PROVENANCE = "metrics.json", "run.json"
-MODEL, PREDICTIONS = "model.safetensors", "predictions.npy"
+MODEL, PREDICTIONS, VIEWS = "model.safetensors", "predictions.npy", "views.safetensors"
 RESULTS = (METRICS, PROVENANCE)
 LIBRARIES = ("torch", "numpy", "scipy", "domain-experts")
 
@@ -117,10 +117,11 @@ def _train(
     names = [PREDICTIONS, METRICS, PROVENANCE]
     with replacing(entry.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
         np.save(file, outcome.logits["test"], allow_pickle=False)
-    if outcome.state:
-        names.append(MODEL)
-        with replacing(entry.folder / MODEL) as temporary:
-            save_file({n: np.ascontiguousarray(a) for n, a in outcome.state.items()}, temporary)
+    for name, arrays in ((MODEL, outcome.state), (VIEWS, outcome.views)):
+        if arrays:
+            names.append(name)
+            with replacing(entry.folder / name) as temporary:
+                save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary)
     write_json(entry.folder / METRICS, metrics)
     write_json(
         entry.folder / PROVENANCE,

@@ -65,3 +65,5 @@ class Outcome:
     """(D, E) weights of the gate."""
     experts: int | None = None
     """Number of experts E."""
+    views: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Outputs of inner parts on some test rows, as `training.multi.views` says."""

@@ -63,10 +63,14 @@ class MultiModel(ClickModel):
     def sorted(
         self, fields: Tensor, dense: Tensor, domain: Tensor
     ) -> tuple[Tensor, list[int], Tensor]:
-        """x (B, I) sorted by domain, the rows of each domain, and the order (B,)."""
+        """Rows by domain: x (B, I), the number of rows of each domain, and the order (B,)."""
         order = torch.argsort(domain, stable=True)
         counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
         return torch.cat([self.embedding(fields[order]).flatten(1), dense[order]], 1), counts, order
+
+    def outputs(self, x: Tensor, counts: list[int]) -> dict[str, Tensor]:
+        """What inner parts give, by name: (B, E, h). Arguments as of `grouped`."""
+        return {}
 
     def penalised(self) -> list[nn.Parameter]:
         return list(self.parameters())

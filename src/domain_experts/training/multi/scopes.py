@@ -15,6 +15,7 @@ from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.loop import Lane
 from domain_experts.training.multi.bilevel import MultiTrainer
+from domain_experts.training.multi.views import views
 from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
@@ -68,8 +69,9 @@ def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
             state[f"{scope.number}.{key}"] = value.cpu().numpy()
         parameters += sum(parameter.numel() for parameter in trainer.model.parameters())
         curve += trainer.curve
+    seen = views(trainer, index["test"]) if len(models) == 1 else {}
     counts = {"backbone": parameters, "experts": 0, "gate": 0}
-    return Outcome(logits, state, counts, curve)
+    return Outcome(logits, state, counts, curve, views=seen)
 
 
 def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
