@@ -35,7 +35,7 @@ class _TestRows:
     domain: Array
     """(n,)"""
     truth: Array | None
-    """(n,) true probabilities of generated data."""
+    """(n,) or (n, T) true probabilities of generated data."""
     domains: tuple[str, ...]
     tasks: tuple[str, ...]
 
@@ -48,7 +48,8 @@ def write_comparisons(study: Study) -> None:
     in WAUC, with DeLong's standard errors of the paired difference. Domains share no rows, so the
     variance of WAUC is the sum of the domains' variances times their squared weights.
 
-    `bayes`: for generated data, the AUC of the true probabilities on the test rows of each split.
+    `bayes`: for generated data and each task, the AUC of the true probabilities on the test rows of
+    each split.
 
     Of a partial study, what has data and predictions is compared; what the file says already of
     other finished runs is kept.
@@ -67,7 +68,8 @@ def write_comparisons(study: Study) -> None:
         if rows is None:
             bayes += old_bayes.get(split, [])
         elif rows.truth is not None:
-            bayes.append(dict(zip(SPLIT, split, strict=True)) | _bayes(rows, rows.truth))
+            names = dict(zip(SPLIT, split, strict=True))
+            bayes += [names | entry for entry in _bayes(rows, rows.truth)]
         for alike, group in groupby(on_split, key=_rows_key):
             runs = {run.arm: run for run in group}
             pairs = _pair_names(sorted(runs))
@@ -200,13 +202,20 @@ def _load(path: Path, remedy: str) -> Array:
         raise UserError(f"{path} is damaged ({error}); {remedy}") from None
 
 
-def _bayes(rows: _TestRows, truth: Array) -> dict[str, Any]:
-    """AUC of the true probabilities: no model can expect more."""
-    auc = auc_by_domain(truth, rows.labels[:, 0], rows.domain, len(rows.domains))
+def _bayes(rows: _TestRows, truth: Array) -> list[dict[str, Any]]:
+    """By task, the AUC of the true probabilities: no model can expect more."""
     counts = np.bincount(rows.domain, minlength=len(rows.domains))
-    return {
-        "task": rows.tasks[0],
-        "domains": list(rows.domains),
-        "auc": numbers(auc),
-        "wauc": number(weighted_mean(auc, counts)),
-    }
+    found = []
+    for task, likely, labels in zip(
+        rows.tasks, truth.reshape(rows.labels.shape).T, rows.labels.T, strict=True
+    ):
+        auc = auc_by_domain(likely, labels, rows.domain, len(rows.domains))
+        found.append(
+            {
+                "task": task,
+                "domains": list(rows.domains),
+                "auc": numbers(auc),
+                "wauc": number(weighted_mean(auc, counts)),
+            }
+        )
+    return found
