@@ -101,6 +101,15 @@ def compare(tier: TierOption, skip_missing: SkipMissing = False, partial: Partia
 
 
 @app.command()
+def project(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
+    """t-SNE of the outputs of M3oE's modules."""
+    _set_threads(1)
+    from domain_experts.evaluation.projections import write_projections
+
+    write_projections(parameters.load_study(tier, skip_missing, partial=partial))
+
+
+@app.command()
 def tables(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
     from domain_experts.reporting.tables import write_tables

@@ -126,6 +126,10 @@ def _comparisons(study: Study) -> Path:
     return layout.results(study.tier) / "comparisons.json"
 
 
+def _projections(study: Study) -> Path:
+    return layout.results(study.tier) / "projections.csv"
+
+
 def _table_files(study: Study) -> list[Path]:
     folder = layout.results(study.tier) / "tables"
     names = [f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex", "html")]
@@ -274,17 +278,23 @@ PHASES = {
         ),
         Phase(
             "tables",
-            "Paired comparisons of the arms, and all tables",
-            rules=("compare_arms", "make_tables"),
+            "Paired comparisons of the arms, t-SNE of modules, and all tables",
+            rules=("compare_arms", "project_modules", "make_tables"),
             after=("prepare", "split", *TRAINING),
             modules=(
                 "domain_experts.evaluation.compare",
+                "domain_experts.evaluation.projections",
                 "domain_experts.reporting.tables",
                 LABELS,
             ),
-            targets=lambda study: [_comparisons(study), *_table_files(study)],
+            targets=lambda study: [
+                _comparisons(study),
+                _projections(study),
+                *_table_files(study),
+            ],
             outputs=lambda study: [
                 Output(_comparisons(study), "result"),
+                Output(_projections(study), "result"),
                 Output(layout.results(study.tier) / "tables", "result"),
             ],
             keys=_grid,

@@ -66,6 +66,7 @@ shell.prefix(
 TIER = STUDY.tier
 TABLE_FOLDER = layout.results(TIER) / "tables"
 COMPARISONS = layout.results(TIER) / "comparisons.json"
+PROJECTIONS = layout.results(TIER) / "projections.csv"
 DEVICE = STUDY.params.device
 GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
 

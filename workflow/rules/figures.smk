@@ -1,6 +1,7 @@
 rule make_figures:
     input:
         str(COMPARISONS),
+        str(PROJECTIONS),
         all_indexes(),
     output:
         [

@@ -16,6 +16,24 @@ rule compare_arms:
         "domain-experts compare --tier {params.tier} 2>&1 | tee {log:q}"
 
 
+rule project_modules:
+    input:
+        all_indexes(),
+    output:
+        # of a partial study it keeps the points of runs whose artifacts are gone
+        update(str(PROJECTIONS)) if STUDY.partial else str(PROJECTIONS),
+    log:
+        log_of("tables/projections"),
+    benchmark:
+        benchmark_of("tables/projections")
+    params:
+        tier=TIER,
+        settings=all_expected(),
+        code=code_digest(["domain_experts.evaluation.projections"]),
+    shell:
+        "domain-experts project --tier {params.tier} 2>&1 | tee {log:q}"
+
+
 rule make_tables:
     input:
         str(COMPARISONS),

@@ -6,7 +6,7 @@ import torch
 from domain_experts.training.multi.bilevel import MultiTrainer
 from domain_experts.training.streams import numpy_stream
 
-ROWS = 300
+ROWS = 100
 """Test rows of each domain."""
 
 
