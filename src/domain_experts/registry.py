@@ -83,6 +83,13 @@ BACKBONES = {
         ("multi_model.adatt.levels", "multi_model.adatt.experts"),
     ),
     "star_one_layer": Backbone("STAR", "domain_experts.models.multi.star", "multi"),
+    "m2m": Backbone("M2M", "domain_experts.models.multi.m2m", "multi", ("multi_model.m2m",)),
+    "hinet": Backbone(
+        "HiNet", "domain_experts.models.multi.hinet", "multi", ("multi_model.hinet",)
+    ),
+    "pepnet": Backbone(
+        "PEPNet", "domain_experts.models.multi.pepnet", "multi", ("multi_model.pepnet",)
+    ),
 }
 
 _RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
@@ -287,6 +294,20 @@ ARMS = {
     "mtl": _multi("MTL", "mtl"),
     "mdl": _multi("MDL", "mdl"),
     "mdmt": _multi("MDMT", "mdmt"),
+    "autoifs": Arm(
+        "AutoIFS",
+        "baselines",
+        "domain_experts.training.multi.autoifs",
+        (
+            "multi_model.embedding_dim",
+            "multi_model.autoifs",
+            "multi_protocol.loss",
+            "multi_protocol.restore",
+            *_LOOP,
+        ),
+        family="multi",
+        backbone=False,
+    ),
     "single_released": _multi("one model a domain and task", "single", "released_one_axis"),
     "mtl_released": _multi("MTL", "mtl", "released_one_axis"),
     "mdl_released": _multi("MDL", "mdl", "released_one_axis"),

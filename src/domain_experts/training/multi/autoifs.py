@@ -1,0 +1,120 @@
+"""AutoIFS: a search for the gates, then the rest of the model again with the gates found.
+
+The search ends after a number of epochs, in which the temperature of the gates' sigmoid grows. Its
+gates stay; the other weights go back to what they were some epochs before (`rewind`), and are
+trained from there. The sizes of the steps are the authors'; batches and early stopping are those
+of all models.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from domain_experts.models.multi.autoifs import Model
+from domain_experts.models.multi.base import MultiPlan
+from domain_experts.training.adam import Adam
+from domain_experts.training.batches import Rows
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.deep import outcome, whole_lane
+from domain_experts.training.loop import Lane
+from domain_experts.training.multi.bilevel import MultiTrainer
+from domain_experts.training.streams import torch_stream
+from domain_experts.training.task import Outcome, Task
+
+
+class SearchAdam(Adam):
+    """Adam of the weights, and of the gates with steps of their own and no penalty."""
+
+    def __init__(
+        self,
+        weights: Sequence[nn.Parameter],
+        decay: float,
+        learning_rate: float,
+        gates: Sequence[nn.Parameter],
+        gate_rate: float,
+    ) -> None:
+        super().__init__([(weights, decay)], learning_rate)
+        self.gates = Adam([(gates, 0.0)], gate_rate)
+        self.gates.state = self.state
+
+    def step(self) -> None:
+        super().step()
+        self.gates.step()
+
+    def zero_grad(self) -> None:
+        super().zero_grad()
+        self.gates.zero_grad()
+
+
+class AutoIFSTrainer(MultiTrainer):
+    """Trains in two phases: the search, and what follows it once the model is hard.
+
+    In the search the weights that are kept are those of epoch `rewind`, not the best ones.
+    """
+
+    model: Model
+
+    def _adam(self, trained: Mapping[str, nn.Parameter]) -> Adam:
+        own, gates = self.settings.multi_model.autoifs, self.model.gate_parameters()
+        weights = [p for name, p in trained.items() if name not in gates]
+        if self.model.hard:
+            return Adam([(weights, own.retrain_weight_decay)], own.retrain_learning_rate)
+        rate = own.learning_rate
+        chosen = [trained[name] for name in sorted(gates)]
+        return SearchAdam(weights, own.weight_decay, rate, chosen, own.gate_rate * rate)
+
+    def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
+        own = self.settings.multi_model.autoifs
+        steps = max(own.search_epochs - 1, 1)
+        self.model.temperature = own.temperature ** ((epoch - 1) / steps)
+        return super()._epoch(phase, epoch, lanes)
+
+    def _select(
+        self, phase: str, epoch: int, lane: Lane, loss: float | None, patience: int
+    ) -> None:
+        kept = dict(self._best)
+        super()._select(phase, epoch, lane, loss, patience)
+        if not self.model.hard:
+            rewind = epoch == self.settings.multi_model.autoifs.rewind
+            if rewind:
+                gates = self.model.gate_parameters()
+                own = {n: w for n, w in self._weights(lane).items() if n not in gates}
+                kept = {name: weight.clone() for name, weight in own.items()}
+            self._best = kept
+            self.curve[-1]["best"] = rewind
+
+    def _end(self, lanes: Sequence[Lane]) -> None:
+        if self.model.hard:
+            super()._end(lanes)
+            return
+        table = self.model.embedding.weight.detach().clone()
+        self._restore(self._best)
+        self._restore({"gate_table": table})
+
+
+def train(task: Task) -> Outcome:
+    """Search, rewind, retrain."""
+    run, device = task.run, torch.device(task.device)
+    own = run.settings.multi_model.autoifs
+    plan = MultiPlan(
+        task.interactions.schema,
+        run.settings.multi_model,
+        run.settings.multi_protocol.start,
+        torch_stream(run.seed, "init", "multi", 0),
+    )
+    model = Model(plan).to(device)
+    trainer = AutoIFSTrainer(
+        model,
+        Rows.of(task.interactions, device),
+        run.settings,
+        run.seed,
+        Checkpoint(task.checkpoint, task.key),
+        task.progress,
+    )
+    every, gates = dict(model.named_parameters()), model.gate_parameters()
+    trainer.phase("search", [whole_lane(task, every)], own.search_epochs)
+    model.hard = True
+    weights = {name: p for name, p in every.items() if name not in gates}
+    trainer.phase("retrain", [whole_lane(task, weights)])
+    return outcome(task, trainer)
