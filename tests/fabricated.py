@@ -111,9 +111,12 @@ def _interactions(domains: int, groups: tuple[int, ...] | None) -> Interactions:
     truth = expit(rng.normal(-0.5, 1.5, rows)).astype(np.float32)
     return Interactions(
         schema=Schema(
-            (("user", 50),), (), tuple(f"domain {d}" for d in range(domains)), ("click",)
+            (("user", 50), ("item", 50)),
+            (),
+            tuple(f"domain {d}" for d in range(domains)),
+            ("click",),
         ),
-        fields=rng.integers(0, 50, (rows, 1)).astype(np.int32),
+        fields=rng.integers(0, 50, (rows, 2)).astype(np.int32),
         dense=np.zeros((rows, 0), np.float32),
         labels=(rng.random(rows) < truth).astype(np.uint8)[:, None],
         domain=domain,

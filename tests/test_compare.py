@@ -137,3 +137,12 @@ def test_what_is_not_finished_is_not_kept(tree):
     }
     assert ("moe_mlora", "base") in left
     assert not any("mlora" in pair for pair in left)
+
+
+def test_populations_are_of_every_split_of_a_run(tree):
+    found = {(p["dataset"], p["split_seed"]) for p in read(tree)["populations"]}
+    assert found == {(run.dataset, run.split_seed) for run in tree.runs}
+    one = next(p for p in read(tree)["populations"] if p["dataset"] == "planted")
+    rows = Interactions.open(layout.interactions("planted"))
+    assert sum(map(sum, one["rows"].values())) == len(rows.domain)
+    assert one["users"][0] == len(np.unique(rows.fields[rows.domain == 0, 0]))

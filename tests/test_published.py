@@ -32,7 +32,7 @@ def test_a_cell_is_read(cells):
     ("text", "message"),
     [
         ("s,d,wdl,base,wauc,0.8\ns,d,wdl,base,wauc,0.8\n", "line 3: this cell has a value already"),
-        ("s,d,wdl,base,auc,0.8\n", "line 2: metric 'auc' is unknown"),
+        ("s,d,wdl,base,accuracy,0.8\n", "line 2: metric 'accuracy' is unknown"),
         ("s,d,wdl,base,wauc,high\n", "line 2: value 'high' is not a number"),
         ("s,d,wdl,base,wauc,81.2\n", r"line 2: value 81\.2 is not an AUC"),
         ("s,d,wdl,base,wauc,nan\n", "line 2: value nan is not an AUC"),

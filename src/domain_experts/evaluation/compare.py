@@ -1,4 +1,4 @@
-"""Paired comparisons of arms on the same test rows, and the Bayes AUC of generated data."""
+"""Paired comparisons of arms on the same test rows, the Bayes AUC of generated data, the splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.auc import Array, Floats, auc_by_domain, auc_covariance
 from domain_experts.evaluation.metrics import number, numbers, weighted_mean
+from domain_experts.evaluation.population import population
 from domain_experts.files import read_json, write_json
 from domain_experts.finished import finished
 from domain_experts.params import Study
@@ -51,6 +52,8 @@ def write_comparisons(study: Study) -> None:
     `bayes`: for generated data and each task, the AUC of the true probabilities on the test rows of
     each split.
 
+    `populations`: for each split of finished runs, who is in it (`evaluation.population`).
+
     Of a partial study, what has data and predictions is compared; what the file says already of
     other finished runs is kept.
 
@@ -80,7 +83,22 @@ def write_comparisons(study: Study) -> None:
                 key = (*alike, *pair)
                 names = dict(zip(PAIR, key, strict=True))
                 comparisons += [names | entry for entry in new.get(pair, old_pairs.get(key, []))]
-    write_json(path, {"comparisons": comparisons, "bayes": bayes})
+    populations = _populations(study, old.get("populations", []))
+    write_json(path, {"comparisons": comparisons, "bayes": bayes, "populations": populations})
+
+
+def _populations(study: Study, old: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Who is in each split of finished runs; of a partial study, as far as that is known."""
+    known = _by_key(old, SPLIT)
+    found = []
+    for split in sorted({_split(run) for run in finished(study)}):
+        interactions = _interactions(study, *split)
+        if interactions is None:
+            found += known.get(split, [])
+            continue
+        counted = population(interactions, read_split(study.tier, *split))
+        found.append(dict(zip(SPLIT, split, strict=True)) | counted)
+    return found
 
 
 def _compared(study: Study) -> set[Run]:
@@ -112,10 +130,9 @@ def _by_key(entries: list[dict[str, Any]], names: tuple[str, ...]) -> Entries:
 
 def _test_rows(study: Study, dataset: str, split_seed: int) -> _TestRows | None:
     """The test rows; none if the study is partial and they are not there."""
-    needed = layout.card(dataset), layout.split_file(study.tier, dataset, split_seed)
-    if study.partial and not all(path.is_file() for path in needed):
+    interactions = _interactions(study, dataset, split_seed)
+    if interactions is None:
         return None
-    interactions = Interactions.open(layout.interactions(dataset))
     test = read_split(study.tier, dataset, split_seed) == TEST
     return _TestRows(
         interactions.labels[test],
@@ -124,6 +141,14 @@ def _test_rows(study: Study, dataset: str, split_seed: int) -> _TestRows | None:
         interactions.schema.domains,
         interactions.schema.tasks,
     )
+
+
+def _interactions(study: Study, dataset: str, split_seed: int) -> Interactions | None:
+    """The rows of a split; none if the study is partial and they, or the split, are not there."""
+    needed = layout.card(dataset), layout.split_file(study.tier, dataset, split_seed)
+    if study.partial and not all(path.is_file() for path in needed):
+        return None
+    return Interactions.open(layout.interactions(dataset))
 
 
 def _pair_names(arms: list[str]) -> list[tuple[str, str]]:

@@ -48,7 +48,9 @@ class Results:
     comparisons: list[dict[str, Any]]
     """Paired differences between arms, one a data set, backbone, seed and task."""
     bayes: list[dict[str, Any]]
-    """AUC of the true probabilities, one a generated data set and split."""
+    """AUC of the true probabilities, one a generated data set, split and task."""
+    populations: list[dict[str, Any]]
+    """Who is in a split, one a data set and split seed."""
 
     @cached_property
     def _tasks(self) -> dict[str, list[str]]:
@@ -149,6 +151,7 @@ def collect(study: Study) -> Results:
         {run: read_run(study.tier, run, "metrics.json") for run in finished(study)},
         compared["comparisons"],
         compared["bayes"],
+        compared["populations"],
     )
 
 
