@@ -32,7 +32,8 @@ def made():
 
 
 def test_round_trip_is_exact_and_memory_mapped(made, tmp_path):
-    planted = replace(made, truth=np.linspace(0, 1, 90, dtype=np.float32), planted_groups=(0, 1, 0))
+    truth = np.linspace(0, 1, 180, dtype=np.float32).reshape(90, 2)
+    planted = replace(made, truth=truth, planted_groups=(0, 1, 0))
     for before in (made, planted):
         write(before, tmp_path / "x", {"source": "test"})
         after = Interactions.open(tmp_path / "x")
@@ -61,6 +62,21 @@ def test_the_parquet_record_holds_the_same_rows(made, tmp_path):
         ("domain", made.domain),
     ):
         np.testing.assert_array_equal(table[name].to_numpy(), array, strict=True)
+
+
+def test_the_truth_has_one_column_a_task(made, tmp_path):
+    truth = np.linspace(0, 1, 180, dtype=np.float32).reshape(90, 2)
+    write(replace(made, truth=truth), tmp_path / "two", {})
+    table = pq.read_table(tmp_path / "two" / "interactions.parquet")
+    np.testing.assert_array_equal(table["truth:like"].to_numpy(), truth[:, 1])
+    one = replace(
+        made, schema=replace(made.schema, tasks=("click",)), labels=made.labels[:, :1], truth=truth
+    )
+    with pytest.raises(ValueError, match="truth is"):
+        write(one, tmp_path / "one", {})
+    write(replace(one, truth=truth[:, 0]), tmp_path / "one", {})
+    table = pq.read_table(tmp_path / "one" / "interactions.parquet")
+    np.testing.assert_array_equal(table["truth"].to_numpy(), truth[:, 0])
 
 
 def test_card_counts_rows_and_positives(made, tmp_path):

@@ -42,7 +42,7 @@ def slow(folder, attribute):
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_equals_the_slow_reader(tmp_path, tiny_movielens, attribute):
     tiny_movielens(tmp_path, "movielens-1m")
-    made = movielens.to_interactions(movielens.read(tmp_path, "movielens-1m"), attribute)
+    made = movielens.interactions(tmp_path, "movielens-1m", spec("ml-1m", attribute))
     expected = slow(tmp_path, attribute)
     np.testing.assert_array_equal(made.fields, expected[:, :3])
     np.testing.assert_array_equal(made.domain, expected[:, 2])
@@ -56,7 +56,7 @@ def test_all_layouts_give_the_same_interactions(tmp_path, tiny_movielens, attrib
     made = {}
     for name in MOVIELENS_LAYOUTS:
         tiny_movielens(tmp_path / name, name)
-        made[name] = movielens.to_interactions(movielens.read(tmp_path / name, name), attribute)
+        made[name] = movielens.interactions(tmp_path / name, name, spec("ml-1m", attribute))
     for name in ("recbole", "movielens-1m"):
         for key, array in made["movielens-100k"].arrays.items():
             np.testing.assert_array_equal(made[name].arrays[key], array, strict=True)
@@ -69,7 +69,7 @@ def test_the_order_of_users_does_not_matter(tmp_path, tiny_movielens):
     path = tmp_path / "users.dat"
     path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
     after = movielens.read(tmp_path, "movielens-1m")
-    for name in ("user_ids", *ATTRIBUTES):
+    for name in ("user_ids", *ATTRIBUTES, "years", "zip"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name), strict=True)
 
 
@@ -115,6 +115,8 @@ def edit(path, line, text):
         ("movielens-1m", "users.dat", 3, "3::F::1::21::0", "line 3: column occupation: '21' is no"),
         ("movielens-1m", "users.dat", 3, "3::F::1::0", "line 3: 4 columns, expected 5"),
         ("movielens-1m", "users.dat", 3, "2::F::1::0::0", "line 3: column user: repeats an"),
+        ("movielens-1m", "users.dat", 3, "3::F::1::0::", "line 3: column zip: '' is empty"),
+        ("movielens-1m", "movies.dat", 3, "3::X::Opera|War", "line 3: column genres: 'Opera.War'"),
         ("movielens-1m", "movies.dat", 3, "3::No genres", "line 3: 2 columns, expected 3"),
         ("movielens-1m", "movies.dat", 3, "2::Twice::War", "line 3: column item: repeats an"),
         ("movielens-100k", "u.data", 7, "1 2 3 4", "line 7: 1 columns, expected 4"),
@@ -122,6 +124,14 @@ def edit(path, line, text):
         ("movielens-100k", "u.user", 3, "3|121|F|writer|0", "line 3: column age: '121' is no age"),
         ("movielens-100k", "u.user", 3, "3|12|F|poet|0", "line 3: column occupation: 'poet' is no"),
         ("movielens-100k", "u.item", 3, "3|short", "line 3: 2 columns, expected 24"),
+        (
+            "movielens-100k",
+            "u.item",
+            3,
+            "3|t||||2" + "|0" * 18,
+            "line 3: column genre 0: '2' is nei",
+        ),
+        ("recbole", "ml-100k.item", 3, "2\tt\t1\t", "line 3: column genres: '' does not begin"),
         ("recbole", "ml-100k.inter", 7, "1\t2\tx\t4", "line 7: column rating: 'x' is no"),
         ("recbole", "ml-100k.inter", 7, "999\t2\t3\t4", "line 7: .*: 999 is not in ml-100k.user"),
         ("recbole", "ml-100k.inter", 1, None, "line 1: the header must be"),
@@ -136,6 +146,13 @@ def test_a_line_that_does_not_fit_is_named(
     edit(tmp_path / file, line, text)
     with pytest.raises(UserError, match=f"{file}, {message}"):
         movielens.read(tmp_path, name)
+
+
+def test_an_item_without_a_genre_is_named(tmp_path, tiny_movielens):
+    tiny_movielens(tmp_path, "movielens-100k")
+    edit(tmp_path / "u.item", 3, "3|t|||" + "|0" * 19)
+    with pytest.raises(UserError, match=r"u\.item: item 3 has no genre flag that is 1"):
+        movielens.read(tmp_path, "movielens-100k")
 
 
 def test_a_rating_given_twice_is_named(tmp_path, tiny_movielens):
