@@ -23,6 +23,12 @@ ML_OCCUPATIONS = (
     *("programmer", "retired", "salesman", "scientist", "student", "technician", "writer"),
 )
 ML_AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
+# u.genre of MovieLens-100K
+ML_GENRES = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime"),
+    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
+    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
 
 
 @pytest.fixture
@@ -67,14 +73,16 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
     pairs = rng.choice(users * items, size=rows, replace=False)
     rating = rng.integers(1, 6, rows)
     ratings = [
-        (pair // items + 1, pair % items + 1, stars, 900_000_000 + row)
+        (pair // items + 1, pair % items + 1, stars, 900_000_000 + row * 37 % 400)
         for row, (pair, stars) in enumerate(zip(pairs.tolist(), rating.tolist(), strict=True))
     ]
     people = [
-        (u + 1, int(rng.integers(7, 80)), "FM"[rng.integers(2)], u % 21, f"{u:05d}")
+        (u + 1, int(rng.integers(7, 80)), "FM"[rng.integers(2)], u % 21, f"{u * 5 % 40:05d}")
         for u in range(users)
     ]
     titles = [f"Crème {i}: a tale ({1990 + i % 9})" for i in range(items)]
+    # one or two, in the order of the flags
+    genres = [[ML_GENRES[j] for j in sorted({i * 7 % 19, i % 5})] for i in range(items)]
     folder.mkdir(parents=True, exist_ok=True)
 
     def put(name, separator, lines, header=None):
@@ -90,21 +98,22 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
             for (u, _, gender, occupation, code_zip), code in zip(people, codes, strict=True)
         ]
         put("users.dat", "::", people)
-        put("movies.dat", "::", [(i + 1, t, "Drama|War") for i, t in enumerate(titles)])
+        put("movies.dat", "::", [(i + 1, t, "|".join(genres[i])) for i, t in enumerate(titles)])
     else:
         people = [(u, age, g, ML_OCCUPATIONS[o], z) for u, age, g, o, z in people]
     if layout == "movielens-100k":
         put("u.data", "\t", ratings)
         put("u.user", "|", people)
-        flags = [0] * 18 + [1]
-        put("u.item", "|", [(i + 1, t, "", "", "", *flags) for i, t in enumerate(titles)])
+        flags = [[int(name in of_item) for name in ML_GENRES] for of_item in genres]
+        put("u.item", "|", [(i + 1, t, "", "", "", *flags[i]) for i, t in enumerate(titles)])
     if layout == "recbole":
         header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
         put("ml-100k.inter", "\t", ratings, header)
         header = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"
         put("ml-100k.user", "\t", people, header)
         header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
-        put("ml-100k.item", "\t", [(i + 1, t, 1990, "Drama") for i, t in enumerate(titles)], header)
+        lines = [(i + 1, t, 1990, " ".join(genres[i])) for i, t in enumerate(titles)]
+        put("ml-100k.item", "\t", lines, header)
     return Content(
         counts={
             "rows": rows,
