@@ -11,7 +11,7 @@ import torch
 from fabricated import fabricate
 from projects import make_smallest
 from tasks import make_task as new_task
-from tasks import small_data
+from tasks import multi_data, small_data
 
 from domain_experts.data.registry import Content
 from domain_experts.training.batches import Rows
@@ -154,6 +154,12 @@ def smallest_prepared(tmp_path):
 def interactions():
     """Generated data with three ragged domains."""
     return small_data()
+
+
+@pytest.fixture(scope="session")
+def multi_interactions():
+    """Generated data with three ragged domains, two tasks and a dense feature."""
+    return multi_data()
 
 
 @pytest.fixture

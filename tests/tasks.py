@@ -1,5 +1,6 @@
 """Small trainings in process: runs of the smoke tier with tiny models, on generated data."""
 
+import dataclasses
 from importlib import import_module
 from pathlib import Path
 
@@ -9,11 +10,15 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.split import stratified
 from domain_experts.params import Params, Planted, Study, load
-from domain_experts.registry import ARMS, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.schema import Schema
 from domain_experts.training.progress import Progress
 from domain_experts.training.task import Outcome, Task
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
+CTR_BACKBONES = [name for name, backbone in BACKBONES.items() if backbone.family == "ctr"]
+CTR_ARMS = [name for name, arm in ARMS.items() if arm.family == "ctr"]
+MULTI_ARMS = [name for name, arm in ARMS.items() if arm.family == "multi"]
 SET = {
     "model.hidden": [16, 8],
     "model.embedding_dim": 4,
@@ -21,6 +26,8 @@ SET = {
     "training.max_epochs": 3,
     "training.batch_size": 64,
     "adapter.alpha": 4,
+    "multi_model.embedding_dim": 4,
+    "multi_model.hidden": [16, 8, 8, 4],
 }
 
 
@@ -38,6 +45,17 @@ def small_data() -> Interactions:
         common=0.5, strength=2.0, sparsity=0.5, skew=0.6, positive_rate=0.35,
     )  # fmt: skip
     return generate(spec)
+
+
+def multi_data() -> Interactions:
+    """The same with a second task, whose positives are few, and a dense feature."""
+    data = small_data()
+    rng = np.random.default_rng(4)
+    age = rng.random((len(data.domain), 1), np.float32)
+    like = data.labels & (rng.random(age.shape) < 0.2 + 0.6 * age)
+    schema = Schema(data.schema.fields, ("age",), data.schema.domains, ("click", "like"))
+    labels = np.concatenate([data.labels, like], 1)
+    return dataclasses.replace(data, schema=schema, dense=age, labels=labels, truth=None)
 
 
 def make_task(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks import CTR_BACKBONES
 from torch import nn
 
 from domain_experts.models import autoint, dcn, fibinet, xdeepfm
@@ -14,7 +15,6 @@ from domain_experts.models.adapter import Hard
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
 from domain_experts.models.star import PartitionedNorm, Star, StarLinear
-from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
 
@@ -175,7 +175,7 @@ def literal(backbone, model, codes, dense):
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["F3", "F4-K3-T2", "F2-K3", "F1-K1-T2"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_logits_are_the_literal_equation(backbone, schema, monkeypatch):
     monkeypatch.setattr(xdeepfm, "MAPS", (6, 4, 5))
     model = scrambled(build(backbone, Plan(schema, SMALL, stream())))
@@ -243,7 +243,7 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_parameter_counts(backbone):
     tower_input, shared = PARAMETERS[backbone]
     model = build(backbone, Plan(MOVIELENS, SETTINGS, stream()))
@@ -253,7 +253,7 @@ def test_parameter_counts(backbone):
     assert count(model) - shared == sum((i + o) * (o // 16) + o for i, o in layers)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_an_expert_is_a_low_rank_update_of_the_tower(backbone):
     schema = SCHEMAS[1]
     model = build(backbone, Plan(schema, SMALL, stream()))
@@ -278,7 +278,7 @@ def star(plan):
     return Star(plan, auxiliary=True)
 
 
-@pytest.mark.parametrize("backbone", [*BACKBONES, "star"])
+@pytest.mark.parametrize("backbone", [*CTR_BACKBONES, "star"])
 def test_initial_weights_come_from_the_plans_stream_alone(backbone):
     def new(seed):
         plan = Plan(SCHEMAS[1], SMALL, stream(seed))

@@ -34,7 +34,7 @@ def test_agrees_with_scikit_learn(data):
         rows = np.bincount(domain)
         assert found["wauc"] == pytest.approx(np.average(auc, weights=rows[known]))
         assert found["macro_auc"] == pytest.approx(np.mean(auc))
-        assert found["macro_auc"] == pytest.approx(macro_auc(z, y, domain, 3))
+        assert found["macro_auc"] == pytest.approx(macro_auc(z[:, None], y[:, None], domain, 3))
         assert found["log_loss"] == pytest.approx(log_loss(y, expit(z)))
         assert found["calibration"] == pytest.approx(expit(z).mean() / y.mean())
         assert found["by_domain"]["rows"] == rows.tolist()
@@ -87,4 +87,11 @@ def test_auc_tells_apart_logits_that_the_sigmoid_ties():
 
 def test_macro_auc_without_any_two_class_domain_is_refused():
     with pytest.raises(UserError, match="both classes"):
-        macro_auc(np.zeros(2), np.array([0, 1]), np.array([0, 1]), 2)
+        macro_auc(np.zeros((2, 1)), np.array([[0], [1]]), np.array([0, 1]), 2)
+
+
+def test_macro_auc_is_the_mean_over_domains_and_tasks_with_both_classes(data):
+    logits, labels, domain = data
+    cells = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)]
+    aucs = [roc_auc_score(labels[domain == d, t], logits[domain == d, t]) for d, t in cells]
+    assert macro_auc(logits, labels, domain, 3) == pytest.approx(np.mean(aucs))

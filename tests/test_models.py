@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks import CTR_BACKBONES
 from torch import nn
 
 from domain_experts.models.adapter import AdaptedLinear, Hard, Tower, rank
@@ -13,7 +14,6 @@ from domain_experts.models.ctr import Plan
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.init import glorot
 from domain_experts.models.routers import Gate, OneHot, UniformGate
-from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
 
@@ -130,7 +130,7 @@ def test_parameter_counts(backbone, shared):
     assert count(model.router) == 2 * 4 + 4 * 2 + 2
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_backbones_take_any_fields_dense_features_and_tasks(backbone):
     schema = Schema((("a", 5), ("b", 3)), ("x", "y", "z"), ("d",), ("click", "like"))
     model = built(backbone, schema).eval()

@@ -19,12 +19,12 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from projects import ROOT
+from tasks import CTR_BACKBONES
 from test_backbones import SMALL, batch, scrambled, stream
 
 from domain_experts.models import autoint, xdeepfm
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
-from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 
 CLASSES = {
@@ -134,7 +134,7 @@ def test_same_weights_give_the_peers_logits(backbone, dense, deepctr):
 
 
 def test_every_backbone_has_a_peer_but_the_plain_tower():
-    assert set(CLASSES) == set(BACKBONES) - {"mlp"}
+    assert set(CLASSES) == set(CTR_BACKBONES) - {"mlp"}
 
 
 def test_the_peer_is_declared_and_pinned(deepctr):

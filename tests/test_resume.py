@@ -12,9 +12,8 @@ import numpy as np
 import psutil
 import pytest
 from projects import BIN, make_smallest
-from tasks import SET, train
+from tasks import CTR_ARMS, MULTI_ARMS, SET, train
 
-from domain_experts.registry import ARMS
 from domain_experts.training.loop import Trainer
 
 TARGET = "results/smoke/runs/backbones/planted-small/mlp/base"
@@ -30,10 +29,28 @@ class Crash(Exception):
 UNTRAINED = {"item_rate", "user_item_rate", "uniform_gate"}
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS.keys() - UNTRAINED))
+@pytest.mark.parametrize("arm", [arm for arm in CTR_ARMS if arm not in UNTRAINED])
 def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):
     changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": 2}
-    task = make_task(arm, **changed)
+    goes_on_from_any_epoch(make_task(arm, **changed), monkeypatch)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("arm", MULTI_ARMS)
+def test_every_arm_of_m3oe_goes_on_from_any_epoch(
+    make_task, multi_interactions, monkeypatch, arm, order
+):
+    changed = {
+        "training.learning_rate": 0.02,
+        "multi_protocol.upper_learning_rate": 0.05,
+        "multi_protocol.upper_order": order,
+        "multi_model.m3oe.tower_norm": "batch" if order == 2 else "layer",
+    }
+    task = make_task(arm, data=multi_interactions, backbone="m3oe", **changed)
+    goes_on_from_any_epoch(task, monkeypatch)
+
+
+def goes_on_from_any_epoch(task, monkeypatch):
     whole = train(task)
     for part in task.checkpoint.parent.iterdir():
         part.unlink()
@@ -52,7 +69,7 @@ def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):
         except Crash:
             crashes += 1
     # the lanes of the experts' own job share their epochs
-    shared = arm in ("experts", "oracle_experts")
+    shared = task.run.arm in ("experts", "oracle_experts")
     epochs = {(c["phase"], shared or c["lane"], c["epoch"]) for c in whole.curve if c["epoch"]}
     assert crashes == len(epochs) > 1
     assert parts.curve == whole.curve

@@ -143,8 +143,8 @@ def test_each_phase_ends_with_its_best_weights(make_task):
     aucs = [c["validation_auc"] for c in made.curve]
     assert aucs[-1] < max(aucs), "the run should overfit, else this test shows nothing"
     rows = task.index("validation")
-    labels, domain = task.interactions.labels[rows, 0], task.interactions.domain[rows]
-    found = macro_auc(made.logits["validation"][:, 0], labels, domain.astype(int), 3)
+    labels, domain = task.interactions.labels[rows], task.interactions.domain[rows]
+    found = macro_auc(made.logits["validation"], labels, domain.astype(int), 3)
     assert found == pytest.approx(max(aucs), abs=1e-12)
     assert [c["best"] for c in made.curve] == [a > max([-1, *aucs[:i]]) for i, a in enumerate(aucs)]
 
