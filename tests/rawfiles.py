@@ -119,3 +119,77 @@ def write_mamdr(folder, layout="mamdr-taobao-10", users=50, items=30, rows=60, w
             write_csv(folder / f"domain_{d}" / f"{name}.csv", "uid,pid,domain,label", table)
         property_ = {"domain_name": f"theme_{d}", "n_uid": users, "n_pid": items, "ctr_ratio": 0.3}
         (folder / f"domain_{d}" / "domain_property.json").write_text(json.dumps(property_))
+
+
+KUAIRAND_LOG = (
+    "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,"
+    "is_hate,long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,"
+    "is_profile_enter,is_rand,tab"
+)
+KUAIRAND_USER = (
+    "user_id,user_active_degree,is_lowactive_period,is_live_streamer,is_video_author,"
+    "follow_user_num,follow_user_num_range,fans_user_num,fans_user_num_range,friend_user_num,"
+    "friend_user_num_range,register_days,register_days_range,"
+    + ",".join(f"onehot_feat{i}" for i in range(18))
+)
+KUAIRAND_VIDEO = (
+    "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,"
+    "server_width,server_height,music_id,music_type,tag"
+)
+
+
+def write_kuairand_logs(folder, users, videos, rows, seed=0):
+    """Three logs; what comes after the impression is random; tabs 0, 1, 2 and 4."""
+    rng = np.random.default_rng(seed)
+    for name in LAYOUTS["kuairand-pure"][:3]:
+        n = rows if "standard" in name else rows // 2
+        columns = {key: rng.integers(0, 2, n) for key in KUAIRAND_LOG.split(",")}
+        columns |= {
+            "user_id": rng.choice(users, n),
+            "video_id": rng.choice(videos, n),
+            "time_ms": 1_649_400_000_000 + rng.integers(0, 500, n),
+            "tab": rng.choice([0, 1, 2, 4], n),
+            "is_rand": np.full(n, int("random" in name)),
+        }
+        write_csv(folder / name, KUAIRAND_LOG, zip(*columns.values(), strict=True))
+
+
+def write_kuairand(folder, users=40, videos=25, rows=300, seed=0):
+    """Features by id in random order; some cells are empty, some quoted."""
+    rng = np.random.default_rng(seed)
+    write_kuairand_logs(folder, users - 1, videos - 1, rows, seed)
+    ranges = ('"(0,10]"', "500+", '"[1k,5k)"')
+    people = [
+        (
+            *(u, ("full_active", "new")[u % 2], 0, (-124, 1)[u % 3 == 0], u % 2),
+            *(
+                7 * u,
+                ranges[u % 3],
+                3 * u * u,
+                ranges[u % 2],
+                u % 5,
+                ranges[u % 3],
+                100 + u,
+                "730+",
+            ),
+            *(("", "0.0", "1.0")[(u + i) % 3] if i > 11 else (u * i) % (i + 2) for i in range(18)),
+        )
+        for u in rng.permutation(users).tolist()
+    ]
+    write_csv(folder / "user_features_pure.csv", KUAIRAND_USER, people)
+    films = [
+        (
+            *(
+                v,
+                900 - v // 2,
+                ("NORMAL", "AD")[v % 4 == 0],
+                f"2022-04-{9 + v % 3:02d}",
+                "Web",
+                0.0,
+            ),
+            *("" if v % 6 == 0 else 5000.0 + 100 * v, 720.0, 1280.0 - v % 3),
+            *(5_806_810_746 + v % 7, "" if v % 5 == 0 else 9.0, ("", "39", '"39,20"')[v % 3]),
+        )
+        for v in rng.permutation(videos).tolist()
+    ]
+    write_csv(folder / "video_features_basic_pure.csv", KUAIRAND_VIDEO, films)
