@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import warnings
@@ -15,6 +16,7 @@ from dataclasses import replace
 import pytest
 
 from domain_experts import layout
+from domain_experts.data import archive as archive_module
 from domain_experts.data import fetch as module
 from domain_experts.data.fetch import fetch
 from domain_experts.data.registry import LAYOUTS, SOURCES, Download, Source, at_hand
@@ -82,6 +84,17 @@ def zipped(members):
     return buffer.getvalue()
 
 
+def tarred(members):
+    """A compressed tar archive of (name or TarInfo, bytes) pairs."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name) if isinstance(name, str) else name
+            info.size = len(data) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def tiny(project, tmp_path, tiny_movielens, monkeypatch, server):
     """A source `tiny` whose files lie in a folder and, zipped, behind the server's /good.zip."""
@@ -95,11 +108,11 @@ def tiny(project, tmp_path, tiny_movielens, monkeypatch, server):
         local = str(folder.parent)
         good = archive
 
-        def download(self, path="/good.zip", archive=archive, **changes):
+        def download(self, path="/good.zip", archive=archive, archive_name="set.zip", **changes):
             values = {
                 "name": f"source of {path}",
                 "url": server.url + path,
-                "archive": "set.zip",
+                "archive": archive_name,
                 "checksum": f"sha256:{hashlib.sha256(archive).hexdigest()}",
                 "folder": "set",
                 "layout": NAME,
@@ -260,12 +273,67 @@ BAD_MEMBERS = {
 
 @pytest.mark.parametrize("case", BAD_MEMBERS)
 def test_archives_with_bad_members_are_refused(tiny, server, monkeypatch, case):
-    monkeypatch.setattr(module, "_LARGEST_MEMBER", 10_000)
+    monkeypatch.setattr(archive_module, "_LARGEST_MEMBER", 10_000)
     members, message = BAD_MEMBERS[case]
     archive = zipped([("set/ratings.dat", b"x"), ("set/movies.dat", b"x"), *members])
     server.pages["/bad.zip"] = archive
     tiny.register(tiny.download("/bad.zip", archive))
     with pytest.raises(UserError, match=message):
+        fetch("tiny", None)
+    assert tree(layout.raw("tiny").parent) == {}
+
+
+def test_a_tar_archive_is_unpacked(tiny, server):
+    members = [
+        ("set/more.csv", b"x"),
+        *((f"set/{f}", (tiny.files / f).read_bytes()) for f in FILES),
+    ]
+    archive = tarred(members)
+    server.pages["/good.tar.gz"] = archive
+    tiny.register(tiny.download("/good.tar.gz", archive, archive_name="set.tar.gz"))
+    fetch("tiny", None)
+    folder = layout.raw("tiny")
+    assert {path.name for path in folder.iterdir()} == {*FILES, "source.json"}
+    for name in FILES:
+        assert (folder / name).read_bytes() == (tiny.files / name).read_bytes()
+
+
+def tar_info(name, kind):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info, b""
+
+
+BAD_TAR_MEMBERS = {
+    "missing": ([], "0 members set/users.dat, expected one"),
+    "elsewhere": ([("set/../users.dat", b"x"), ("/set/users.dat", b"x")], "0 members set/users"),
+    "twice": ([(USERS, b"a"), (USERS, b"b")], "2 members set/users.dat"),
+    "symlink": ([tar_info(USERS, tarfile.SYMTYPE)], "member set/users.dat is no plain file"),
+    "hard link": ([tar_info(USERS, tarfile.LNKTYPE)], "member set/users.dat is no plain file"),
+    "device": ([tar_info(USERS, tarfile.CHRTYPE)], "member set/users.dat is no plain file"),
+    "directory": ([tar_info(USERS, tarfile.DIRTYPE)], "member set/users.dat is no plain file"),
+    "too large": ([(USERS, b"0" * 10_001)], "has 10001 bytes: too large"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TAR_MEMBERS)
+def test_tar_archives_with_bad_members_are_refused(tiny, server, monkeypatch, case):
+    monkeypatch.setattr(archive_module, "_LARGEST_MEMBER", 10_000)
+    members, message = BAD_TAR_MEMBERS[case]
+    archive = tarred([("set/ratings.dat", b"x"), ("set/movies.dat", b"x"), *members])
+    server.pages["/bad.tar.gz"] = archive
+    tiny.register(tiny.download("/bad.tar.gz", archive, archive_name="set.tar.gz"))
+    with pytest.raises(UserError, match=message):
+        fetch("tiny", None)
+    assert tree(layout.raw("tiny").parent) == {}
+
+
+@pytest.mark.parametrize("spoil", [lambda archive: archive[:4000], lambda archive: b"not a tar"])
+def test_damaged_tar_archives_are_refused(tiny, server, spoil):
+    archive = spoil(tarred([(f"set/{f}", (tiny.files / f).read_bytes()) for f in FILES]))
+    server.pages["/bad.tar.gz"] = archive
+    tiny.register(tiny.download("/bad.tar.gz", archive, archive_name="set.tar.gz"))
+    with pytest.raises(UserError, match=r"set\.tar\.gz is no sound tar archive"):
         fetch("tiny", None)
     assert tree(layout.raw("tiny").parent) == {}
 
