@@ -146,5 +146,5 @@ def raw_input(wildcards):
 
 
 def split_settings(wildcards):
-    rule = STUDY.params.data.split_rule(wildcards.dataset)
-    return digest([rule.validation_fraction, rule.test_fraction, STUDY.seeds(wildcards.dataset)])
+    split = STUDY.params.data.split_rule(wildcards.dataset)
+    return digest([split.validation_fraction, split.test_fraction, STUDY.seeds(wildcards.dataset)])
