@@ -4,11 +4,12 @@ from importlib import import_module
 from itertools import pairwise, product
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import PARAMS
+from tasks import PARAMS, make_task, train
 from torch import nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
@@ -389,3 +390,30 @@ def test_adatt_sp_has_no_shared_experts_and_reads_no_number_of_them():
     assert [p.shape for p in few.parameters()] == [p.shape for p in many.parameters()]
     assert "multi_model.adatt.shared_experts" not in reads("mtl", "adatt_sp")
     assert "multi_model.adatt" in reads("mtl", "adatt")
+
+
+TABLE = [
+    ("mlp_norm", "single"),
+    *product(("shared_bottom", "mmoe", "ple"), ("mtl", "mdl", "mdmt")),
+    ("adatt", "mtl"),
+    ("adatt_sp", "mtl"),
+    ("star_one_layer", "mdl"),
+]
+
+
+@pytest.mark.parametrize(("backbone", "arm"), TABLE)
+def test_the_rows_of_the_papers_table_train(backbone, arm, multi_interactions, tmp_path):
+    trained = train(
+        make_task(tmp_path, multi_interactions, arm, backbone, **{"training.max_epochs": 1})
+    )
+    assert np.isfinite(trained.logits["test"]).all()
+    schema = multi_interactions.schema
+    D = 1 if arm in ("single", "mtl") else len(schema.domains)
+    T = 1 if arm in ("single", "mdl") else len(schema.tasks)
+    models = len(schema.domains) * len(schema.tasks) // (D * T)
+    own = DEFAULTS.get(SECTION.get(backbone, backbone))
+    width = 4 * len(schema.fields) + len(schema.dense)
+    hand = by_hand(backbone, own, D, T, width, (16, 8, 8, 4), sum(schema.sizes), 4)
+    assert trained.parameters["backbone"] == models * hand
+    losses = [point["train_loss"] for point in trained.curve if point["epoch"] == 1]
+    assert len(losses) == models and all(loss > 0 for loss in losses)
