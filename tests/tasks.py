@@ -28,6 +28,10 @@ SET = {
     "adapter.alpha": 4,
     "multi_model.embedding_dim": 4,
     "multi_model.hidden": [16, 8, 8, 4],
+    "multi_model.autoifs.hidden": [12, 8],
+    "multi_model.autoifs.domain_width": 6,
+    "multi_model.autoifs.search_epochs": 3,
+    "multi_model.autoifs.rewind": 2,
 }
 
 

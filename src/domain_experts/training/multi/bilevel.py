@@ -91,7 +91,8 @@ class MultiTrainer(Trainer):
             }
         rows = lane.train if protocol.upper_rows == "train" else lane.validation
         loss = self._batch_loss(LOSSES[protocol.upper_loss], rows, moved, (*purpose, "upper"))
-        slopes = torch.autograd.grad(loss, scalars, materialize_grads=True)
+        # Adam would blow up the penalty of a scalar that the model does not use to whole steps
+        slopes = torch.autograd.grad(loss, scalars, allow_unused=True)
         for scalar, slope in zip(scalars, slopes, strict=True):
             scalar.grad = slope
         self.upper.step()
@@ -109,7 +110,9 @@ class MultiTrainer(Trainer):
         batch = mixed(rows, self.settings.training.batch_size, stream)[0]
         index = torch.from_numpy(batch).to(self.rows.domain.device)
         fields, dense, domain, labels = self.rows.take(index)
-        logits = functional_call(self.model, dict(weights), (fields, dense, domain))
+        # running statistics are the lower level's: copies follow this batch
+        statistics = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
         return loss(logits, labels, domain, [len(batch)]).sum()
 
     def _select(

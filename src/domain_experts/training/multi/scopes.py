@@ -44,8 +44,9 @@ def scopes(task: Task, by_domain: bool, by_task: bool) -> list[Scope]:
 def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
     """Train the models one after another; a logit comes from the model of its domain and task.
 
-    A model without validation rows of both classes cannot be selected, and stays as it starts. The
-    weights are those of all models, each name after the model's number.
+    A model without training rows, or without validation rows of both classes, which could not be
+    selected, stays as it starts. The weights are those of all models, each name after the model's
+    number.
     """
     rows = Rows.of(task.interactions, torch.device(task.device))
     domain = np.asarray(task.interactions.domain)
@@ -58,12 +59,14 @@ def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
     for scope in models:
         trainer = _trainer(task, rows, scope)
         own = {split: i[np.isin(domain[i], scope.domains)] for split, i in index.items()}
-        if _can_select(task, own["validation"], scope):
+        if _can_train(task, own["train"], own["validation"], scope):
             name = "all" if len(models) == 1 else str(scope.number)
             every = dict(trainer.model.named_parameters())
             trainer.phase("joint", [Lane(name, own["train"], own["validation"], every)])
         for split, whole in logits.items():
             places = np.flatnonzero(np.isin(domain[index[split]], scope.domains))
+            if not len(places):
+                continue
             whole[np.ix_(places, np.array(scope.tasks))] = trainer.logits(own[split]).cpu().numpy()
         for key, value in trainer.model.state_dict().items():
             state[f"{scope.number}.{key}"] = value.cpu().numpy()
@@ -111,18 +114,19 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
     )
 
 
-def _can_select(task: Task, validation: np.ndarray, scope: Scope) -> bool:
-    """Whether some domain of a model has validation rows of both classes of some task."""
+def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Scope) -> bool:
+    """Whether a model has training rows, and validation rows of both classes in some cell."""
     schema = task.interactions.schema
     labels = np.asarray(task.interactions.labels)[validation]
     domain = np.asarray(task.interactions.domain)[validation]
     cells = (labels[domain == d, t] for d in scope.domains for t in scope.tasks)
-    found = any(len(np.unique(cell)) == 2 for cell in cells)
-    if not found:
-        domains = ", ".join(schema.domains[d] for d in scope.domains)
-        names = ", ".join(schema.tasks[t] for t in scope.tasks)
-        task.progress.say(
-            f"the model of {domains} for {names} stays untrained: its validation rows hold one "
-            "class or none"
-        )
-    return found
+    if not len(train):
+        reason = "it has no training rows"
+    elif not any(len(np.unique(cell)) == 2 for cell in cells):
+        reason = "its validation rows hold one class or none"
+    else:
+        return True
+    domains = ", ".join(schema.domains[d] for d in scope.domains)
+    names = ", ".join(schema.tasks[t] for t in scope.tasks)
+    task.progress.say(f"the model of {domains} for {names} stays untrained: {reason}")
+    return False
