@@ -7,7 +7,7 @@ from projects import ROOT
 
 from domain_experts import layout
 from domain_experts.digest import code_digest, source_modules
-from domain_experts.params import TIERS, Study, load
+from domain_experts.params import TIERS, Generated, Study, load
 from domain_experts.phases import PHASES
 from domain_experts.runs import Job
 
@@ -72,7 +72,7 @@ def test_generated_data_alone_are_pushed(study):
     for phase in ("download", "prepare", "split"):
         for output in PHASES[phase].outputs(study):
             made_of = datasets.get(output.path.name)
-            assert output.push == (made_of is not None and made_of.source == "planted")
+            assert output.push == isinstance(made_of, Generated)
 
 
 def test_every_job_belongs_to_the_phase_of_its_index(study):
