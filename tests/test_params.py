@@ -66,8 +66,15 @@ def refused(values, tmp_path):
         ("adapter.layers", [3], "adapter.layers [3]: the tower's layers are 0 to 1"),
         ("adapter.layers", [], "adapter.layers []: the tower's layers are 0 to 1"),
         ("experiments.rank.variants", [{"adapter.layers": [3]}], "[3]: the tower's layers are 0 t"),
-        ("experiments.main.arms", ["base", "magic"], "unknown name 'magic'; known are base"),
-        ("experiments.main.backbones", ["transformer"], "'transformer'; known are autoint"),
+        ("experiments.main.arms", ["base", "magic"], "'magic'; known are autoifs, base"),
+        ("experiments.main.backbones", ["transformer"], "'transformer'; known are adatt"),
+        ("experiments.main.backbones", ["m3oe"], "'base' does not take backbone 'm3oe', but"),
+        ("experiments.main.arms", ["mdmt"], "'mdmt' does not take backbone 'mlp', but one of m3oe"),
+        ("experiments.main.backbones", [], "or each arm its own"),
+        ("multi_model.hidden", [8, 8, 8], "multi_model.hidden"),
+        ("multi_model.m3oe.fusion", "product", "should be 'sum', 'concatenated' or 'gated'"),
+        ("multi_protocols.released.upper_order", 3, "upper_order: Input should be 1 or 2"),
+        ("multi_protocols.mine", {}, "should be 'described', 'released' or 'released_one_axis'"),
         ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are amazon-"),
         ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
@@ -83,7 +90,7 @@ def refused(values, tmp_path):
         ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
         ("protocols.mine", {}, "should be 'described', 'released', 'released_base' or"),
         ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
-        ("configurations.ml-*.bert", {}, "configurations.ml-*: unknown name 'bert'; known are all"),
+        ("configurations.ml-*.bert", {}, "unknown name 'bert'; known are adatt"),
         ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
         ("configurations.ml-*.wdl", {"adapter.alpha": 0}, "alpha: Input should be greater"),
         ("experiments.switches.arms", ["moe_mlora"], "'moe_mlora' has no counterpart"),
@@ -123,6 +130,59 @@ def test_schema_is_in_step_and_accepts_params(values):
     values["training"]["epochs"] = 3
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, schema)
+
+
+def test_an_ablation_of_the_fusion_needs_both_modules(refused):
+    own = {"shared_experts": 1, "domain_module": False, "task_module": True, "fusion": "gated"}
+    said = refused("multi_model.m3oe", own | {"tower_norm": "layer"})
+    assert "fusion 'gated' needs domain_module and task_module" in said
+
+
+def test_an_arm_with_backbones_of_its_own_and_those_of_all_is_refused(refused):
+    said = refused("experiments.main.arms", {"mdmt": ["m3oe"]})
+    assert "give `backbones` for all arms, or each arm its own" in said
+
+
+@pytest.mark.parametrize("arms", [["mdmt"], {"mdmt": ["m3oe"]}])
+def test_arms_take_the_backbones_of_their_family(values, arms):
+    experiment = {"question": "?", "datasets": {"smoke": ["planted-small"]}, "arms": arms}
+    if isinstance(arms, list):
+        experiment["backbones"] = ["m3oe"]
+    values["experiments"] = {"main": experiment}
+    runs = Study(Params.model_validate(values), "smoke").runs
+    assert {(run.arm, run.backbone) for run in runs} == {("mdmt", "m3oe")}
+
+
+CHANGES = {
+    "multi_model.m3oe.shared_experts": (7, {"m3oe"}),
+    "multi_protocol.start": (0.5, {"m3oe"}),
+    "multi_protocol.upper_order": (2, {"m3oe"}),
+    "multi_model.ple.levels": (2, {"ple"}),
+    "multi_model.weight_decay": (0.5, {"m3oe", "ple", "shared_bottom"}),
+    "multi_protocol.loss": ("mean", {"m3oe", "ple", "shared_bottom"}),
+    "model.dropout": (0.25, {"wdl"}),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_models_own_settings_matter_to_its_runs_alone(values, key):
+    value, expected = CHANGES[key]
+    study = Study(Params.model_validate(values), "smoke")
+    arms = {"m3oe": "mdmt", "ple": "mdmt", "shared_bottom": "mdmt", "wdl": "base"}
+
+    def payloads(variant):
+        found = {}
+        for backbone, arm in arms.items():
+            run = study._run("planted-small", backbone, arm, variant, 1)
+            found[backbone] = (run.payload(), run.path)
+        return found
+
+    before, after = payloads(()), payloads(((key, value),))
+    changed = {backbone for backbone in arms if before[backbone] != after[backbone]}
+    assert changed == expected
+    for backbone in expected:
+        # both differ: the key of the store, and the folder of the results
+        assert all(a != b for a, b in zip(before[backbone], after[backbone], strict=True))
 
 
 @pytest.fixture(params=TIERS)
