@@ -32,7 +32,25 @@ DATASETS = {
     "strength-4": (8, (0, 1, 2, 3, 4, 5, 6, 7)),
     "rows-5k": (8, (0, 1, 2, 3, 4, 5, 6, 7)),
 }
+TASKS = ("click", "like")
+MULTI = {
+    "planted-tasks": (3, (0, 1, 2)),
+    "ml-1m-m3oe": (3, None),
+    "ml-1m-m3oe-by-domain": (3, None),
+    "ml-1m-m3oe-shuffled": (3, None),
+}
+"""Data sets of several tasks."""
 LEFT_OUT = "ml-100k-age"
+M3OE_DATASETS = {
+    "m3oe": ["ml-1m-m3oe", "planted-tasks"],
+    "m3oe_released": ["ml-1m-m3oe"],
+    "m3oe_released_by_domain": ["ml-1m-m3oe-by-domain"],
+    "m3oe_automl": ["ml-1m-m3oe"],
+    "m3oe_ablations": ["ml-1m-m3oe"],
+    "m3oe_learning_rate": ["ml-1m-m3oe"],
+    "m3oe_shared_experts": ["ml-1m-m3oe"],
+    "m3oe_row_order": ["ml-1m-m3oe", "ml-1m-m3oe-shuffled"],
+}
 PHASES = {
     "base": "backbone",
     "experts": "experts",
@@ -59,13 +77,17 @@ def fabricate(root: Path) -> Study:
         # with real data, also some that are not there
         chosen += [LEFT_OUT] if REAL in chosen and len(chosen) > 1 else []
         experiment["datasets"]["quick"] = chosen
+    for name, datasets in M3OE_DATASETS.items():
+        values["experiments"][name] |= {"datasets": {"quick": datasets}, "seeds": {"quick": [1, 2]}}
     values["experiments"]["planted_sharing"]["seeds"] = {"quick": [1, 2, 3, 4]}
     for name in ("other_backbones", "switches", "diversity"):
         values["experiments"][name]["seeds"] = {"quick": [1, 2]}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
-    for dataset, (domains, groups) in DATASETS.items():
-        write(_interactions(domains, groups), layout.interactions(dataset), {"source": "random"})
+    for dataset, (domains, groups) in (DATASETS | MULTI).items():
+        rows, tasks = (1500, TASKS) if dataset in MULTI else (6000, TASKS[:1])
+        made = _interactions(domains, groups, tasks, rows)
+        write(made, layout.interactions(dataset), {"source": "random"})
         write_splits(study.params.data, study.tier, dataset, study.seeds(dataset))
     for run in study.runs:
         _write_run(study, run)
@@ -103,24 +125,25 @@ def write_indexes(study: Study) -> None:
         write_json(layout.job_index(study.tier, job), {"runs": entries})
 
 
-def _interactions(domains: int, groups: tuple[int, ...] | None) -> Interactions:
+def _interactions(
+    domains: int, groups: tuple[int, ...] | None, tasks: tuple[str, ...], rows: int
+) -> Interactions:
     rng = np.random.default_rng(domains)
-    rows = 6000
     weights = 0.7 ** np.arange(domains)
     domain = rng.choice(domains, rows, p=weights / weights.sum()).astype(np.int16)
-    truth = expit(rng.normal(-0.5, 1.5, rows)).astype(np.float32)
+    truth = expit(rng.normal(-0.5, 1.5, (rows, len(tasks)))).astype(np.float32)
     return Interactions(
         schema=Schema(
             (("user", 50), ("item", 50)),
             (),
             tuple(f"domain {d}" for d in range(domains)),
-            ("click",),
+            tasks,
         ),
         fields=rng.integers(0, 50, (rows, 2)).astype(np.int32),
         dense=np.zeros((rows, 0), np.float32),
-        labels=(rng.random(rows) < truth).astype(np.uint8)[:, None],
+        labels=(rng.random(truth.shape) < truth).astype(np.uint8),
         domain=domain,
-        truth=truth if groups else None,
+        truth=truth.squeeze() if groups else None,
         planted_groups=groups,
     )
 
@@ -133,9 +156,9 @@ def _write_run(study: Study, run: Run) -> None:
     split = read_split(study.tier, run.dataset, run.split_seed)
     gate = _gate(rng, run, len(domains), groups) if run.arm == "moe_mlora" else None
     # the same noise for all arms of a seed, so that they differ in signal and a little more
-    shared = np.random.default_rng(run.seed).normal(size=len(split))
-    logits = SIGNAL.get(run.arm, 0.9) * (rows.labels[:, 0] - 0.5) + shared
-    logits = (logits + rng.normal(0, 0.2, len(split)))[:, None].astype(np.float32)
+    shared = np.random.default_rng(run.seed).normal(size=rows.labels.shape)
+    logits = SIGNAL.get(run.arm, 0.9) * (rows.labels - 0.5) + shared
+    logits = (logits + rng.normal(0, 0.2, logits.shape)).astype(np.float32)
     evaluations = {
         name: evaluate(
             logits[split == SPLITS.index(name)],
@@ -217,6 +240,10 @@ def _curve(rng: np.random.Generator, run: Run, owners: int) -> list[dict[str, ob
         "experts": range(owners * run.settings.adapter.experts_per_domain),
         "fine-tuning": range(owners),
     }.get(phase, ["all"])
+    # the models of an arm that has several
+    lanes = (
+        range({"mtl": 3, "mdl": 2, "single": 6}.get(run.arm.removesuffix("_released"), 0)) or lanes
+    )
     points = []
     for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate") else lanes):
         start, height = (0.5, 0.25) if phase in ("backbone", "joint") else (0.74, 0.006)
@@ -227,6 +254,14 @@ def _curve(rng: np.random.Generator, run: Run, owners: int) -> list[dict[str, ob
             points.append(
                 {"phase": phase, "lane": lane, "epoch": epoch, "train_loss": loss}
                 | {"validation_auc": float(auc), "best": bool(auc > best)}
+                | (_fusion(rng, epoch) if run.backbone == "m3oe" else {})
             )
             best = max(best, auc)
     return points
+
+
+def _fusion(rng: np.random.Generator, epoch: int) -> dict[str, dict[str, float]]:
+    """Fusion weights that drift apart from sigmoid(1)."""
+    drift = {"a_D": 0.1, "a_T": -0.1, "b_D": 0.05, "b_T": -0.2}
+    weights = {name: float(expit(1 + d * epoch + rng.normal(0, 0.02))) for name, d in drift.items()}
+    return {"fusion": weights}

@@ -23,6 +23,12 @@ TABLES = (
     "diversity",
     "new_domain",
     "planted_sharing",
+    "m3oe",
+    "m3oe_released",
+    "m3oe_ablations",
+    "m3oe_automl",
+    "m3oe_row_order",
+    "m3oe_datasets",
     "cost",
     "datasets",
 )

@@ -26,6 +26,9 @@ WORDS = (
     "From",
     "To",
     "Varied",
+    "Model",
+    "Domain",
+    "Order",
 )
 _HTML = """<!doctype html>
 <meta charset="utf-8">
@@ -53,6 +56,9 @@ _LATEX = str.maketrans(
         "×": r"$\times$",
         "†": r"$^\dagger$",
         "‡": r"$^\ddagger$",
+        "α": r"$\alpha$",
+        "β": r"$\beta$",
+        "§": r"\S{}",
     }
 )
 

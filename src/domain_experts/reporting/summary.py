@@ -8,15 +8,15 @@ from domain_experts.reporting.render import mean_sd, number
 
 
 def paired_gain(
-    runs: pd.DataFrame, reference: pd.DataFrame, alike: list[str]
+    runs: pd.DataFrame, reference: pd.DataFrame, alike: list[str], value: str = "wauc"
 ) -> "pd.Series[float]":
-    """WAUC of each run less that of the reference with the same seed, split and columns `alike`.
+    """Value of each run less that of the reference with the same seed, split and columns `alike`.
 
     NaN where there is no such reference: differences between test rows are no gains.
     """
     keys = ["dataset", "task", "backbone", "seed", "split_seed", *alike]
-    paired = runs[keys].merge(reference[[*keys, "wauc"]], "left", keys, validate="many_to_one")
-    return pd.Series(runs["wauc"].to_numpy() - paired["wauc"].to_numpy(), runs.index)
+    paired = runs[keys].merge(reference[[*keys, value]], "left", keys, validate="many_to_one")
+    return pd.Series(runs[value].to_numpy() - paired[value].to_numpy(), runs.index)
 
 
 def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
@@ -34,12 +34,26 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
 
 def against_chance(differences: "pd.Series[float]") -> str:
     """One-sample t-test over seeds of a difference from chance, at the 5 % level, in words."""
+    words = ("more than chance", "less than chance", "not told apart from chance")
+    return against_zero(differences, words, digits=3)
+
+
+def against_zero(
+    differences: "pd.Series[float]", words: tuple[str, str, str], digits: int = 4
+) -> str:
+    """One-sample t-test over seeds of a difference, at the 5 % level, in words.
+
+    Args:
+        differences: One a seed.
+        words: If it is above zero, below, and not told apart from it.
+        digits: After the point.
+    """
     n, mean = differences.count(), differences.mean()
     if n < 2 or np.ptp(differences) == 0:
-        return f"{number(mean, 3, signed=True)} (no spread over seeds, no test)"
+        return f"{number(mean, digits, signed=True)} (no spread over seeds, no test)"
     p = stats.ttest_1samp(differences, 0).pvalue
-    verdict = "more than chance" if mean > 0 else "less than chance"
+    verdict = words[0] if mean > 0 else words[1]
     if p >= 0.05:
-        verdict = "not told apart from chance"
-    text = mean_sd(mean, differences.std(), 3, signed=True)
+        verdict = words[2]
+    text = mean_sd(mean, differences.std(), digits, signed=True)
     return f"{text} over {n} seeds, p = {p:.2g}: {verdict}"

@@ -17,6 +17,10 @@ from domain_experts.reporting.collect import Results, collect
 from domain_experts.reporting.control_tables import controls, oracle
 from domain_experts.reporting.dataset_tables import cost, datasets
 from domain_experts.reporting.diversity_table import diversity
+from domain_experts.reporting.m3oe.dataset_table import m3oe_datasets
+from domain_experts.reporting.m3oe.main_tables import m3oe, m3oe_released
+from domain_experts.reporting.m3oe.order_table import m3oe_row_order
+from domain_experts.reporting.m3oe.variant_tables import m3oe_ablations, m3oe_automl
 from domain_experts.reporting.main_tables import headline_metrics, main_table, overview
 from domain_experts.reporting.new_domain_table import new_domain
 from domain_experts.reporting.render import write_csv, write_table
@@ -37,6 +41,12 @@ MAKERS = (
     diversity,
     new_domain,
     planted_sharing,
+    m3oe,
+    m3oe_released,
+    m3oe_ablations,
+    m3oe_automl,
+    m3oe_row_order,
+    m3oe_datasets,
     cost,
     datasets,
 )

@@ -1,0 +1,1 @@
+"""Tables of the multi-domain multi-task study (M3oE, arXiv 2404.18465)."""
