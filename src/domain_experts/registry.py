@@ -47,6 +47,11 @@ class Arm:
     backbone: bool = True
     planted: bool = False
 
+    @property
+    def named_protocol(self) -> str:
+        """Name of the protocol among those of its family."""
+        return self.multi_protocol if self.family == "multi" else self.protocol
+
 
 NO_BACKBONE = "none"
 
@@ -109,13 +114,15 @@ _FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
 _SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
 _LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
 
+# M3oE's models have an initial spread of their own
+_MULTI_LOOP = tuple(key for key in _LOOP if key != "protocol.embedding_std")
 _MULTI = (
     "multi_model.embedding_dim",
     "multi_model.hidden",
     "multi_model.weight_decay",
     "multi_protocol.loss",
     "multi_protocol.restore",
-    *_LOOP,
+    *_MULTI_LOOP,
 )
 
 
@@ -303,7 +310,7 @@ ARMS = {
             "multi_model.autoifs",
             "multi_protocol.loss",
             "multi_protocol.restore",
-            *_LOOP,
+            *_MULTI_LOOP,
         ),
         family="multi",
         backbone=False,

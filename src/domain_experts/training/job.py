@@ -143,9 +143,8 @@ def _train(
         },
     )
     summary = metrics["test"][interactions.schema.tasks[0]]["wauc"]
-    progress.say(
-        f"done in {progress.seconds:.1f} s, {progress.epochs} epochs: test WAUC {summary:.4f}"
-    )
+    found = "unknown" if summary is None else f"{summary:.4f}"
+    progress.say(f"done in {progress.seconds:.1f} s, {progress.epochs} epochs: test WAUC {found}")
     return names
 
 
@@ -210,7 +209,7 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
             "variant": variant_name(run.variant),
             "seed": run.seed,
             "split_seed": run.split_seed,
-            "protocol": run.spec.protocol,
+            "protocol": run.spec.named_protocol,
             "experts": outcome.experts,
         },
         "domains": schema.domains,
