@@ -1,4 +1,4 @@
-"""docs/methods.md names every arm, backbone, data set and switch, and the switches' values."""
+"""The pages on methods name every arm, model, data set and switch."""
 
 import fnmatch
 import re
@@ -11,14 +11,15 @@ from domain_experts.registry import ARMS, BACKBONES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
+M3OE = (ROOT / "docs" / "m3oe.md").read_text()
 PARAMS = load(ROOT / "params.yaml")
 DESCRIBED = PARAMS.protocols["described"].model_dump()
 RELEASED = [p.model_dump() for name, p in PARAMS.protocols.items() if name.startswith("released")]
 
 
-def first_cells(section):
+def first_cells(section, text=TEXT):
     """Names in the first column of the table of a section."""
-    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return {
         name
         for line in body.splitlines()
@@ -27,12 +28,24 @@ def first_cells(section):
     }
 
 
-def test_arms():
-    assert first_cells("Arms") == set(ARMS)
+@pytest.mark.parametrize(("text", "family"), [(TEXT, "ctr"), (M3OE, "multi")])
+def test_arms(text, family):
+    assert first_cells("Arms", text) == {name for name, arm in ARMS.items() if arm.family == family}
 
 
-def test_backbones():
-    assert first_cells("Backbones") == set(BACKBONES)
+@pytest.mark.parametrize(("text", "family"), [(TEXT, "ctr"), (M3OE, "multi")])
+def test_models(text, family):
+    section = {"ctr": "Backbones", "multi": "Models"}[family]
+    own = {name for name, backbone in BACKBONES.items() if backbone.family == family}
+    assert first_cells(section, text) == own
+
+
+def test_switches_of_m3oe():
+    described, *released = (p.model_dump() for p in PARAMS.multi_protocols.values())
+    differing = {s for s in described if any(p[s] != described[s] for p in released)}
+    assert first_cells("Described and released", M3OE) == differing
+    for switch in set(described) - differing - {"upper_learning_rate"}:
+        assert f"`{switch}" in M3OE
 
 
 def test_switches_are_those_by_which_the_protocols_differ():
