@@ -45,6 +45,10 @@ FIGURES = (
     "ablations",
     "diversity",
     "new_domain",
+    "m3oe_gain",
+    "m3oe_sensitivity",
+    "m3oe_fusion",
+    "m3oe_row_order",
 )
 
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from domain_experts import layout
 from domain_experts.params import Study
 from domain_experts.reporting.collect import Results, collect
+from domain_experts.reporting.m3oe.cells import MAIN, RELEASED, ROW_ORDER
 from domain_experts.reporting.plots.ablations import ABLATIONS, ablations
 from domain_experts.reporting.plots.controls import controls
 from domain_experts.reporting.plots.diversity import diversity
@@ -15,6 +16,10 @@ from domain_experts.reporting.plots.domains import gain_by_domain
 from domain_experts.reporting.plots.experts_per_domain import experts_per_domain
 from domain_experts.reporting.plots.gates import gates
 from domain_experts.reporting.plots.learning_curves import learning_curves
+from domain_experts.reporting.plots.m3oe_fusion import m3oe_fusion
+from domain_experts.reporting.plots.m3oe_gain import m3oe_gain
+from domain_experts.reporting.plots.m3oe_row_order import m3oe_row_order
+from domain_experts.reporting.plots.m3oe_sensitivity import VARIED, m3oe_sensitivity
 from domain_experts.reporting.plots.new_domain import new_domain
 from domain_experts.reporting.plots.panels import notice, why_empty
 from domain_experts.reporting.plots.switches import switches
@@ -30,6 +35,10 @@ DRAWN: dict[str, tuple[Callable[[Results], Figure], tuple[str, ...]]] = {
     "ablations": (ablations, tuple(ABLATIONS)),
     "diversity": (diversity, ("diversity", "main")),
     "new_domain": (new_domain, ("new_domain",)),
+    "m3oe_gain": (m3oe_gain, (*MAIN, *RELEASED)),
+    "m3oe_sensitivity": (m3oe_sensitivity, tuple(VARIED)),
+    "m3oe_fusion": (m3oe_fusion, ("m3oe_automl",)),
+    "m3oe_row_order": (m3oe_row_order, ROW_ORDER),
 }
 """Figure -> what draws it, and the experiments whose runs it shows."""
 

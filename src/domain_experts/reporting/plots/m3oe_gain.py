@@ -1,0 +1,110 @@
+"""Figure 1 of M3oE: what models of several domains or tasks gain over one model for each."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from seaborn import color_palette
+
+from domain_experts.registry import BACKBONES
+from domain_experts.reporting.collect import NOT_RUN, Results
+from domain_experts.reporting.m3oe.cells import (
+    MAIN,
+    RELEASED,
+    by_run,
+    cell_names,
+    head,
+    published_models,
+)
+from domain_experts.reporting.plots.panels import below, grid, not_there, notice
+from domain_experts.reporting.render import number
+
+MODELS = {
+    ("mmoe", "mtl"): "MMoE-MTL",
+    ("star_one_layer", "mdl"): "STAR",
+    ("m3oe", "mdmt"): "M3oE",
+}
+"""Backbone and scope to label."""
+REFERENCE = ("mlp_norm", "single")
+NO_GAINS = f"no finished runs of {BACKBONES[REFERENCE[0]].label} and of a model to compare"
+Gains = npt.NDArray[np.float64]
+
+
+def m3oe_gain(results: Results) -> Figure:
+    """Relative AUC gain over MLP, model x domain and task, one panel a protocol and data set."""
+    panels = list(relative_gains(results))
+    known = [gains.to_numpy() for name, gains in panels if not name.endswith("published")]
+    if not any(np.isfinite(values).any() for values in known):
+        return notice(NO_GAINS)
+    reach = max(np.nanmax(np.abs(own)) for _, own in panels if np.isfinite(own.to_numpy()).any())
+    norm = Normalize(-reach, reach)
+    figure, axes = grid(len(panels), 1, 0.85)
+    image = None
+    for (name, gains), panel in zip(panels, axes[:, 0], strict=True):
+        panel.set_title(name)
+        if gains.isna().to_numpy().all():
+            not_there(panel, NOT_RUN)
+            panel.set_yticks([])
+            continue
+        image = _heat_map(panel, gains, norm)
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(axes[:, 0]), aspect=18 * len(panels), pad=0.02)
+        bar.outline.set_linewidth(0.6)
+    text = (
+        "AUC over that of MLP, less 1, in %, of the means over seeds. D: domain, T: task. Clean: "
+        "all models on the same test rows. Released: as in the paper, MLP and MMoE-MTL cut each "
+        "domain's rows on their own, so their test rows differ. Published: M3oE's Table 2."
+    )
+    expected = results.expected(*MAIN, *RELEASED)
+    wanted = {REFERENCE[0], *(backbone for backbone, _ in MODELS)}
+    shown = [run for run in expected if run.backbone in wanted]
+    figure.supxlabel(below(results, shown, "", text))
+    return figure
+
+
+def relative_gains(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Title of a panel, and gain in % by model (rows) and cell (columns); NaN if not run."""
+    clean = by_run(results, results.expected(*MAIN))
+    released = by_run(results, results.expected(*RELEASED))
+    default = [frame[frame["variant"] == "default"] for frame in (clean, released)]
+    models = published_models().assign(variant="default")
+    models.columns = models.columns.str.removeprefix("published_")
+    sources = list(dict.fromkeys([*clean["source"], *released["source"]]))
+    for source in sources:
+        own = default[0][default[0]["source"] == source]
+        for dataset in dict.fromkeys(own["dataset"]):
+            yield f"{dataset}, clean", _gains(own[own["dataset"] == dataset])
+        for name, frame in (("released", default[1]), ("published", models)):
+            own = frame[frame["source"] == source]
+            if len(own):
+                yield f"{source}, {name}", _gains(own)
+
+
+def _gains(rows: pd.DataFrame) -> pd.DataFrame:
+    cells = cell_names(rows)
+    mean = rows.groupby(["backbone", "scope"])[cells].mean()
+    wanted = mean.reindex(pd.MultiIndex.from_tuples(list(MODELS)))
+    reference = mean.reindex(pd.MultiIndex.from_tuples([REFERENCE])).to_numpy()
+    gains = pd.DataFrame(100 * (wanted.to_numpy() / reference - 1), list(MODELS.values()), cells)
+    return gains.dropna(axis="columns", how="all")
+
+
+def _heat_map(panel: Axes, gains: pd.DataFrame, norm: Normalize) -> AxesImage:
+    values: Gains = gains.to_numpy()
+    image = panel.imshow(values, color_palette("vlag", as_cmap=True), norm, aspect="auto")
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(True)
+    panel.tick_params(length=0)
+    panel.set_yticks(range(len(gains)), list(gains.index))
+    panel.set_xticks(range(values.shape[1]), [head(str(cell)) for cell in gains.columns])
+    for (y, x), gain in np.ndenumerate(values):
+        dark = abs(norm(float(gain)) - 0.5) > 0.35
+        color = "w" if dark else "k"
+        text = number(float(gain), 2, signed=True)
+        panel.text(x, y, text, ha="center", va="center_baseline", color=color, fontsize=6.5)
+    return image
