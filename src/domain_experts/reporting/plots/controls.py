@@ -9,6 +9,7 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (
     below,
+    caption,
     dots,
     gains,
     grid,
@@ -37,8 +38,9 @@ def controls(results: Results) -> Figure:
         + "Paired by seed: mean over seeds (dots: each seed); bars: 95 % paired DeLong "
         "interval of one seed."
     )
-    figure.supxlabel(
-        below(results, results.expected("controls"), "Gain in test WAUC over base × 1000", text)
+    caption(
+        figure,
+        below(results, results.expected("controls"), "Gain in test WAUC over base × 1000", text),
     )
     return figure
 
