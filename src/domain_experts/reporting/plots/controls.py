@@ -36,7 +36,7 @@ def controls(results: Results) -> Figure:
     text = (
         ("" if several else f"Backbone: {BACKBONES[by_panel[0][0][1]].label}. ")
         + "Paired by seed: mean over seeds (dots: each seed); bars: 95 % paired DeLong "
-        "interval of one seed."
+        "interval of one seed, if the arm has a backbone."
     )
     caption(
         figure,
