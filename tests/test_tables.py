@@ -423,8 +423,9 @@ def test_cost_has_the_number_of_experts(written):
 
 def partial(study):
     """The same study, shown as far as it is finished; only generated data are at hand."""
-    absent = frozenset({"ml-100k-gender", LEFT_OUT})
-    return Study(study.params, study.tier, absent, partial=True)
+    data = study.params.data
+    nowhere = data.model_copy(update={"not_at_hand": (*data.not_at_hand, "ml-100k")})
+    return Study(study.params.model_copy(update={"data": nowhere}), study.tier, partial=True)
 
 
 def test_a_partial_study_shows_what_is_finished(fabricated, capsys):
@@ -474,6 +475,14 @@ def test_a_seed_that_is_not_run_leaves_the_others(fabricated):
         csv("main").set_index(["dataset", "backbone", "arm"]).loc["planted", job.backbone, "mlora"]
     )
     assert (row["status"], row["seeds"]) == ("present", 2)
+
+
+def test_a_partial_study_looks_the_same_whether_or_not_data_were_downloaded(fabricated):
+    shutil.rmtree(layout.results("quick") / "runs")
+    missing = frozenset({"ml-100k-gender", LEFT_OUT})
+    for leave_out in (missing, frozenset()):
+        write(Study(fabricated.params, "quick", leave_out, partial=True), main_table)
+        assert set(csv("main")["status"]) == {"not run"}
 
 
 def test_a_partial_study_without_results_says_so(fabricated):
