@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated import REAL
+from matplotlib import style
 from matplotlib.colors import to_hex
 
 from domain_experts import layout
@@ -20,9 +21,9 @@ from domain_experts.reporting.figures import DRAWN, draw, write_figures
 from domain_experts.reporting.plots import learning_curves, panels
 from domain_experts.reporting.plots.ablations import variants
 from domain_experts.reporting.plots.diversity import varied
-from domain_experts.reporting.plots.panels import gains, grid, outer_labels
+from domain_experts.reporting.plots.panels import below, caption, gains, grid, outer_labels
 from domain_experts.reporting.plots.switches import ALL, ALL_BUT_SPLIT, flips
-from domain_experts.reporting.style import HEIGHT, PALETTE, WIDTH, arm_color
+from domain_experts.reporting.style import HEIGHT, PALETTE, RC, WIDTH, arm_color
 
 FOLDER = layout.figures("quick")
 CAPTIONS = Path(__file__).parents[1] / "workflow/report"
@@ -601,3 +602,30 @@ def test_a_label_stays_beside_its_panels_however_long_the_caption_is():
     assert box.y0 < label.get_position()[1] < box.y1
     # the middle of the figure is in the caption
     assert box.y0 > 0.5
+
+
+@pytest.fixture
+def drawn_in_style():
+    with style.context(["default", RC]):
+        yield
+
+
+@pytest.mark.usefixtures("drawn_in_style")
+def test_a_long_caption_leaves_the_panels_their_height():
+    """The caption names every data set that is missing: many lines, where little is finished."""
+    figure, axes = grid(1, 3, 1.15)
+    caption(figure, "Epoch\n" + "\n".join(["a long caption"] * 12))
+    figure.draw_without_rendering()
+    assert axes[0, 0].get_position().height * figure.get_figheight() > 0.6
+
+
+@pytest.mark.usefixtures("drawn_in_style")
+@pytest.mark.parametrize("words", ["amazon-13-mamdr, ", "some more words of a caption "])
+def test_a_caption_is_not_cut(results, words):
+    figure, _ = grid(1, 1, 1.0)
+    caption(figure, below(results, [], "Epoch", words * 20))
+    figure.draw_without_rendering()
+    (text,) = figure.texts
+    extent = text.get_window_extent().transformed(figure.transFigure.inverted())
+    assert extent.x0 > 0
+    assert extent.x1 < 1

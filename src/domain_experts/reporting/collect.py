@@ -78,10 +78,16 @@ class Results:
     def missing(self, dataset: str) -> str:
         """Why a run on a data set has no results.
 
-        Data that a finished run has read count as at hand wherever its results are shown.
+        Data that a finished run has read count as at hand wherever its results are shown; and of a
+        partial study all data but those that nobody has placed, so that it looks the same in every
+        clone.
         """
-        gone = dataset in self.study.leave_out and dataset not in self._tasks
-        return ABSENT if gone else NOT_RUN
+        data = self.study.params.data
+        if self.study.partial:
+            gone = data.datasets[dataset].source in data.not_at_hand
+        else:
+            gone = dataset in self.study.leave_out
+        return ABSENT if gone and dataset not in self._tasks else NOT_RUN
 
     def expected(self, *experiments: str) -> list[Run]:
         """The runs of some experiments, each once, finished or not; experiments may be unknown."""

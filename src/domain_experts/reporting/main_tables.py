@@ -21,7 +21,7 @@ from domain_experts.reporting.published import TOLERANCE, published, verdict
 from domain_experts.reporting.render import MISSING, Table, counts, number
 from domain_experts.reporting.summary import over_seeds, paired_gain
 
-EXPERIMENTS = ("main", "other_backbones")
+EXPERIMENTS = ("main", "other_backbones", "released")
 WAUC = "WAUC is the exact AUC of each domain, weighted by its test rows"
 
 

@@ -9,6 +9,7 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (
     below,
+    caption,
     dots,
     gains,
     grid,
@@ -35,10 +36,11 @@ def controls(results: Results) -> Figure:
     text = (
         ("" if several else f"Backbone: {BACKBONES[by_panel[0][0][1]].label}. ")
         + "Paired by seed: mean over seeds (dots: each seed); bars: 95 % paired DeLong "
-        "interval of one seed."
+        "interval of one seed, if the arm has a backbone."
     )
-    figure.supxlabel(
-        below(results, results.expected("controls"), "Gain in test WAUC over base × 1000", text)
+    caption(
+        figure,
+        below(results, results.expected("controls"), "Gain in test WAUC over base × 1000", text),
     )
     return figure
 

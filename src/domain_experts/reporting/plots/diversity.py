@@ -44,7 +44,7 @@ def diversity(results: Results) -> Figure:
     real = gains(results, [run for run in _on_real(results) if run in results.metrics])
     if points.empty and real.empty:
         return notice(NO_GAINS)
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplot_mosaic([[*QUANTITIES], ["real"] * 3])
     first = axes["domains"]
     for name, (label, _) in QUANTITIES.items():

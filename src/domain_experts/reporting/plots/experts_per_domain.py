@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.convergence import endings
-from domain_experts.reporting.plots.panels import below, dots, measured, notice, zero
+from domain_experts.reporting.plots.panels import below, caption, dots, measured, notice, zero
 from domain_experts.reporting.style import MARKERS, PALETTE, WIDTH
 from domain_experts.reporting.summary import paired_gain
 
@@ -21,7 +21,7 @@ def experts_per_domain(results: Results) -> Figure:
     if runs.empty:
         return notice("no finished runs with one expert per domain to compare with in this tier")
     groups = list(runs.groupby(_labels(results, runs), sort=False))
-    figure = Figure(figsize=(WIDTH, 2.1 + 0.13 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.7 + 0.13 * len(groups)), layout="constrained")
     panel = figure.subplots()
     numbers = sorted(runs["experts_per_domain"].unique())
     zero(panel)
@@ -48,7 +48,7 @@ def experts_per_domain(results: Results) -> Figure:
     figure.legend(loc="outside upper center", ncols=1)
     text = "Gain over one expert, paired by seed: mean ± standard deviation (dots: each seed)."
     expected = results.expected("experts_per_domain")
-    figure.supxlabel(below(results, expected, "Experts per domain", text))
+    caption(figure, below(results, expected, "Experts per domain", text))
     return figure
 
 

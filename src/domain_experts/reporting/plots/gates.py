@@ -17,6 +17,7 @@ from domain_experts.reporting.collect import NOT_RUN, Results
 from domain_experts.reporting.convergence import endings
 from domain_experts.reporting.plots.panels import (
     below,
+    caption,
     default_runs,
     grid,
     heads,
@@ -73,7 +74,7 @@ def gates(results: Results) -> Figure:
         "their starting weights, over all seeds. A gate that did not is as drawn at random; "
         "weight on an expert that did not means no change."
     )
-    figure.supxlabel(below(results, expected, "Expert, by the domain it belongs to", text))
+    caption(figure, below(results, expected, "Expert, by the domain it belongs to", text))
     return figure
 
 

@@ -11,6 +11,7 @@ from domain_experts.registry import BACKBONES
 from domain_experts.reporting.collect import NOT_RUN, Results
 from domain_experts.reporting.plots.panels import (
     below,
+    caption,
     default_runs,
     grid,
     heads,
@@ -72,7 +73,7 @@ def learning_curves(results: Results) -> Figure:
         "those that the gate uses. Thick: mean (a stopped run keeps its last value); thin: each "
         "seed and expert."
     )
-    figure.supxlabel(below(results, expected, "Epoch", text))
+    caption(figure, below(results, expected, "Epoch", text))
     return figure
 
 

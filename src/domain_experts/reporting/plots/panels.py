@@ -18,6 +18,12 @@ from domain_experts.reporting.summary import paired_gain
 from domain_experts.runs import Run
 
 SOME_MISSING = "some runs missing"
+LEGEND = 0.4
+"""Height of a legend and its margins, inches."""
+LINE = 0.125
+"""Height of a line of a caption, inches."""
+CHARACTERS = 56
+"""Width of a caption."""
 
 
 def default_runs(results: Results, experiment: str, *arms: str) -> list[Run]:
@@ -94,7 +100,7 @@ def grid(
 ) -> tuple[Figure, npt.NDArray[Any]]:
     """A figure of small panels, no higher than a page, and their axes (rows, columns)."""
     heights = [heights] * rows if isinstance(heights, float) else list(heights)
-    height = min(sum(heights) + 0.9, HEIGHT)
+    height = min(sum(heights) + LEGEND, HEIGHT)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights, **shared)
     return figure, axes
@@ -120,9 +126,19 @@ def legend(figure: Figure, axes: Iterable[Axes], columns: int) -> None:
     figure.legend(by_label.values(), by_label, loc="outside upper center", ncols=columns)
 
 
+def caption(figure: Figure, text: str) -> None:
+    """Label of the x axes and caption, below all panels: the figure grows by its lines.
+
+    Up to the height of a page, that is: the panels keep theirs.
+    """
+    figure.supxlabel(text)
+    own = LINE * (text.count("\n") + 1)
+    figure.set_figheight(min(figure.get_figheight() + own, HEIGHT))
+
+
 def outer_labels(figure: Figure, y: str, x: str) -> None:
     """Label the y axes at the middle of the panels; label and caption of the x axes go below."""
-    figure.supxlabel(x)
+    caption(figure, x)
     label = figure.supylabel(y)
     # the middle of the figure, its default, may lie beside a long caption
     figure.draw_without_rendering()
@@ -176,7 +192,7 @@ def below(results: Results, runs: Iterable[Run], label: str, text: str) -> str:
             reasons.setdefault(why, []).append(dataset)
     text += "".join(f" {', '.join(names)}: {why}." for why, names in reasons.items())
     # a percent sign stays with its number
-    filled = textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), 62)
+    filled = textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), CHARACTERS)
     return f"{label}\n{filled}".lstrip("\n")
 
 

@@ -13,6 +13,7 @@ from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (
     below,
     by_task,
+    caption,
     dots,
     grid,
     groups,
@@ -70,8 +71,8 @@ def switches(results: Results) -> Figure:
     )
     if effects["switch"].str.endswith(ALIKE).any():
         text += f" {ALIKE}: described and released agree; set otherwise in both."
-    figure.supxlabel(
-        below(results, results.expected("switches"), "Change in test WAUC × 1000", text)
+    caption(
+        figure, below(results, results.expected("switches"), "Change in test WAUC × 1000", text)
     )
     return figure
 
