@@ -17,6 +17,7 @@ from domain_experts.reporting.plots.m3oe_sensitivity import varied
 from domain_experts.reporting.style import PALETTE
 
 DATA, BY_DOMAIN = "ml-1m-m3oe", "ml-1m-m3oe-by-domain"
+NAMED = ("a_D", "a_T", "b_D", "b_T")
 NAMES = ("m3oe_gain", "m3oe_sensitivity", "m3oe_fusion", "m3oe_row_order")
 
 
@@ -190,6 +191,18 @@ def test_fusion_weights_are_drawn_by_epoch(results):
     assert len(thick) == weights["variant"].nunique() == 8
     np.testing.assert_allclose(thick[0].get_ydata(), table)
     assert thick[0].get_color() == PALETTE[0]
+
+
+def test_fixed_weights_are_not_drawn(results):
+    fixed = {
+        run: made
+        | {"curve": [point | {"fusion": dict.fromkeys(NAMED, 0.5)} for point in made["curve"]]}
+        if run.variant == (("multi_protocol.scalars", "fixed"),)
+        else made
+        for run, made in results.metrics.items()
+    }
+    panel = titled(draw(replace(results, metrics=fixed), "m3oe_fusion"), "α task")
+    assert sum(line.get_linewidth() == 1 for line in panel.lines) == 7
 
 
 def test_ways_to_train_the_weights_have_a_row_each(results):

@@ -45,7 +45,8 @@ def m3oe_fusion(results: Results) -> Figure:
         bars.set_xlabel(f"Overall test AUC, {dataset}")
     text = (
         "Above: M3oE's fusion weights by epoch, clean protocol, in the colours of the rows below; "
-        "thick: mean over seeds (a stopped run keeps its last value), thin: each seed. Below: "
+        "thick: mean over seeds (a stopped run keeps its last value), thin: each seed; fixed ones "
+        "are not drawn. Below: "
         "overall test AUC, mean ± standard deviation over seeds (dots: each seed). α weighs "
         "the domain and the task module, β a module's own expert."
     )
@@ -72,6 +73,9 @@ def _curves(panel: Axes, weights: pd.DataFrame, name: str, colors: dict[str, str
         if own.empty:
             continue
         table = own.pivot_table(name, "epoch", "seed")
+        # a line of fixed weights would flatten the others
+        if (table == table.iloc[0, 0]).all(axis=None):
+            continue
         if table.shape[1] > 1:
             panel.plot(table, color=color, alpha=0.3, linewidth=0.5)
         panel.plot(table.ffill().mean(axis=1), color=color, linewidth=1)
