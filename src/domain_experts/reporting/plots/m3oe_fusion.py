@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.m3oe.cells import OVERALL, by_run
 from domain_experts.reporting.m3oe.variant_tables import AUTOML, FUSION, in_words
-from domain_experts.reporting.plots.panels import below, dots, notice
+from domain_experts.reporting.plots.panels import below, caption, dots, notice
 from domain_experts.reporting.style import HEIGHT, PALETTE, WIDTH
 from domain_experts.runs import variant_name
 
@@ -26,7 +26,7 @@ def m3oe_fusion(results: Results) -> Figure:
     colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
     datasets = list(dict.fromkeys(weights["dataset"]))
     heights = [2.3, 0.14 * len(names) + 0.5]
-    height = min(len(datasets) * sum(heights) + 1.1, HEIGHT)
+    height = min(len(datasets) * sum(heights), HEIGHT)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     parts = figure.subfigures(
         2 * len(datasets), 1, squeeze=False, height_ratios=heights * len(datasets)
@@ -50,7 +50,7 @@ def m3oe_fusion(results: Results) -> Figure:
         "overall test AUC, mean ± standard deviation over seeds (dots: each seed). α weighs "
         "the domain and the task module, β a module's own expert."
     )
-    figure.supxlabel(below(results, results.expected(EXPERIMENT), "", text))
+    caption(figure, below(results, results.expected(EXPERIMENT), "", text))
     return figure
 
 

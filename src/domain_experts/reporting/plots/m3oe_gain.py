@@ -21,7 +21,7 @@ from domain_experts.reporting.m3oe.cells import (
     head,
     published_models,
 )
-from domain_experts.reporting.plots.panels import below, grid, not_there, notice
+from domain_experts.reporting.plots.panels import below, caption, grid, not_there, notice
 from domain_experts.reporting.render import number
 
 MODELS = {
@@ -43,7 +43,7 @@ def m3oe_gain(results: Results) -> Figure:
         return notice(NO_GAINS)
     reach = max(np.nanmax(np.abs(own)) for _, own in panels if np.isfinite(own.to_numpy()).any())
     norm = Normalize(-reach, reach)
-    figure, axes = grid(len(panels), 1, 0.85)
+    figure, axes = grid(len(panels), 1, 0.8)
     image = None
     for (name, gains), panel in zip(panels, axes[:, 0], strict=True):
         panel.set_title(name)
@@ -63,7 +63,7 @@ def m3oe_gain(results: Results) -> Figure:
     expected = results.expected(*MAIN, *RELEASED)
     wanted = {REFERENCE[0], *(backbone for backbone, _ in MODELS)}
     shown = [run for run in expected if run.backbone in wanted]
-    figure.supxlabel(below(results, shown, "", text))
+    caption(figure, below(results, shown, "", text))
     return figure
 
 

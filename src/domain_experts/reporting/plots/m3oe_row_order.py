@@ -15,7 +15,7 @@ from domain_experts.reporting.m3oe.cells import (
     with_published,
 )
 from domain_experts.reporting.m3oe.order_table import order_of
-from domain_experts.reporting.plots.panels import below, dots, grid, legend, notice
+from domain_experts.reporting.plots.panels import below, caption, dots, grid, legend, notice
 from domain_experts.reporting.style import MARKERS, PALETTE
 from domain_experts.reporting.summary import over_seeds
 from domain_experts.runs import DEFAULT_VARIANT
@@ -34,7 +34,7 @@ def m3oe_row_order(results: Results) -> Figure:
         return notice(NO_ORDERS)
     models = list(dict.fromkeys(runs["model"]))
     by_source = {str(source): own for source, own in runs.groupby("source", sort=False)}
-    heights = [0.48 * own["dataset"].nunique() + 0.7 for own in by_source.values()]
+    heights = [0.48 * own["dataset"].nunique() + 0.45 for own in by_source.values()]
     figure, axes = grid(len(by_source), 1, heights)
     for (source, own), panel in zip(by_source.items(), axes[:, 0], strict=True):
         _panel(panel, own, models)
@@ -51,7 +51,7 @@ def m3oe_row_order(results: Results) -> Figure:
         "the published values, in the models' colours."
     )
     expected = results.expected(*ROW_ORDER)
-    figure.supxlabel(below(results, expected, "Overall test AUC", text))
+    caption(figure, below(results, expected, "Overall test AUC", text))
     return figure
 
 
