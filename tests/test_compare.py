@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from fabricated import DATASETS
+from fabricated import DATASETS, MULTI
 from sklearn.metrics import roc_auc_score
 
 from domain_experts import layout
@@ -63,7 +63,7 @@ def test_only_arms_on_the_same_split_are_compared(tree):
 
 def test_bayes_auc_is_that_of_the_true_probabilities(tree):
     bayes = read(tree)["bayes"]
-    generated = {name for name, (_, groups) in DATASETS.items() if groups}
+    generated = {name for name, (_, groups) in (DATASETS | MULTI).items() if groups}
     assert {row["dataset"] for row in bayes} == generated & set(tree.datasets)
     rows = Interactions.open(layout.interactions("planted"))
     first = next(r for r in bayes if (r["dataset"], r["split_seed"]) == ("planted", 1))
