@@ -16,6 +16,7 @@ from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.split import SPLITS, read_split, write_splits
 from domain_experts.evaluation.compare import write_comparisons
 from domain_experts.evaluation.metrics import evaluate
+from domain_experts.evaluation.projections import write_projections
 from domain_experts.files import write_json
 from domain_experts.params import Params, Study, load
 from domain_experts.runs import Run
@@ -93,6 +94,7 @@ def fabricate(root: Path) -> Study:
         _write_run(study, run)
     write_indexes(study)
     write_comparisons(study)
+    write_projections(study)
     return study
 
 

@@ -48,6 +48,7 @@ FIGURES = (
     "m3oe_gain",
     "m3oe_sensitivity",
     "m3oe_fusion",
+    "m3oe_modules",
     "m3oe_row_order",
 )
 

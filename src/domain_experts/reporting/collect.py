@@ -57,6 +57,20 @@ class Results:
         """Data set -> its tasks, where a run tells."""
         return {run.dataset: metrics["tasks"] for run, metrics in self.metrics.items()}
 
+    @cached_property
+    def projections(self) -> pd.DataFrame:
+        """Points of M3oE's outputs in two dimensions, as `evaluation.projections` wrote them.
+
+        Raises:
+            UserError: their file is missing.
+        """
+        path = layout.results(self.study.tier) / "projections.csv"
+        try:
+            return pd.read_csv(path)
+        except FileNotFoundError:
+            remedy = f"run `snakemake --config tier={self.study.tier} -- tables`"
+            raise UserError(f"{path} is missing; {remedy}") from None
+
     def of(self, *experiments: str) -> pd.DataFrame:
         """Test metrics of some experiments, one row a run and task.
 

@@ -18,6 +18,7 @@ from domain_experts.reporting.plots.gates import gates
 from domain_experts.reporting.plots.learning_curves import learning_curves
 from domain_experts.reporting.plots.m3oe_fusion import m3oe_fusion
 from domain_experts.reporting.plots.m3oe_gain import m3oe_gain
+from domain_experts.reporting.plots.m3oe_modules import m3oe_modules
 from domain_experts.reporting.plots.m3oe_row_order import m3oe_row_order
 from domain_experts.reporting.plots.m3oe_sensitivity import VARIED, m3oe_sensitivity
 from domain_experts.reporting.plots.new_domain import new_domain
@@ -38,6 +39,7 @@ DRAWN: dict[str, tuple[Callable[[Results], Figure], tuple[str, ...]]] = {
     "m3oe_gain": (m3oe_gain, (*MAIN, *RELEASED)),
     "m3oe_sensitivity": (m3oe_sensitivity, tuple(VARIED)),
     "m3oe_fusion": (m3oe_fusion, ("m3oe_automl",)),
+    "m3oe_modules": (m3oe_modules, ("m3oe", "m3oe_released")),
     "m3oe_row_order": (m3oe_row_order, ROW_ORDER),
 }
 """Figure -> what draws it, and the experiments whose runs it shows."""
