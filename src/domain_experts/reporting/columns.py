@@ -54,7 +54,8 @@ def one_row_if_absent(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFram
     printed = printed.reset_index(drop=True)
     which = [name for name in ("Backbone", "Arm", "Variant") if name in printed]
     printed.loc[absent, which] = "all"
-    return printed.loc[~(absent & frame.duplicated("dataset").to_numpy())]
+    shown: pd.DataFrame = printed[~(absent & frame.duplicated("dataset").to_numpy())]
+    return shown
 
 
 def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:
