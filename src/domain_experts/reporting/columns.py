@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import PRESENT, Results
+from domain_experts.reporting.collect import ABSENT, PRESENT, Results
 from domain_experts.reporting.render import MISSING, mean_sd
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
@@ -46,6 +46,16 @@ def or_status(frame: pd.DataFrame, cells: Iterable[str]) -> list[str]:
     """The cells, or why they are empty where there is no result."""
     pairs = zip(frame["status"], cells, strict=True)
     return [cell if status == PRESENT else status for status, cell in pairs]
+
+
+def one_row_if_absent(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """The printed rows of `frame`, all those of a data set that is not there as one."""
+    absent = (frame["status"] == ABSENT).to_numpy()
+    printed = printed.reset_index(drop=True)
+    which = [name for name in ("Backbone", "Arm", "Variant") if name in printed]
+    printed.loc[absent, which] = "all"
+    shown: pd.DataFrame = printed[~(absent & frame.duplicated("dataset").to_numpy())]
+    return shown
 
 
 def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:

@@ -13,6 +13,7 @@ from domain_experts.reporting.columns import (
     labels,
     left_out,
     means,
+    one_row_if_absent,
     wauc,
 )
 from domain_experts.reporting.convergence import ending_notes
@@ -50,7 +51,7 @@ def overview(results: Results) -> Table:
         + (" Arms without a backbone are floors." if floors else ""),
     )
     notes = (*_split_notes(marked, arms), *left_out(results))
-    return Table("overview", text, numbers, printed, notes)
+    return Table("overview", text, numbers, one_row_if_absent(rows, printed), notes)
 
 
 def main_table(results: Results) -> Table:
@@ -102,7 +103,8 @@ def main_table(results: Results) -> Table:
         f"{MISSING} where unknown.",
     )
     notes += ending_notes(results, results.expected(*EXPERIMENTS))
-    return Table("main", text, frame, printed, (*notes, *left_out(results)))
+    shown = one_row_if_absent(frame, printed)
+    return Table("main", text, frame, shown, (*notes, *left_out(results)))
 
 
 def headline_metrics(results: Results) -> dict[str, dict[str, dict[str, float]]]:
