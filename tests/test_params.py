@@ -376,9 +376,13 @@ def test_alpha_is_that_of_the_released_configurations():
             assert settings.adapter.alpha == int(alpha), (dataset, backbone)
 
 
+M3OE = ("ml-1m-m3oe", "kuairand")
+
+
 def test_patience_and_widths_are_those_of_the_released_configurations():
     study = Study(load(ROOT / "params.yaml"), "paper")
-    for dataset in study.params.data.datasets:
+    # M3oE's data sets have the training of M3oE
+    for dataset in (d for d in study.params.data.datasets if not d.startswith(M3OE)):
         for backbone in CTR_BACKBONES:
             settings = study.settings("mlora", (), dataset, backbone)
             slow = {("amazon", "wdl"), ("taobao", "pnn")}
