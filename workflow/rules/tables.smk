@@ -37,6 +37,7 @@ rule project_modules:
 rule make_tables:
     input:
         str(COMPARISONS),
+        str(PROJECTIONS),
         all_indexes(),
     output:
         [

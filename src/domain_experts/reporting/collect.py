@@ -51,25 +51,13 @@ class Results:
     """AUC of the true probabilities, one a generated data set, split and task."""
     populations: list[dict[str, Any]]
     """Who is in a split, one a data set and split seed."""
+    projections: pd.DataFrame
+    """Points of M3oE's outputs in two dimensions, as `evaluation.projections` wrote them."""
 
     @cached_property
     def _tasks(self) -> dict[str, list[str]]:
         """Data set -> its tasks, where a run tells."""
         return {run.dataset: metrics["tasks"] for run, metrics in self.metrics.items()}
-
-    @cached_property
-    def projections(self) -> pd.DataFrame:
-        """Points of M3oE's outputs in two dimensions, as `evaluation.projections` wrote them.
-
-        Raises:
-            UserError: their file is missing.
-        """
-        path = layout.results(self.study.tier) / "projections.csv"
-        try:
-            return pd.read_csv(path)
-        except FileNotFoundError:
-            remedy = f"run `snakemake --config tier={self.study.tier} -- tables`"
-            raise UserError(f"{path} is missing; {remedy}") from None
 
     def of(self, *experiments: str) -> pd.DataFrame:
         """Test metrics of some experiments, one row a run and task.
@@ -162,16 +150,21 @@ def collect(study: Study) -> Results:
     Raises:
         UserError: a file is missing or damaged; the message says how to get it back.
     """
-    compared = read_json(
-        layout.results(study.tier) / "comparisons.json",
+    folder, remedy = (
+        layout.results(study.tier),
         f"run `snakemake --config tier={study.tier} -- tables`",
     )
+    compared = read_json(folder / "comparisons.json", remedy)
+    points = folder / "projections.csv"
+    if not points.is_file():
+        raise UserError(f"{points} is missing; {remedy}")
     return Results(
         study,
         {run: read_run(study.tier, run, "metrics.json") for run in finished(study)},
         compared["comparisons"],
         compared["bayes"],
         compared["populations"],
+        pd.read_csv(points),
     )
 
 
