@@ -235,12 +235,12 @@ def test_prepare_gives_the_split_of_the_rule(placed, published, rule):
     assert opened.card["positives_by_domain"].keys() == {"click", "long_view"}
 
 
-def write_full_size(folder):
-    """Logs with as many rows as KuaiRand-Pure, 19 columns each."""
+def write_a_fifth(folder):
+    """Logs with a fifth of the rows of KuaiRand-Pure, 19 columns each."""
     rng = np.random.default_rng(0)
     write_kuairand(folder, users=27_285, videos=7_583, rows=2)
     header = table(folder / LOGS[0])[0].keys()
-    for name, n in zip(LOGS, (1_141_112, 295_497, 1_186_059), strict=True):
+    for name, n in zip(LOGS, (228_222, 59_099, 237_212), strict=True):
         columns = dict.fromkeys(header, np.zeros(n, np.int64))
         columns |= {
             "user_id": rng.integers(0, 27_285, n),
@@ -253,8 +253,8 @@ def write_full_size(folder):
         write_csv(pa.table(columns), folder / name)
 
 
-def test_the_full_size_is_prepared_within_its_budget(placed):
-    folder = placed(write_full_size)
+def test_a_fifth_is_prepared_within_a_fifth_of_the_budget(placed):
+    folder = placed(write_a_fifth)
     code = (
         "from dataclasses import replace\n"
         "from domain_experts.data.prepare import prepare\n"
@@ -269,10 +269,10 @@ def test_the_full_size_is_prepared_within_its_budget(placed):
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     # CPU time: the wall clock of a busy machine says nothing
-    assert usage.ru_utime + usage.ru_stime < 30
-    assert usage.ru_maxrss / 1024 < 3 * 1024
+    assert usage.ru_utime + usage.ru_stime < 30 / 5
+    assert usage.ru_maxrss / 1024 < 3 * 1024 / 5
     card = Interactions.open(layout.interactions("toy")).card
-    assert card["rows"] > 2_500_000
+    assert card["rows"] > 500_000
     shutil.rmtree(folder.parents[1])
 
 
