@@ -290,26 +290,26 @@ def layers(*widths):
     return sum(linear(i, o) + 2 * o for i, o in pairwise(widths))
 
 
-def by_hand(backbone, own, D, T, I, H, codes, dim):  # noqa: E741
+def by_hand(backbone, own, D, T, inputs, H, codes, dim):
     """Number of parameters."""
     h = H[-1]
     total = codes * dim + D * T * (layers(h, h) + linear(h, 1))
     if backbone in ("mlp_norm", "shared_bottom"):
-        return total + layers(I, *H)
+        return total + layers(inputs, *H)
     if backbone == "star_one_layer":
         return (
             total
-            + (D + 1) * linear(I, H[0])
+            + (D + 1) * linear(inputs, H[0])
             + layers(H[0], H[1])
-            + layers(I, H[1])
+            + layers(inputs, H[1])
             + layers(H[1], h)
         )
     if backbone == "mmoe":
-        return total + own["experts"] * layers(I, *H) + D * T * linear(I, own["experts"])
+        return total + own["experts"] * layers(inputs, *H) + D * T * linear(inputs, own["experts"])
     L, M = own["levels"], own["shared_experts"]
     if backbone == "adatt_sp":
         M = 0
-    each, d_in = 4 // L, I
+    each, d_in = 4 // L, inputs
     for i in range(L):
         H_l, last = H[i * each : (i + 1) * each], i == L - 1
         if backbone == "ple":

@@ -22,7 +22,7 @@ FIELDS = (("genre", 3), ("user", 6), ("item", 5))
 SIZES = [size for _, size in FIELDS]
 SHAPES = [(3, 2), (1, 2), (3, 1), (1, 1)]
 DIM, WIDTH = 4, 5
-I = 3 * DIM + 1  # noqa: E741
+INPUTS = 3 * DIM + 1
 OWN = {
     "m2m": {
         **{"experts": 3, "encoder_layers": 2, "heads": 2, "feedforward": 3},
@@ -184,11 +184,11 @@ def gate(unit, z):
 def of_pepnet(model, codes, dense, d, tasks):
     _, user, item = e = lookup(model.embedding.weight, codes)
     x = torch.cat([*e, dense])
-    O = gate(model.epnet, torch.cat([model.domains[d], x.detach()])) * x  # noqa: E741
-    known = torch.cat([user, item, model.domains[d], O.detach()])
+    gated = gate(model.epnet, torch.cat([model.domains[d], x.detach()])) * x
+    known = torch.cat([user, item, model.domains[d], gated.detach()])
     logits = []
     for t in range(tasks):
-        H = O
+        H = gated
         for part, unit in zip(model.towers, model.ppnet, strict=True):
             H = layer(part, t, H)
             H = gate(unit, known)[t * len(H) : (t + 1) * len(H)] * H
@@ -315,24 +315,28 @@ def by_hand(name, D, T):
         case "m2m":
             encoder = dense_layer(DIM, 3 * DIM) + dense_layer(DIM, DIM) + dense_layer(DIM, 3)
             encoder += dense_layer(3, DIM) + 4 * DIM
-            views = 3 * normed(I, WIDTH) + T * DIM + normed(DIM, WIDTH) + D * DIM + normed(DIM, 3)
+            views = (
+                3 * normed(INPUTS, WIDTH) + T * DIM + normed(DIM, WIDTH) + D * DIM + normed(DIM, 3)
+            )
             # scenario vectors of width 3 generate two layers of each unit
             attention = 2 * (3 + 1) * dense_layer(10, 10) + 10
             tower = 2 * 2 * (3 + 1) * dense_layer(5, 5)
             return embeddings + 2 * encoder + views + attention + tower + T * (WIDTH + 1)
         case "hinet":
-            sub = (D + 1) * 3 * (normed(I, 4) + normed(4, WIDTH) + I + 1)
+            sub = (D + 1) * 3 * (normed(INPUTS, 4) + normed(4, WIDTH) + INPUTS + 1)
             attention = D * DIM + dense_layer(DIM, D) if D > 1 else 0
             C = (3 if D > 1 else 2) * WIDTH
             cgc = (2 * T + 3) * normed(C, WIDTH) + T * dense_layer(C, 2 + 3)
             return embeddings + sub + attention + cgc + T * (normed(WIDTH, WIDTH) + WIDTH + 1)
         case "pepnet":
-            epnet = dense_layer(DIM + I, 3) + dense_layer(3, I)
-            towers = T * (normed(I, 6) + normed(6, 4) + 4 + 1)
-            ppnet = 2 * dense_layer(3 * DIM + I, 3) + dense_layer(3, T * 6) + dense_layer(3, T * 4)
+            epnet = dense_layer(DIM + INPUTS, 3) + dense_layer(3, INPUTS)
+            towers = T * (normed(INPUTS, 6) + normed(6, 4) + 4 + 1)
+            ppnet = (
+                2 * dense_layer(3 * DIM + INPUTS, 3) + dense_layer(3, T * 6) + dense_layer(3, T * 4)
+            )
             return embeddings + D * DIM + epnet + towers + ppnet
         case "autoifs":
-            mlp = dense_layer(I, 6) + dense_layer(6, 5)
+            mlp = dense_layer(INPUTS, 6) + dense_layer(6, 5)
             domain = dense_layer(5, 4) + D * (5 * 2 + 2 * 4 + 4)
             task = dense_layer(4, 1) + T * (4 * 2 + 2 * 1 + 1)
             return embeddings + 2 * mlp + domain + task + dense_layer(5, 4 * T)

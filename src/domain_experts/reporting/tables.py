@@ -68,13 +68,11 @@ def write_tables(study: Study) -> None:
 
 
 def curves(results: Results, runs: Iterable[Run]) -> pd.DataFrame:
-    """Learning curves of `runs`, one row a run, phase, lane and epoch."""
+    """Learning curves of `runs` with default settings, one row a run, phase, lane and epoch."""
     rows = [
-        {"run": run.path.as_posix(), "dataset": run.dataset, "backbone": run.backbone}
-        | {"arm": run.arm, "seed": run.seed}
-        | point
+        {"dataset": run.dataset, "backbone": run.backbone, "arm": run.arm, "seed": run.seed} | point
         for run in runs
         for point in results.metrics[run]["curve"]
     ]
-    columns = ["run", "dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
+    columns = ["dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
     return pd.DataFrame(rows, columns=[*columns, "train_loss", "validation_auc", "best"])
