@@ -124,10 +124,12 @@ def job_inputs(wildcards):
     ]
 
 
-def all_indexes():
-    """Indexes of all jobs; of a partial study those that are there, data at hand or not."""
+def all_indexes(backbone=None):
+    """Indexes of all jobs, or of a backbone's; of a partial study those that are there, data at
+    hand or not.
+    """
     jobs = Study(STUDY.params, TIER).jobs() if STUDY.partial else STUDY.jobs()
-    indexes = [layout.job_index(TIER, job) for job in jobs]
+    indexes = [layout.job_index(TIER, job) for job in jobs if backbone in (None, job.backbone)]
     return [str(path) for path in indexes if path.is_file() or not STUDY.partial]
 
 

@@ -18,7 +18,8 @@ rule compare_arms:
 
 rule project_modules:
     input:
-        all_indexes(),
+        # no other model leaves the outputs of its modules
+        all_indexes("m3oe"),
     output:
         # of a partial study it keeps the points of runs whose artifacts are gone
         update(str(PROJECTIONS)) if STUDY.partial else str(PROJECTIONS),
