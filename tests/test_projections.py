@@ -83,6 +83,18 @@ def test_the_figure_has_three_panels_a_run(fabricated):
     assert labels == ["shared", "domain", "task", "fused"]
 
 
+def test_more_experts_than_colours_are_all_drawn(fabricated, monkeypatch):
+    monkeypatch.setitem(SIZES, "F", 12)
+    keep_views(fabricated)
+    write_projections(fabricated)
+    figure = draw(collect(fabricated), "m3oe_modules")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == [*(f"$F_{{{e}}}$" for e in range(1, 13)), "domain"]
+    captions = " ".join(text.get_text() for text in figure.texts)
+    captions += str(figure.get_supxlabel())
+    assert "planted-tasks: D1" in " ".join(captions.split())
+
+
 def test_without_views_the_figure_says_so(fabricated):
     write_projections(fabricated)
     (text,) = (text.get_text() for text in draw(collect(fabricated), "m3oe_modules").texts)
