@@ -246,6 +246,47 @@ def test_a_cell_of_one_class_is_named_and_left_out(results):
     assert any(note.startswith(said) for note in table.notes)
 
 
+def test_models_that_were_not_trained_are_named(results):
+    (single,) = (
+        run
+        for run in results.metrics
+        if (run.dataset, run.arm, run.seed) == (DATA, "single", 1) and not run.variant
+    )
+    whole = next(
+        run
+        for run in results.metrics
+        if (run.dataset, run.backbone, run.arm, run.seed) == (DATA, "mmoe", "mdmt", 2)
+    )
+    assert not any("not trained" in note for note in m3oe(results).notes)
+    curves = {
+        # models are numbered by domain, then by task
+        single: [p for p in results.metrics[single]["curve"] if p["lane"] not in ("1", "4")],
+        whole: [],
+    }
+    cut = {run: results.metrics[run] | {"curve": curve} for run, curve in curves.items()}
+    table = m3oe(replace(results, metrics=results.metrics | cut))
+    why = "not trained, for want of"
+    notes = [note for note in table.notes if why in note]
+    assert len(notes) == 2
+    assert notes[0].startswith(f"{DATA}, MLP, seed 1: {why}")
+    assert notes[0].endswith(": domain 0 for like, domain 2 for click.")
+    assert notes[1].startswith(f"{DATA}, MMoE-MDMT, seed 2: {why}")
+    assert notes[1].endswith(": all domains for all tasks.")
+
+
+def test_the_table_says_what_the_paper_leaves_open(results):
+    notes = m3oe(results).notes
+    (sizes,) = (note for note in notes if note.startswith("Sizes of the baselines"))
+    assert "layers of 128-64-64-32" in sizes
+    assert "; MMoE experts 4; " in sizes
+    assert "PEPNet hidden 256-128-64, gate hidden 64" in sizes
+    assert "M3oE shared" not in sizes
+    (loss,) = (note for note in notes if "mean loss over rows and tasks" in note)
+    names = "Base (Wide&Deep), MLoRA (Wide&Deep), MoE-MLoRA (Wide&Deep)"
+    assert loss.startswith(f"{names}: ")
+    assert not any("mean loss over" in note for note in m3oe_released(results).notes)
+
+
 def test_ablations_are_compared_with_the_whole_and_with_the_paper(results):
     table = m3oe_ablations(results)
     assert [record["Variant"] for record in table.printed.to_dict("records")] == list(

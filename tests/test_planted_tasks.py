@@ -9,7 +9,7 @@ from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from domain_experts import layout
-from domain_experts.data.interactions import Interactions
+from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.planted_tasks import generate, task_directions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.split import stratified
@@ -48,6 +48,13 @@ def test_directions_have_their_length_and_cosine(tasks, latent_dim, agreement, s
     gram = found @ found.T / latent_dim
     expected = np.where(np.eye(tasks, dtype=bool), 1, agreement)
     np.testing.assert_allclose(gram, expected, atol=1e-9)
+
+
+def test_one_task_has_its_probabilities_as_planted_clicks_have(tmp_path):
+    made = generate(spec(rows=500, positive_rates={"click": 0.4}))
+    assert made.truth.shape == (500,)
+    write(made, tmp_path / "one", {})
+    np.testing.assert_array_equal(Interactions.open(tmp_path / "one").truth, made.truth)
 
 
 @pytest.mark.parametrize("agreement", [-1.0, -0.5, 0.0, 0.7])
@@ -135,7 +142,8 @@ def test_any_size_gives_rows_that_fit(domains, tasks, agreement, skew):
             positive_rates=rates,
         )
     )
-    assert made.labels.shape == made.truth.shape == (200, tasks)
+    assert made.labels.shape == (200, tasks)
+    assert made.truth.shape == ((200, tasks) if tasks > 1 else (200,))
     assert made.schema.tasks == tuple(rates)
     assert (made.fields >= 0).all()
     assert (made.fields < made.schema.sizes).all()

@@ -14,7 +14,7 @@ from domain_experts.reporting.collect import collect
 from domain_experts.reporting.figures import draw
 
 
-def keep_views(study, dataset="planted-tasks"):
+def keep_views(study, dataset="planted-tasks", without=()):
     """Views of random numbers for one run of M3oE; the run."""
     (run, *_) = (
         run
@@ -23,6 +23,7 @@ def keep_views(study, dataset="planted-tasks"):
     )
     random = np.random.default_rng(0)
     views = {name: random.random((40, n, 4), np.float32) for name, n in SIZES.items()}
+    views = {name: view for name, view in views.items() if name not in without}
     folder = layout.run_artifacts(study.tier, run)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({**views, "domain": np.repeat([0, 1], 20)}, folder / "views.safetensors")
@@ -54,6 +55,13 @@ def test_each_part_has_a_point_a_row_of_the_shown_domain(fabricated):
     pd.testing.assert_frame_equal(again, points(fabricated))
 
 
+def test_fully_gated_modules_have_no_shared_module_of_their_own(fabricated):
+    keep_views(fabricated, without=("S",))
+    write_projections(fabricated)
+    found = points(fabricated)
+    assert set(found.loc[found["panel"] == "all", "part"]) == {"D", "T", "fused"}
+
+
 def test_a_partial_study_keeps_points_whose_views_are_gone(fabricated):
     run = keep_views(fabricated)
     write_projections(fabricated)
@@ -73,6 +81,18 @@ def test_the_figure_has_three_panels_a_run(fabricated):
     assert titles == ["Domain module", "Task module", "All modules"]
     labels = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
     assert labels == ["shared", "domain", "task", "fused"]
+
+
+def test_more_experts_than_colours_are_all_drawn(fabricated, monkeypatch):
+    monkeypatch.setitem(SIZES, "F", 12)
+    keep_views(fabricated)
+    write_projections(fabricated)
+    figure = draw(collect(fabricated), "m3oe_modules")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == [*(f"$F_{{{e}}}$" for e in range(1, 13)), "domain"]
+    captions = " ".join(text.get_text() for text in figure.texts)
+    captions += str(figure.get_supxlabel())
+    assert "planted-tasks: D1" in " ".join(captions.split())
 
 
 def test_without_views_the_figure_says_so(fabricated):

@@ -21,7 +21,8 @@ def generate(spec: PlantedTasks) -> Interactions:
     with g = d mod groups. Over users and items each inner product has unit variance, and any two
     of <v_t, q_i> have the correlation `agreement`. So with `agreement` -1 one task likes the items
     that the other does not, and a model that serves the one harms the other. Given the
-    probabilities, the labels of a row are independent. `truth` (N, T) holds the probabilities.
+    probabilities, the labels of a row are independent. `truth` (N, T), or (N,) for one task, holds
+    the probabilities.
 
     Args:
         spec: Sizes and weights; the rows depend on nothing else.
@@ -45,7 +46,9 @@ def generate(spec: PlantedTasks) -> Interactions:
     rates = spec.positive_rates.values()
     truth = np.stack([probability(z, rate) for z, rate in zip(logits.T, rates, strict=True)], 1)
     labels = rng.random(truth.shape) < truth
-    return to_interactions(spec, rows, labels, truth, tasks)
+    # one task has its probabilities in one dimension, as all generated data of one task
+    known = truth if len(tasks) > 1 else truth[:, 0]
+    return to_interactions(spec, rows, labels, known, tasks)
 
 
 def task_directions(

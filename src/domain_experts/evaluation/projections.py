@@ -60,7 +60,8 @@ def _projected(study: Study, run: Run, views: Mapping[str, np.ndarray]) -> pd.Da
     panels = {
         "domain": {**_each("F", views["F"][rows]), "D": views["D"][rows, TASK]},
         "task": {**_each("G", views["G"][rows]), "T": views["T"][rows, TASK]},
-        "all": {name: views[name][rows, TASK] for name in ("S", "D", "T", "fused")},
+        # fully gated modules have no S
+        "all": {n: views[n][rows, TASK] for n in ("S", "D", "T", "fused") if n in views},
     }
     frames = []
     for panel, parts in panels.items():

@@ -23,6 +23,13 @@ ROW_ORDER = ("m3oe_row_order",)
 STUDY = (*MAIN, *RELEASED, *VARIANTS, *ROW_ORDER)
 """The experiments of the study."""
 
+SCOPES = {
+    "single": (True, True),
+    "mtl": (True, False),
+    "mdl": (False, True),
+    "mdmt": (False, False),
+}
+"""Whether a scope has a model for each domain, and for each task."""
 METHOD = "m3oe"
 OVERALL = "overall_auc"
 PUBLISHED_KEYS = ["source", "backbone", "scope", "variant"]
@@ -113,6 +120,35 @@ def cell_notes(results: Results, runs: Iterable[Run]) -> list[str]:
                 ] = None
     notes = [f"{', '.join(datasets)}: {'; '.join(of)}." for of, datasets in named.items()]
     return [*notes, *left_out]
+
+
+def untrained_notes(results: Results, runs: Iterable[Run]) -> list[str]:
+    """Name the models of several that could not be trained, whose cells are those of their start.
+
+    A model that was trained has a lane in the curve.
+    """
+    names = model_names(results)
+    notes = []
+    for run in in_order(results, (run for run in runs if run in results.metrics)):
+        if scope(run.arm) not in SCOPES:
+            continue
+        metrics = results.metrics[run]
+        by_domain, by_task = SCOPES[scope(run.arm)]
+        served = [
+            " for ".join((domain, task))
+            for domain in (metrics["domains"] if by_domain else ["all domains"])
+            for task in (metrics["tasks"] if by_task else ["all tasks"])
+        ]
+        lanes = {point["lane"] for point in metrics["curve"]}
+        numbers = ["all"] if len(served) == 1 else map(str, range(len(served)))
+        left = [text for lane, text in zip(numbers, served, strict=True) if lane not in lanes]
+        if left:
+            notes.append(
+                f"{run.dataset}, {names[run.backbone, run.arm]}, seed {run.seed}: not trained, for "
+                f"want of training rows or of validation rows of both classes, so that the cells "
+                f"are those of the initial weights: {', '.join(left)}."
+            )
+    return notes
 
 
 def model_names(results: Results) -> dict[tuple[str, str], str]:

@@ -21,6 +21,7 @@ from domain_experts.reporting.m3oe.cells import (
     records,
     shares,
     tolerance_note,
+    untrained_notes,
     with_published,
 )
 from domain_experts.reporting.render import MISSING, Table, counts, number
@@ -71,6 +72,7 @@ def m3oe_row_order(results: Results) -> Table:
     )
     notes = [
         *cell_notes(results, expected),
+        *untrained_notes(results, expected),
         *tolerance_note(frame),
         *ending_notes(results, expected),
     ]

@@ -1,5 +1,7 @@
 """Figure 3 of M3oE: t-SNE of what its experts and modules give on some test rows."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,10 +31,13 @@ def m3oe_modules(results: Results) -> Figure:
             if i == 0:
                 ax.set_title(title)
         axes[i, 0].set_ylabel(f"{dataset}\n{ARMS[str(arm)].label}")
+    domains = points.drop_duplicates("dataset")
+    of_data = zip(domains["dataset"], domains["domain"] + 1, strict=True)
     text = (
         "t-SNE of the outputs of M3oE's experts (F: domain, G: task) and modules (D, T, S: shared) "
-        "and of what the towers see, for the first task on test rows of one domain; each panel is "
-        "projected by itself, so that only nearness within it counts."
+        "and of what the towers see, for the first task on test rows of one domain "
+        f"({', '.join(f'{name}: D{d}' for name, d in of_data)}); each panel is projected by "
+        "itself, so that only nearness within it counts."
     )
     runs = [run for run in results.metrics if run.path.as_posix() in set(points["run"])]
     outer_labels(figure, "", below(results, runs, "", text))
@@ -40,8 +45,9 @@ def m3oe_modules(results: Results) -> Figure:
 
 
 def _scatter(panel: Axes, points: pd.DataFrame) -> None:
-    for color, (part, own) in zip(PALETTE, points.groupby("part", sort=False), strict=False):
-        label = LABELS.get(str(part), f"${part}$")
+    by_part = points.groupby("part", sort=False)
+    for color, (part, own) in zip(cycle(PALETTE), by_part, strict=False):
+        label = LABELS.get(str(part), f"${part}}}$".replace("_", "_{"))
         panel.plot(own["x"], own["y"], ".", color=color, markersize=1.5, label=label)
     panel.set_xticks([])
     panel.set_yticks([])
