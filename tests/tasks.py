@@ -32,6 +32,7 @@ SET = {
     "multi_model.autoifs.domain_width": 6,
     "multi_model.autoifs.search_epochs": 3,
     "multi_model.autoifs.rewind": 2,
+    "multi_model.autoifs.batch_size": 64,
 }
 
 

@@ -10,6 +10,7 @@ from tasks import PARAMS, train
 from torch import nn
 from torch.autograd import gradcheck
 
+from domain_experts.errors import UserError
 from domain_experts.models.multi import hinet, m2m, pepnet
 from domain_experts.models.multi.base import MultiPlan
 from domain_experts.params import load
@@ -32,7 +33,8 @@ OWN = {
     "pepnet": {"hidden": [6, 4], "gate_hidden": 3},
     "autoifs": {
         **{"hidden": [6, 5], "domain_width": 4, "rank": 2, "search_epochs": 4, "rewind": 2},
-        **{"temperature": 100, "learning_rate": 0.01, "gate_rate": 0.5, "weight_decay": 0.001},
+        **{"temperature": 100, "batch_size": 64, "learning_rate": 0.01, "gate_rate": 0.5},
+        **{"weight_decay": 0.001},
         **{"retrain_learning_rate": 0.02, "retrain_weight_decay": 0.002},
     },
 }
@@ -185,7 +187,7 @@ def of_pepnet(model, codes, dense, d, tasks):
     _, user, item = e = lookup(model.embedding.weight, codes)
     x = torch.cat([*e, dense])
     gated = gate(model.epnet, torch.cat([model.domains[d], x.detach()])) * x
-    known = torch.cat([user, item, model.domains[d], gated.detach()])
+    known = torch.cat([user, item, gated.detach()])
     logits = []
     for t in range(tasks):
         H = gated
@@ -332,7 +334,7 @@ def by_hand(name, D, T):
             epnet = dense_layer(DIM + INPUTS, 3) + dense_layer(3, INPUTS)
             towers = T * (normed(INPUTS, 6) + normed(6, 4) + 4 + 1)
             ppnet = (
-                2 * dense_layer(3 * DIM + INPUTS, 3) + dense_layer(3, T * 6) + dense_layer(3, T * 4)
+                2 * dense_layer(2 * DIM + INPUTS, 3) + dense_layer(3, T * 6) + dense_layer(3, T * 4)
             )
             return embeddings + D * DIM + epnet + towers + ppnet
         case "autoifs":
@@ -429,7 +431,9 @@ def test_a_pepnet_of_open_gates_is_a_tower_a_task():
 def test_pepnet_needs_users_and_items(missing):
     fields = tuple(field for field in FIELDS if field[0] != missing)
     schema = Schema(fields, (), ("d",), ("t",))
-    with pytest.raises(ValueError, match=missing):
+    with pytest.raises(
+        UserError, match=f"field '{missing}', and the data set has .*; leave pepnet"
+    ):
         pepnet.Model(MultiPlan(schema, load(PARAMS).multi_model, 1.0, torch.Generator()))
 
 
@@ -535,6 +539,16 @@ def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch)
     )
     for name, value in states["retrain", best["epoch"]].items():
         torch.testing.assert_close(torch.from_numpy(outcome.state[name]), value, msg=name)
+
+
+def test_autoifs_has_batches_of_its_own(make_task, multi_interactions):
+    def state(own, others):
+        changed = {"multi_model.autoifs.batch_size": own, "training.batch_size": others}
+        return train(make_task("autoifs", data=multi_interactions, **changed)).state
+
+    few, many, same = state(64, 64), state(16, 64), state(64, 16)
+    assert all((few[name] == value).all() for name, value in same.items())
+    assert any((few[name] != value).any() for name, value in many.items())
 
 
 def test_autoifs_is_the_same_twice(search):

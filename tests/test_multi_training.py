@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.metrics import log_loss
 from tasks import MULTI_ARMS, train
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
@@ -18,7 +20,7 @@ from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models.multi.base import MultiPlan
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.schema import Schema
-from domain_experts.training import losses
+from domain_experts.training import deep, losses
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import _metrics
@@ -541,6 +543,24 @@ def test_released_arms_balance_the_loss_for_all_domains_and_tasks_alone(make_tas
 # Arms of the CTR models on two tasks
 
 TWO_TASKS = ("base", "mlora", "experts", "moe_mlora", "star", "logistic_regression")
+
+
+@pytest.mark.parametrize("loss", ["mean", "balanced"])
+def test_click_models_minimise_the_loss_of_the_protocol(make_task, multi_interactions, loss):
+    changed = {
+        "training.batch_size": 10_000,
+        "training.max_epochs": 1,
+        "model.dropout": 0.0,
+        "protocol.loss": loss,
+    }
+    task = make_task("base", data=multi_interactions, **changed)
+    rows = task.index("train")
+    scores = expit(deep.new_trainer(task, deep.new_model(task), part="-start").logits(rows).numpy())
+    labels, domain = multi_interactions.labels[rows], domain_of(task)[rows]
+    cells = [domain == d for d in range(3)] if loss == "balanced" else [domain >= 0]
+    means = [[log_loss(labels[c, t], scores[c, t]) for t in range(2)] for c in cells]
+    expected = np.sum(means) if loss == "balanced" else np.mean(means)
+    assert train(task).curve[-1]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("arm", TWO_TASKS)

@@ -327,14 +327,14 @@ def test_batches_by_domain_hold_one_domain(make_task):
 def test_the_protocols_are_those_of_the_specification():
     described = load(PARAMS).protocols["described"]
     assert described == Protocol(
-        split_seed=None, batches="mixed", routing="phases", freeze=True, fresh_optimizer=True,
-        reset_best=True, selection="own_domain", rollback=False, keep_start=True,
-        frozen_dropout=True, dropout_place="before_activation", min_improvement=0.0,
-        binned_auc=False, tower_init="glorot_normal", expert_init="glorot_normal",
-        embedding_std=0.01,
+        split_seed=None, batches="mixed", loss="mean", routing="phases", freeze=True,
+        fresh_optimizer=True, reset_best=True, selection="own_domain", rollback=False,
+        keep_start=True, frozen_dropout=True, dropout_place="before_activation",
+        min_improvement=0.0, binned_auc=False, tower_init="glorot_normal",
+        expert_init="glorot_normal", embedding_std=0.01,
     )  # fmt: skip
     released = Protocol(
-        split_seed=123, batches="by_domain", routing="uniform", freeze=False,
+        split_seed=123, batches="by_domain", loss="mean", routing="uniform", freeze=False,
         fresh_optimizer=False, reset_best=False, selection="all_domains", rollback=True,
         keep_start=False, frozen_dropout=True, dropout_place="before_activation",
         min_improvement=0.0, binned_auc=True, tower_init="glorot_uniform",

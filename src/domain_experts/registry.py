@@ -102,6 +102,7 @@ _LOOP = (
     "training",
     "protocol.split_seed",
     "protocol.batches",
+    "protocol.loss",
     "protocol.rollback",
     "protocol.keep_start",
     "protocol.min_improvement",
@@ -114,8 +115,8 @@ _FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
 _SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
 _LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
 
-# M3oE's models have an initial spread of their own
-_MULTI_LOOP = tuple(key for key in _LOOP if key != "protocol.embedding_std")
+# M3oE's models have an initial spread of their own, and a loss among their own switches
+_MULTI_LOOP = tuple(key for key in _LOOP if key not in ("protocol.embedding_std", "protocol.loss"))
 _MULTI = (
     "multi_model.embedding_dim",
     "multi_model.hidden",

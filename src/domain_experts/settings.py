@@ -86,6 +86,9 @@ class Protocol(Settings):
     batches: Literal["mixed", "by_domain"] = Field(
         description="batches over all domains, or of one domain at a time, domain after domain"
     )
+    loss: Literal["mean", "balanced"] = Field(
+        description="mean over rows and tasks, or sum of the means of all domains and tasks"
+    )
     routing: Literal["phases", "uniform"] = Field(
         description="each phase routes in its own way, or the uniform mix of all experts always"
     )
@@ -198,6 +201,7 @@ class AutoIFSSettings(Settings):
         description="epoch of the search to which all but the gates go back"
     )
     temperature: float = Field(gt=0, description="of the gates' sigmoid at the end of the search")
+    batch_size: Positive = Field(description="rows of a step, which its learning rates are for")
     learning_rate: float = Field(gt=0, le=1, description="in the search")
     gate_rate: float = Field(gt=0, description="step of the gates, over that of the weights")
     weight_decay: float = Field(ge=0, description="in the search, on all but the gates")

@@ -50,9 +50,6 @@ class Checkpoint:
             raise UserError(f"checkpoint {self.path} is damaged (checksum); {remedy}")
         return tensors, json.loads(metadata["state"])
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:
     digest = hashlib.sha256(state.encode())

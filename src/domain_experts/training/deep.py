@@ -14,6 +14,7 @@ from domain_experts.models.routers import Gate
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.losses import LOSSES
 from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
@@ -158,6 +159,7 @@ def new_trainer(
         task.progress,
         # the gradient of l2 |w|^2 is 2 l2 w
         decay=2 * run.settings.model.l2,
+        loss=LOSSES[run.settings.protocol.loss],
         carry_best=carry_best,
         carry_optimizer=carry_optimizer,
     )

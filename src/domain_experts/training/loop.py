@@ -26,7 +26,7 @@ from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.losses import Loss, mean
+from domain_experts.training.losses import Loss
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
 
@@ -77,7 +77,7 @@ class Trainer:
         checkpoint: Checkpoint,
         progress: Progress,
         decay: float,
-        loss: Loss = mean,
+        loss: Loss,
         carry_best: bool = False,
         carry_optimizer: bool = False,
     ) -> None:

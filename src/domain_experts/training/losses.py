@@ -1,6 +1,6 @@
 """Losses of a batch, by lane."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ def balanced(logits: Tensor, labels: Tensor, domain: Tensor, counts: Sequence[in
     losses = cross_entropy(logits, labels, reduction="none").sum(1)
     parts = zip(torch.split(losses, list(counts)), torch.split(domain, list(counts)), strict=True)
     return torch.stack([_domain_means(own, ids).sum() for own, ids in parts])
+
+
+LOSSES: Mapping[str, Loss] = {"mean": mean, "balanced": balanced}
 
 
 def _domain_means(losses: Tensor, domain: Tensor) -> Tensor:

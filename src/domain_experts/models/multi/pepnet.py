@@ -2,7 +2,7 @@
 
     gate(z) = 2 sigmoid(ReLU(z W + b) W' + b')                        (gate neural unit)
     O       = gate([emb_d, sg(x)]) * x                                (EPNet)
-    H_t^(l) = gate_t^(l)([e_user, e_item, emb_d, sg(O)]) * layer_t^(l)(H_t^(l-1)),  H_t^(0) = O
+    H_t^(l) = gate_t^(l)([e_user, e_item, sg(O)]) * layer_t^(l)(H_t^(l-1)),  H_t^(0) = O
     logit   = v_t' H_t^(L) + c_t                                      (PPNet)
 
 sg stops the gradient. The paper's prior is of user, item and author.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from domain_experts.errors import UserError
 from domain_experts.models.multi.base import EMBEDDING_STD, MultiModel, MultiPlan
 from domain_experts.models.multi.blocks import Layer, uniform
 
@@ -40,7 +41,7 @@ class Model(MultiModel):
     """PEPNet; a domain has an embedding, and no tower of its own.
 
     Raises:
-        ValueError: the data set has no field `user` or no field `item`.
+        UserError: the data set has no field `user` or no field `item`.
     """
 
     def __init__(self, plan: MultiPlan) -> None:
@@ -49,13 +50,19 @@ class Model(MultiModel):
         dim = plan.settings.embedding_dim
         domains, self.tasks = len(plan.schema.domains), len(plan.schema.tasks)
         names = [name for name, _ in plan.schema.fields]
+        missing = [name for name in PRIOR if name not in names]
+        if missing:
+            raise UserError(
+                f"PEPNet's gates need the field '{missing[0]}', and the data set has "
+                f"{', '.join(names)}; leave pepnet out under `experiments` in params.yaml"
+            )
         self.prior = [slice(j * dim, (j + 1) * dim) for j in map(names.index, PRIOR)]
         self.domains = nn.Parameter(EMBEDDING_STD * torch.randn(domains, dim, generator=generator))
         self.epnet = GateUnit(dim + self.width, own.gate_hidden, self.width, generator)
         self.towers = nn.ModuleList(
             Layer(self.tasks, i, o, generator) for i, o in pairwise((self.width, *own.hidden))
         )
-        known = (len(PRIOR) + 1) * dim + self.width
+        known = len(PRIOR) * dim + self.width
         self.ppnet = nn.ModuleList(
             GateUnit(known, own.gate_hidden, self.tasks * o, generator) for o in own.hidden
         )
@@ -67,7 +74,7 @@ class Model(MultiModel):
         of_domain = functional.embedding(domain, self.domains)
         hidden = self.epnet(torch.cat([of_domain, x.detach()], 1)) * x
         prior = [x[:, own] for own in self.prior]
-        known = torch.cat([*prior, of_domain, hidden.detach()], 1)
+        known = torch.cat([*prior, hidden.detach()], 1)
         for layer, gate in zip(self.towers, self.ppnet, strict=True):
             hidden = gate(known).view(len(x), self.tasks, -1) * layer(hidden)
         logits: Tensor = (hidden * self.v).sum(2) + self.c

@@ -2,8 +2,8 @@
 
 The search ends after a number of epochs, in which the temperature of the gates' sigmoid grows. Its
 gates stay; the other weights go back to what they were some epochs before (`rewind`), and are
-trained from there. The sizes of the steps are the authors'; batches and early stopping are those
-of all models.
+trained from there. Batches and the sizes of the steps are the authors'; early stopping is that of
+all models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,10 +104,11 @@ def train(task: Task) -> Outcome:
         torch_stream(run.seed, "init", "multi", 0),
     )
     model = Model(plan).to(device)
+    training = run.settings.training.model_copy(update={"batch_size": own.batch_size})
     trainer = AutoIFSTrainer(
         model,
         Rows.of(task.interactions, device),
-        run.settings,
+        run.settings.model_copy(update={"training": training}),
         run.seed,
         Checkpoint(task.checkpoint, task.key),
         task.progress,

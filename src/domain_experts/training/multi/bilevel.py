@@ -9,15 +9,13 @@ from torch.func import functional_call
 
 from domain_experts.models.multi.base import MultiModel
 from domain_experts.settings import RunSettings
-from domain_experts.training import losses
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.losses import LOSSES, Loss
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
-
-LOSSES: Mapping[str, losses.Loss] = {"mean": losses.mean, "balanced": losses.balanced}
 
 
 class MultiTrainer(Trainer):
@@ -100,7 +98,7 @@ class MultiTrainer(Trainer):
 
     def _batch_loss(
         self,
-        loss: losses.Loss,
+        loss: Loss,
         rows: np.ndarray,
         weights: Mapping[str, Tensor],
         purpose: tuple[object, ...],
