@@ -57,7 +57,7 @@ def titled(figure, title):
 
 
 def test_gains_are_ratios_to_mlp_on_the_rows_of_each_protocol(results):
-    panels = dict(relative_gains(results))
+    panels = {title: gains for title, gains, _ in relative_gains(results)}
     assert list(panels) == [
         f"{DATA}, clean",
         "ml-1m, released",
@@ -85,7 +85,7 @@ def test_gains_are_ratios_to_mlp_on_the_rows_of_each_protocol(results):
 
 def test_the_heat_map_shows_these_numbers(results):
     figure = draw(results, "m3oe_gain")
-    for title, gains in relative_gains(results):
+    for title, gains, _ in relative_gains(results):
         panel = titled(figure, title)
         texts = [text.get_text().replace("−", "-") for text in panel.texts]
         np.testing.assert_allclose([float(t) for t in texts], gains.to_numpy().ravel(), atol=0.0051)
@@ -103,6 +103,16 @@ def test_a_protocol_that_is_not_run_says_so(results):
     part = keep(results, lambda run: run.dataset != BY_DOMAIN)
     panel = titled(draw(part, "m3oe_gain"), "ml-1m, released")
     assert [text.get_text() for text in panel.texts] == ["not run"]
+
+
+@pytest.mark.parametrize("absent", [(DATA,), (DATA, BY_DOMAIN)])
+def test_data_that_are_not_there_are_told_from_runs_that_are_not(results, absent):
+    part = keep(results, lambda run: run.dataset == "planted-tasks")
+    study = Study(results.study.params, "quick", frozenset(absent))
+    figure = draw(replace(part, study=study), "m3oe_gain")
+    both = "data not present" if BY_DOMAIN in absent else "data not present, not run"
+    for title, said in ((f"{DATA}, clean", "data not present"), ("ml-1m, released", both)):
+        assert [text.get_text() for text in titled(figure, title).texts] == [said]
 
 
 @pytest.mark.parametrize(

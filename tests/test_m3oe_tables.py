@@ -25,7 +25,7 @@ from domain_experts.reporting.m3oe.cells import (
 )
 from domain_experts.reporting.m3oe.dataset_table import m3oe_datasets
 from domain_experts.reporting.m3oe.main_tables import m3oe, m3oe_released
-from domain_experts.reporting.m3oe.order_table import m3oe_row_order
+from domain_experts.reporting.m3oe.order_table import m3oe_row_order, order_of
 from domain_experts.reporting.m3oe.variant_tables import (
     ABLATIONS,
     AUTOML,
@@ -427,6 +427,27 @@ def test_results_of_some_models_leave_holes_for_the_others(results):
     assert status["M3oE"] == "present"
     assert shown(table, Model="MMoE-MDL")["Overall AUC"] == "not run"
     assert shown(table, Model="MLP")["RelaImpr"] == "–"
+
+
+def test_a_partial_table_counts_the_finished_models_and_says_so(results):
+    kept = {r: m for r, m in results.metrics.items() if r.backbone in ("m3oe", "mmoe")}
+    part = replace(results, metrics=kept)
+    table = m3oe(part)
+    own = table.printed[table.printed["Data set"] == DATA].set_index("Model")["RelaImpr"]
+    (reference,) = own.index[own == "reference"]
+    assert reference.startswith("MMoE")
+    orders = m3oe_row_order(part)
+    own = orders.numbers[orders.numbers["dataset"] == DATA].set_index("model")["rank"]
+    assert sorted(own[["M3oE", "MMoE-MDMT"]]) == [1, 2]
+    assert own.drop(["M3oE", "MMoE-MDMT"]).isna().all()
+    for caption in (table.caption, m3oe_released(part).caption, orders.caption):
+        assert "that are finished" in caption
+
+
+def test_rows_in_the_order_of_the_file_are_called_so():
+    study = Study(load(PARAMS), "paper")
+    names = ("ml-1m-m3oe-by-user", "ml-100k-m3oe-random")
+    assert [order_of(study, name) for name in names] == ["as in the file"] * 2
 
 
 def test_m3oe_alone_has_no_reference(results):

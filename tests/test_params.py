@@ -99,6 +99,14 @@ def refused(values, tmp_path):
         ("experiments.gates.variants", [{"gate.temperature": 0}], "gate.temperature: Input"),
         ("experiments.new_domain.vary", {"new_domain.share": [0]}, "new_domain.share: Input"),
         ("experiments.oracle.datasets", {"quick": ["ml-1m-age"]}, "'ml-1m-age' has none"),
+        ("experiments.m3oe_automl.arms", {"autoifs": ["m3oe"]}, "experiments.m3oe_automl.arms."
+         "autoifs: the arm takes no backbone, but it is given m3oe; write `autoifs: []`"),
+        ("experiments.gates.variants", [{"gate.top_k": 2, "star.embedding_dim": 4}],
+         "experiments.gates: none of its arms and backbones reads 'star.embedding_dim'"),
+        ("experiments.gates.vary", {"multi_model.m3oe.shared_experts": [1, 2]},
+         "experiments.gates: none of its arms and backbones reads 'multi_model.m3oe.shared_experts'"
+         ),
+        ("experiments.m3oe_automl.arms", {"mdmt": ["ple"]}, "reads 'multi_protocol.scalars'"),
     ],
 )  # fmt: skip
 def test_refused(refused, key, value, said):
@@ -312,6 +320,24 @@ def test_a_setting_varies_only_the_arms_that_read_it(values):
     named = {run.arm for run in runs if run.variant}
     assert named == {"moe_mlora", "moe_mlora_released"}
     assert len({run.path for run in runs}) == len(runs)
+
+
+def test_a_setting_may_be_that_of_another_tiers_backbone(values):
+    values["experiments"] = {
+        "main": {
+            "question": "?",
+            "datasets": {"smoke": ["planted-small"], "quick": ["planted-small"]},
+            "backbones": {"smoke": ["ple"], "quick": ["m3oe"]},
+            "arms": ["mdmt"],
+            "vary": {"multi_model.m3oe.shared_experts": [1, 2]},
+        }
+    }
+    params = Params.model_validate(values)
+    assert [bool(run.variant) for run in Study(params, "smoke").runs] == [False, False]
+    assert {run.path.parts[-2] for run in Study(params, "quick").runs} == {
+        "default",
+        "shared-experts=2",
+    }
 
 
 def test_settings_of_several_values_vary(values):

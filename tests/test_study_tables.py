@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,11 @@ from domain_experts.params import Study
 from domain_experts.reporting.ablation_tables import adapted_layers, gates, rank
 from domain_experts.reporting.collect import collect
 from domain_experts.reporting.control_tables import controls, oracle
+from domain_experts.reporting.convergence import endings
 from domain_experts.reporting.diversity_table import diversity
 from domain_experts.reporting.effort import epochs_trained
+from domain_experts.reporting.m3oe.main_tables import m3oe
+from domain_experts.reporting.main_tables import main_table
 from domain_experts.reporting.new_domain_table import new_domain
 from domain_experts.reporting.switch_table import switches
 
@@ -126,6 +130,54 @@ def test_a_copy_of_the_backbone_that_met_the_cap_is_named(results):
     capped = replace(results, metrics=metrics)
     assert "1 of 3 runs of Backbone per domain" in " ".join(controls(capped).notes)
     assert "runs of Backbone per domain" not in " ".join(controls(results).notes)
+
+
+def ending_at_the_cap(results, run, *phases):
+    """The results, after the run has improved in each phase until the last epoch allowed."""
+    epochs = range(run.settings.training.max_epochs + 1)
+    points = [
+        {"phase": phase, "lane": "all", "epoch": epoch, "best": True}
+        for phase in phases
+        for epoch in epochs
+    ]
+    metrics = {**results.metrics, run: results.metrics[run] | {"curve": points}}
+    return replace(results, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset", "arm", "phase", "label"),
+    [
+        (controls, "planted", "star", "joint", "STAR"),
+        (main_table, "planted", "logistic_regression", "joint", "Logistic regression"),
+        (main_table, "planted", "factorisation_machine", "joint", "Factorisation machine"),
+        (m3oe, "planted-tasks", "autoifs", "retrain", "AutoIFS"),
+    ],
+)
+def test_an_arm_without_a_backbone_that_met_the_cap_is_named(
+    results, make, dataset, arm, phase, label
+):
+    run = only(results, dataset=dataset, arm=arm, seed=1)
+    said = re.compile(rf"\b{dataset}: [^;]*1 of \d runs of {label}[,.;]")
+    assert said.search(" ".join(make(ending_at_the_cap(results, run, phase)).notes))
+    assert not said.search(" ".join(make(results).notes))
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset", "arm", "phase"),
+    [
+        (controls, "planted", "mlora_epochs", "joint"),
+        (m3oe, "planted-tasks", "autoifs", "search"),
+    ],
+)
+def test_a_phase_of_as_many_epochs_as_asked_for_has_met_no_cap(results, make, dataset, arm, phase):
+    run = only(results, dataset=dataset, arm=arm, seed=1)
+    assert make(ending_at_the_cap(results, run, phase)).notes == make(results).notes
+
+
+def test_what_is_not_trained_has_no_ending(results):
+    runs = [run for run in results.made("controls", "main") if not results.metrics[run]["curve"]]
+    assert {"item_rate", "user_item_rate", "uniform_gate"} == {run.arm for run in runs}
+    assert endings(results, runs) == []
 
 
 def test_an_oracle_expert_visits_the_rows_of_its_group(results):

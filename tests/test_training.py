@@ -264,6 +264,24 @@ def test_rates_equal_the_slow_version(make_task, interactions, arm):
         assert made.logits["test"][position, 0] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
+@pytest.mark.parametrize(("label", "missing"), [(0, "positives"), (1, "negatives")])
+def test_rates_of_one_class_say_so_and_go_on(
+    make_task, multi_interactions, capsys, arm, label, missing
+):
+    whole = make_task(arm, data=multi_interactions, backbone="none")
+    labels = multi_interactions.labels.copy()
+    labels[whole.index("train"), 1] = label
+    data = dataclasses.replace(multi_interactions, labels=labels)
+    before = train(whole).logits["test"]
+    assert not capsys.readouterr().err
+    made = train(dataclasses.replace(whole, interactions=data)).logits["test"]
+    assert f"no {missing} of task like in training" in capsys.readouterr().err
+    np.testing.assert_array_equal(made[:, 0], before[:, 0])
+    assert np.isfinite(made).all()
+    assert ((made[:, 1] > 0) == label).all()
+
+
 def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     """Truth on generated data, with groups too strong for a small shared tower."""
     planted = load(PARAMS).data.datasets["planted"].model_dump()

@@ -347,10 +347,18 @@ class Params(Settings):
 
 
 def _refuse_backbones(where: str, arm: str, experiment: Experiment) -> None:
-    """Refuse unknown backbones, and those of another family than the arm's."""
+    """Refuse unknown backbones, and those that the arm does not take."""
+    if not ARMS[arm].backbone:
+        given = experiment.arms[arm] if isinstance(experiment.arms, dict) else ()
+        if given:
+            raise ValueError(
+                f"{where}.arms.{arm}: the arm takes no backbone, but it is given "
+                f"{', '.join(given)}; write `{arm}: []`"
+            )
+        return
     family = ARMS[arm].family
     for tier in TIERS:
-        for backbone in experiment.backbones_in(tier, arm) if ARMS[arm].backbone else ():
+        for backbone in experiment.backbones_in(tier, arm):
             _known(f"{where}.backbones", backbone, BACKBONES)
             if BACKBONES[backbone].family != family:
                 fitting = [name for name, b in BACKBONES.items() if b.family == family]
@@ -450,7 +458,11 @@ class Study:
 
     @cached_property
     def expected(self) -> dict[str, tuple[Run, ...]]:
-        """Experiment -> its runs, data sets that are left out included."""
+        """Experiment -> its runs, data sets that are left out included.
+
+        Raises:
+            UserError: an experiment varies what is no setting, or what none of its arms reads.
+        """
         return {
             name: tuple(dict.fromkeys(self._expand(name, experiment)))
             for name, experiment in self.params.experiments.items()
@@ -572,6 +584,8 @@ class Study:
                 for backbone in experiment.backbones_in(self.tier, arm):
                     for seed in seeds:
                         yield self._run(dataset, backbone, arm, variant, seed)
+        # last, so that a key that is no setting at all is told as such
+        _refuse_unread(name, experiment)
 
     def _flips(self, arm: str) -> Iterator[Variant]:
         """Each switch that matters to the arm, with the value that its counterpart has."""
@@ -676,6 +690,23 @@ def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
             f"{where}: adapter.layers {list(layers)}: the tower's layers are 0 to {depth - 1} "
             "(model.hidden); name one or more of them, or null for all"
         )
+
+
+def _refuse_unread(name: str, experiment: Experiment) -> None:
+    """Refuse a key that varies nothing: its variants would be the default once more."""
+    read = {
+        key
+        for tier in TIERS
+        for arm in experiment.arms
+        for backbone in experiment.backbones_in(tier, arm)
+        for key in reads(arm, backbone)
+    }
+    for key in itertools.chain(experiment.vary, *experiment.variants):
+        if not _is_read(key, read):
+            raise UserError(
+                f"params.yaml: experiments.{name}: none of its arms and backbones reads '{key}'; "
+                "take the key out, or name an arm or backbone that reads it"
+            )
 
 
 def _is_read(key: str, keys: Iterable[str]) -> bool:

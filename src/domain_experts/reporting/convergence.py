@@ -9,13 +9,16 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.collect import Results
 from domain_experts.runs import Run
 
+OF_FIXED_LENGTH = {("autoifs", "search"), ("mlora_epochs", "joint")}
+"""Arm and phase where the number of epochs is given, and no early stopping could end it."""
+
 
 @dataclass(frozen=True)
 class Ending:
     """How the training of one expert, of a gate, or of a whole run ended."""
 
     group: str
-    """Data set and backbone, and experts per domain where they vary."""
+    """Data set, backbone if there is one, and experts per domain where they vary."""
     kind: str
     """What it is, in the plural."""
     run: Run
@@ -39,11 +42,13 @@ def moved_experts(results: Results, run: Run) -> list[bool]:
 
 def endings(results: Results, runs: Iterable[Run]) -> list[Ending]:
     """All that was trained for `runs`, each once: experts that a gate uses count with it."""
-    made = [run for run in runs if run in results.metrics and run.spec.backbone]
+    made = [run for run in runs if run in results.metrics]
     numbers = {run.settings.adapter.experts_per_domain for run in made if run.arm == "moe_mlora"}
     found: dict[Ending, None] = {}
     for run in sorted(made, key=results.order):
-        group = f"{run.dataset}, {BACKBONES[run.backbone].label}"
+        group = run.dataset
+        if run.spec.backbone:
+            group += f", {BACKBONES[run.backbone].label}"
         if run.arm == "moe_mlora" and len(numbers) > 1:
             group += f", {run.settings.adapter.experts_per_domain} per domain"
         found |= dict.fromkeys(_endings(results, run, group))
@@ -75,7 +80,7 @@ def _endings(results: Results, run: Run, group: str) -> Iterator[Ending]:
         lanes = [str(i) for i in range(metrics["run"]["experts"])]
         yield from _lanes(results, _experts_run(results, run), group, "experts", lanes)
         yield from _lanes(results, run, group, "gates", ["all"])
-    else:
+    elif metrics["curve"]:
         late, capped = bool(moved(metrics)), bool(_capped(run, metrics))
         yield Ending(group, f"runs of {ARMS[run.arm].label}", run, "all", late, capped)
 
@@ -93,13 +98,18 @@ def _lanes(results: Results, run: Run, group: str, kind: str, lanes: list[str]) 
 
 
 def _capped(run: Run, metrics: dict[str, Any]) -> set[str]:
-    """Lanes that a phase left at `max_epochs` before `patience` epochs without gain."""
+    """Lanes that a phase left at `max_epochs` before `patience` epochs without gain.
+
+    A phase of fixed length knows no such cap.
+    """
     training = run.settings.training
     found = set()
     by_lane: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for point in metrics["curve"]:
         by_lane.setdefault((point["phase"], point["lane"]), []).append(point)
-    for (_, lane), points in by_lane.items():
+    for (phase, lane), points in by_lane.items():
+        if (run.arm, phase) in OF_FIXED_LENGTH:
+            continue
         best = [i for i, point in enumerate(points, start=1) if point["best"]]
         without_gain = len(points) - max(best, default=0)
         if points[-1]["epoch"] == training.max_epochs and without_gain < training.patience:

@@ -11,8 +11,8 @@ from domain_experts.training.task import Outcome, Task
 def smoothed_rate_logits(task: Task, field: int) -> np.ndarray:
     """Log-odds of each row's id in a field, relative to the overall rate.
 
-    The rate of an id is (clicks + m p) / (rows + m), p being the overall rate of the training rows
-    and m the pseudo-rows of `rates.smoothing`.
+    The rate of an id is (clicks + m p) / (rows + m), p being the overall rate (`_overall`) and m
+    the pseudo-rows of `rates.smoothing`.
 
     Returns:
         (N, T) log-odds minus the overall log-odds: 0 for an id without training rows.
@@ -22,10 +22,9 @@ def smoothed_rate_logits(task: Task, field: int) -> np.ndarray:
     codes = np.asarray(task.interactions.fields[:, field])
     labels = np.asarray(task.interactions.labels, np.float64)
     size = task.interactions.schema.sizes[field]
-    overall = labels[train].mean(0)
     rows = np.bincount(codes[train], minlength=size)
     logits = np.empty(labels.shape)
-    for t, p in enumerate(overall):
+    for t, p in enumerate(_overall(task)):
         clicks = np.bincount(codes[train], weights=labels[train, t], minlength=size)
         rate = (clicks + m * p) / (rows + m)
         logits[:, t] = (logit(rate) - logit(p))[codes]
@@ -34,13 +33,35 @@ def smoothed_rate_logits(task: Task, field: int) -> np.ndarray:
 
 def outcome(task: Task, relative: np.ndarray) -> Outcome:
     """Predictions from log-odds (N, T) relative to the overall rate."""
-    labels = np.asarray(task.interactions.labels, np.float64)
-    logits = (relative + logit(labels[task.index("train")].mean(0))).astype(np.float32)
+    _say_one_class(task)
+    logits = (relative + logit(_overall(task))).astype(np.float32)
     return Outcome(
         logits={split: logits[task.index(split)] for split in SPLITS[1:]},
         state={},
         parameters={"backbone": 0, "experts": 0, "gate": 0},
     )
+
+
+def _overall(task: Task) -> np.ndarray:
+    """(T,) share of positives among the training rows.
+
+    A class without rows counts as half a row, so that log-odds are finite.
+    """
+    labels = np.asarray(task.interactions.labels, np.float64)[task.index("train")]
+    half = 0.5 / len(labels)
+    shares: np.ndarray = np.clip(labels.mean(0), half, 1 - half)
+    return shares
+
+
+def _say_one_class(task: Task) -> None:
+    labels = np.asarray(task.interactions.labels)[task.index("train")]
+    for name, own in zip(task.interactions.schema.tasks, labels.T, strict=True):
+        for label, missing in ((1, "positives"), (0, "negatives")):
+            if label not in own:
+                task.progress.say(
+                    f"no {missing} of task {name} in training: its rates tell ids apart by their "
+                    "rows alone"
+                )
 
 
 def field_named(task: Task, name: str) -> int:

@@ -88,8 +88,8 @@ def _table(results: Results, name: str, experiments: tuple[str, ...], text: str)
         runs,
         f"{text} Test AUC by domain and task, their plain mean (overall, ± standard deviation over "
         "seeds) and the mean log loss. RelaImpr: overall AUC above 0.5, relative to that of the "
-        "best other model on the same test rows. Published: overall AUC and log loss of M3oE's "
-        f"Table 2; {MISSING} where unknown.",
+        "best other model on the same test rows, of those that are finished. Published: overall "
+        f"AUC and log loss of M3oE's Table 2; {MISSING} where unknown.",
     )
     notes = [
         *cell_notes(results, expected),

@@ -30,7 +30,7 @@ from domain_experts.reporting.summary import over_seeds
 ORDERS = {
     "timestamp": "by time",
     "two_sorts": "two stable sorts, as an old merge",
-    "file": "by user",
+    "file": "as in the file",
     "shuffled": "shuffled",
     "each_user": "by each user's own time",
 }
@@ -68,7 +68,7 @@ def m3oe_row_order(results: Results) -> Table:
         runs,
         "Orders of the same rows, of which the last tenth is the test: AUC by domain and task and "
         "their plain mean (overall, ± standard deviation over seeds), released protocol. Rank: of "
-        "the overall AUC in that order.",
+        "the overall AUC in that order, among the models that are finished.",
     )
     notes = [
         *cell_notes(results, expected),

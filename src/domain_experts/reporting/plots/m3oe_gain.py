@@ -12,17 +12,27 @@ from matplotlib.image import AxesImage
 from seaborn import color_palette
 
 from domain_experts.registry import BACKBONES
-from domain_experts.reporting.collect import NOT_RUN, Results
+from domain_experts.reporting.collect import Results
 from domain_experts.reporting.m3oe.cells import (
     MAIN,
     RELEASED,
     by_run,
     cell_names,
     head,
+    in_order,
     published_models,
+    scope,
 )
-from domain_experts.reporting.plots.panels import below, caption, grid, not_there, notice
+from domain_experts.reporting.plots.panels import (
+    below,
+    caption,
+    grid,
+    not_there,
+    notice,
+    why_empty,
+)
 from domain_experts.reporting.render import number
+from domain_experts.runs import DEFAULT_VARIANT, Run
 
 MODELS = {
     ("mmoe", "mtl"): "MMoE-MTL",
@@ -38,17 +48,17 @@ Gains = npt.NDArray[np.float64]
 def m3oe_gain(results: Results) -> Figure:
     """Relative AUC gain over MLP, model x domain and task, one panel a protocol and data set."""
     panels = list(relative_gains(results))
-    known = [gains.to_numpy() for name, gains in panels if not name.endswith("published")]
+    known = [gains.to_numpy() for name, gains, _ in panels if not name.endswith("published")]
     if not any(np.isfinite(values).any() for values in known):
         return notice(NO_GAINS)
-    reach = max(np.nanmax(np.abs(own)) for _, own in panels if np.isfinite(own.to_numpy()).any())
+    reach = max(np.nanmax(np.abs(own)) for _, own, _ in panels if np.isfinite(own.to_numpy()).any())
     norm = Normalize(-reach, reach)
     figure, axes = grid(len(panels), 1, 0.8)
     image = None
-    for (name, gains), panel in zip(panels, axes[:, 0], strict=True):
+    for (name, gains, runs), panel in zip(panels, axes[:, 0], strict=True):
         panel.set_title(name)
         if gains.isna().to_numpy().all():
-            not_there(panel, NOT_RUN)
+            not_there(panel, why_empty(results, set(runs) - set(results.metrics)))
             panel.set_yticks([])
             continue
         image = _heat_map(panel, gains, norm)
@@ -67,22 +77,33 @@ def m3oe_gain(results: Results) -> Figure:
     return figure
 
 
-def relative_gains(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Title of a panel, and gain in % by model (rows) and cell (columns); NaN if not run."""
-    clean = by_run(results, results.expected(*MAIN))
-    released = by_run(results, results.expected(*RELEASED))
-    default = [frame[frame["variant"] == "default"] for frame in (clean, released)]
-    models = published_models().assign(variant="default")
+def relative_gains(results: Results) -> Iterator[tuple[str, pd.DataFrame, list[Run]]]:
+    """Title of a panel, gain in % by model (rows) and cell (columns), and the runs behind it.
+
+    A gain is NaN if a run is missing; the published ones have no runs.
+    """
+    clean, released = (in_order(results, _shown(results, names)) for names in (MAIN, RELEASED))
+    data = results.study.params.data.datasets
+    models = published_models()
     models.columns = models.columns.str.removeprefix("published_")
-    sources = list(dict.fromkeys([*clean["source"], *released["source"]]))
-    for source in sources:
-        own = default[0][default[0]["source"] == source]
-        for dataset in dict.fromkeys(own["dataset"]):
-            yield f"{dataset}, clean", _gains(own[own["dataset"] == dataset])
-        for name, frame in (("released", default[1]), ("published", models)):
-            own = frame[frame["source"] == source]
-            if len(own):
-                yield f"{source}, {name}", _gains(own)
+    for source in dict.fromkeys(data[run.dataset].source for run in (*clean, *released)):
+        for dataset in dict.fromkeys(run.dataset for run in clean):
+            own = [run for run in clean if run.dataset == dataset]
+            if data[dataset].source == source:
+                yield f"{dataset}, clean", _gains(by_run(results, own)), own
+        own = [run for run in released if data[run.dataset].source == source]
+        if own:
+            yield f"{source}, released", _gains(by_run(results, own)), own
+        printed = models[(models["source"] == source) & (models["variant"] == DEFAULT_VARIANT)]
+        if len(printed):
+            yield f"{source}, published", _gains(printed), []
+
+
+def _shown(results: Results, experiments: tuple[str, ...]) -> list[Run]:
+    """The expected runs of the models shown and of their reference, without variants."""
+    wanted = {REFERENCE, *MODELS}
+    runs = results.expected(*experiments)
+    return [r for r in runs if not r.variant and (r.backbone, scope(r.arm)) in wanted]
 
 
 def _gains(rows: pd.DataFrame) -> pd.DataFrame:
