@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures docs unlock clean
+.PHONY: help reproduce test lint tables figures docs bench unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -39,6 +39,9 @@ docs: .venv/installed ## what README.md shows, from the quick tier's results and
 	PYTHONHASHSEED=0 snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md
 	@echo '```' >> docs/rulegraph.md
 	.venv/bin/python scripts/readme.py
+
+bench: .venv/installed ## how fast the package is (docs/benchmarks.md)
+	.venv/bin/python -m benchmarks
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock

@@ -1,0 +1,68 @@
+"""Measurements as rows of one CSV file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.timing import rates, speedup
+from domain_experts.files import replacing
+
+OURS = "domain-experts"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of one contestant, with its quartiles.
+
+    `ratio` says how many times as good as this contestant the package is, paired by round: over 1
+    the package is faster, or takes less memory. The package itself, and what has no pair, has none.
+    """
+
+    benchmark: str
+    model: str
+    contestant: str
+    unit: str
+    value: float
+    lower: float
+    upper: float
+    ratio: float | None = None
+    ratio_lower: float | None = None
+    ratio_upper: float | None = None
+    rounds: int = 1
+    rows: int | None = None
+    batch: int | None = None
+    threads: int = 1
+
+
+def throughput(
+    benchmark: str,
+    model: str,
+    seconds: Mapping[str, Sequence[float]],
+    rows: int,
+    batch: int,
+    threads: int,
+    ours: str = OURS,
+) -> list[Measurement]:
+    """Rows per second of contestants that each visited `rows` rows a round."""
+    found = []
+    for name, own in seconds.items():
+        ratio = (None, None, None) if name == ours else speedup(own, seconds[ours])
+        values = (*rates(rows, own), *ratio, len(own), rows, batch, threads)
+        found.append(Measurement(benchmark, model, name, "rows/s", *values))
+    return found
+
+
+def write(measurements: Iterable[Measurement], path: Path) -> None:
+    """Write measurements as CSV, four significant digits."""
+    names = [field.name for field in fields(Measurement)]
+    table = pd.DataFrame([asdict(m) for m in measurements], columns=names)
+    whole = dict.fromkeys(("rounds", "rows", "batch", "threads"), "Int64")
+    with replacing(path) as temporary:
+        table.astype(whole).to_csv(temporary, index=False, float_format="%.4g")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The measurements of a file."""
+    return pd.read_csv(path)

@@ -1,0 +1,169 @@
+"""The benchmarks' core, at tiny sizes."""
+
+import numpy as np
+import pytest
+import torch
+from test_m3oe import batch, literal, plan_of, schema_of, scrambled
+
+from benchmarks import m3oe, machine
+from benchmarks.data import rows_like_movielens
+from benchmarks.m3oe_literal import LiteralM3oE
+from benchmarks.ours import Loop, settings
+from benchmarks.results import OURS, Measurement, read, throughput, write
+from benchmarks.timing import in_turns, spread
+from domain_experts.models.build import build
+from domain_experts.models.ctr import Plan
+from domain_experts.models.multi.m3oe import Model
+from domain_experts.training.adam import Adam
+from domain_experts.training.losses import balanced, mean
+
+# Timing
+
+
+class Clock:
+    """Time that passes only when somebody works."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def work(self, seconds, log, name):
+        def run():
+            log.append(name)
+            self.now += seconds
+
+        return run
+
+
+def test_contestants_take_turns_in_alternating_order_after_a_warm_up():
+    clock, log = Clock(), []
+    contestants = {"a": clock.work(1, log, "a"), "b": clock.work(3, log, "b")}
+    seconds = in_turns(contestants, rounds=3, warm_up=1, clock=clock)
+    assert log == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert seconds == {"a": [1, 1, 1], "b": [3, 3, 3]}
+
+
+def test_ratios_are_paired_by_round():
+    # the machine slows down fourfold, for both
+    seconds = {OURS: [1.0, 2.0, 4.0], "peer": [2.0, 4.0, 8.0]}
+    ours, peer = throughput("step", "wdl", seconds, rows=80, batch=8, threads=1)
+    assert (ours.value, ours.lower, ours.upper) == (40, 30, 60)
+    assert (peer.value, peer.lower, peer.upper) == (20, 15, 30)
+    assert (ours.ratio, ours.ratio_lower) == (None, None)
+    assert (peer.ratio, peer.ratio_lower, peer.ratio_upper) == (2, 2, 2)
+    assert peer.rounds == 3
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread([5.0, 1.0, 2.0, 3.0, 4.0]) == (3, 2, 4)
+
+
+def test_results_are_a_table_and_come_back(tmp_path):
+    found = [
+        Measurement("step", "wdl", OURS, "rows/s", 123456.0, 1.0, 2.0, rows=10, batch=5),
+        Measurement("start", "cli", OURS, "s", 0.25, 0.2, 0.3),
+    ]
+    write(found, tmp_path / "b.csv")
+    table = read(tmp_path / "b.csv")
+    assert table.value.tolist() == [123500, 0.25]
+    assert table.rows[0] == 10
+    assert table.ratio.isna().all()
+    assert ",10,5,1\n" in (tmp_path / "b.csv").read_text()
+
+
+def test_the_machine_is_described():
+    found = machine.describe(threads=1)
+    assert found["processor"]
+    assert found["gemm_gflops"] > 0
+    assert found["versions"]["torch"] == torch.__version__
+
+
+# Data
+
+
+def test_generated_rows_have_the_asked_shape():
+    fields = ("user", "item", "gender", "genre", "domain")
+    data = rows_like_movielens(5000, fields, domains=3, tasks=2, dense=1, seed=1)
+    assert data.fields.shape == (5000, 5)
+    assert (data.fields.max(0) < data.schema.sizes).all()
+    assert (data.fields.min(0) >= 0).all()
+    assert (data.fields[:, 4] == data.domain).all()
+    assert np.bincount(data.domain, minlength=3).min() > 500
+    assert data.labels.mean(0).tolist() == pytest.approx([0.5, 0.37], abs=0.05)
+    # what belongs to a user is the same in all of the user's rows
+    user = data.fields[:, 0]
+    for column in (data.fields[:, 2], data.domain, data.dense[:, 0]):
+        pairs = np.unique(np.stack([user, column], 1), axis=0)
+        assert len(pairs) == len(np.unique(user))
+
+
+# The package as a contestant
+
+
+def small_loop(rows=48, batch_size=16):
+    chosen = settings("base", "ml-1m-gender", "wdl", {"training.batch_size": batch_size})
+    chosen = chosen.model_copy(
+        update={"model": chosen.model.model_copy(update={"dropout": 0.0, "hidden": (8, 4)})}
+    )
+    data = rows_like_movielens(64, ("user", "item", "domain"))
+    plan = Plan(data.schema, chosen.model, torch.Generator().manual_seed(0))
+    return build("wdl", plan), data, chosen, np.arange(rows)
+
+
+def test_an_epoch_is_a_pass_of_plain_steps():
+    model, data, chosen, index = small_loop(rows=16)
+    loop = Loop(model, data, chosen, index, decay=1e-3)
+    twin, *_ = small_loop()
+    penalised = {id(p) for p in twin.penalised()}
+    groups = [
+        ([p for p in twin.parameters() if (id(p) in penalised) == kind], decay)
+        for kind, decay in ((True, 1e-3), (False, 0.0))
+    ]
+    adam = Adam(groups, chosen.training.learning_rate)
+    fields, dense, domain, labels = loop.rows.take(torch.from_numpy(index))
+    for _ in range(3):
+        loss = mean(twin(fields, dense, domain), labels, domain, [16]).sum()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        # one batch, whose order changes the sums' rounding alone
+        assert loop.epoch() == pytest.approx(loss.item(), abs=1e-6)
+    for found, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+# M3oE
+
+
+def test_the_literal_model_is_the_oracle_of_the_tests():
+    schema = schema_of(3, 2)
+    model = scrambled(Model(plan_of(schema, shared_experts=2)))
+    rows = batch(schema)
+    found = LiteralM3oE(model).double().logits(*rows)
+    torch.testing.assert_close(found, literal(model, *rows), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, model(*rows), rtol=0, atol=1e-10)
+
+
+def test_both_ways_of_m3oe_learn_the_same():
+    schema = schema_of(3, 2)
+    model = scrambled(Model(plan_of(schema)), torch.float32)
+    fields, dense, domain = batch(schema, dtype=torch.float32)
+    labels = torch.randint(2, (23, 2), generator=torch.Generator().manual_seed(2)).float()
+    twin = m3oe.Literal(LiteralM3oE(model), 1e-2, 1e-5, [fields, dense, domain, labels])
+    before = twin.step()
+    expected = balanced(model(fields, dense, domain), labels, domain, [23]).item()
+    assert before == pytest.approx(expected, rel=1e-4)
+    assert twin.step() < before
+
+
+def test_m3oe_is_measured_both_ways():
+    found = m3oe.measure(batch=256, rounds=2, threads=1)
+    assert [(m.benchmark, m.contestant) for m in found] == [
+        ("evaluation", OURS),
+        ("evaluation", m3oe.LITERAL),
+        ("training step", OURS),
+        ("training step", m3oe.LITERAL),
+    ]
+    assert all(m.value > 0 and m.rows == 256 for m in found)
