@@ -6,8 +6,9 @@ from torch import Tensor
 
 from benchmarks.data import rows_like_movielens
 from benchmarks.m3oe_literal import LiteralM3oE
-from benchmarks.ours import Loop, settings
+from benchmarks.ours import Loop
 from benchmarks.results import OURS, Measurement, throughput
+from benchmarks.study import settings
 from benchmarks.timing import Work, in_turns
 from domain_experts.models.multi.base import MultiPlan
 from domain_experts.models.multi.m3oe import Model
@@ -63,14 +64,14 @@ def measure(batch: int | None, rounds: int, threads: int) -> list[Measurement]:
     model = Model(MultiPlan(data.schema, chosen.multi_model, start, generator))
     index = np.arange(batch)
     decay = chosen.multi_model.weight_decay
-    loop = Loop(model, data, chosen, index, decay, balanced)
+    loop = Loop(model, data, chosen, decay, balanced)
     rows = list(loop.rows.take(torch.from_numpy(index)))
     literal = Literal(LiteralM3oE(model), training.learning_rate, decay, rows)
     _same_logits(loop, literal, index)
     found = []
     pairs: dict[str, dict[str, Work]] = {
         "evaluation": {OURS: lambda: loop.logits(index), LITERAL: literal.evaluate},
-        "training step": {OURS: loop.epoch, LITERAL: literal.step},
+        "training step": {OURS: lambda: loop.epoch(index), LITERAL: literal.step},
     }
     for name, contestants in pairs.items():
         seconds = in_turns(contestants, rounds)

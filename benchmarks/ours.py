@@ -1,16 +1,18 @@
-"""The package as a contestant: its own loop, trainer and settings."""
+"""The package as a contestant, with its own training loop."""
 
-from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from tempfile import gettempdir
 
 import numpy as np
 import torch
 
+from benchmarks.peers.base import Job
 from domain_experts.data.interactions import Interactions
-from domain_experts.models.ctr import ClickModel
-from domain_experts.params import Study, load
+from domain_experts.models.build import build
+from domain_experts.models.ctr import ClickModel, Plan
+from domain_experts.models.multi.base import MultiPlan
+from domain_experts.registry import BACKBONES
 from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
@@ -18,54 +20,67 @@ from domain_experts.training.loop import Lane, Trainer
 from domain_experts.training.losses import Loss, mean
 from domain_experts.training.progress import Progress
 
-ROOT = Path(__file__).parents[1]
-
-
-def settings(
-    arm: str, dataset: str, backbone: str, changed: Mapping[str, Any] | None = None
-) -> RunSettings:
-    """The settings that the study has for an arm, data set and backbone.
-
-    Args:
-        arm: as in params.yaml.
-        dataset: as in params.yaml.
-        backbone: as in params.yaml.
-        changed: dotted settings to be replaced.
-    """
-    study = Study(load(ROOT / "params.yaml"), "paper")
-    return study.settings(arm, tuple((changed or {}).items()), dataset, backbone)
-
 
 class Loop(Trainer):
-    """The package's training loop on some rows, one epoch at a time."""
+    """The package's training loop, an epoch at a time and without validation."""
 
     def __init__(
         self,
         model: ClickModel,
         data: Interactions,
         settings: RunSettings,
-        train: np.ndarray,
         decay: float,
         loss: Loss = mean,
     ) -> None:
-        folder = Path(mkdtemp(prefix="bench-"))
         super().__init__(
             model,
             Rows.of(data, torch.device("cpu")),
             settings,
             seed=0,
-            checkpoint=Checkpoint(folder / "checkpoint.safetensors", "bench"),
+            # never written, since no phase is run
+            checkpoint=Checkpoint(Path(gettempdir(), "bench", "none.safetensors"), "bench"),
             progress=Progress("bench"),
             decay=decay,
             loss=loss,
         )
-        folder.rmdir()
-        self.lane = Lane("all", train, train[:0], dict(model.named_parameters()))
-        self._prepare(self.lane.parameters)
+        self.parameters = dict(model.named_parameters())
+        self._prepare(self.parameters)
         self.epochs = 0
 
-    def epoch(self) -> float:
-        """One epoch of the loop: batches, forward, loss, backward, Adam; returns the loss."""
+    def epoch(self, rows: np.ndarray) -> float:
+        """One epoch over some rows: batches, forward, loss, backward, Adam; returns the loss."""
         self.epochs += 1
-        (loss,) = self._epoch("bench", self.epochs, [self.lane])
+        lane = Lane("all", rows, rows[:0], self.parameters)
+        (loss,) = self._epoch("bench", self.epochs, [lane])
         return loss
+
+
+class Entrant:
+    """The package's model of a job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.loop = Loop(new_model(job), job.data, job.settings, decay=0.0)
+        self.first = job.first
+
+    def steps(self, count: int) -> None:
+        """Steps of the loop; each draws its batch anew from the first rows."""
+        for _ in range(count):
+            self.loop.epoch(self.first)
+
+    def epoch(self) -> None:
+        self.loop.epoch(self.job.train)
+
+    def predict(self) -> np.ndarray:
+        return self.loop.logits(self.job.held_out).squeeze(1).numpy()
+
+
+def new_model(job: Job) -> ClickModel:
+    """The package's model of a job."""
+    generator = torch.Generator().manual_seed(0)
+    if BACKBONES[job.model].family == "ctr":
+        return build(job.model, Plan(job.data.schema, job.settings.model, generator))
+    start = job.settings.multi_protocol.start
+    plan = MultiPlan(job.data.schema, job.settings.multi_model, start, generator)
+    made: ClickModel = import_module(BACKBONES[job.model].module).Model(plan)
+    return made

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.timing import rates, speedup
+from benchmarks.timing import Spread, rates, speedup, spread
 from domain_experts.files import replacing
 
 OURS = "domain-experts"
@@ -36,6 +36,9 @@ class Measurement:
     threads: int = 1
 
 
+NO_RATIO = (None, None, None)
+
+
 def throughput(
     benchmark: str,
     model: str,
@@ -43,14 +46,32 @@ def throughput(
     rows: int,
     batch: int,
     threads: int,
-    ours: str = OURS,
 ) -> list[Measurement]:
     """Rows per second of contestants that each visited `rows` rows a round."""
     found = []
     for name, own in seconds.items():
-        ratio = (None, None, None) if name == ours else speedup(own, seconds[ours])
+        ratio = NO_RATIO if name == OURS else speedup(own, seconds[OURS])
         values = (*rates(rows, own), *ratio, len(own), rows, batch, threads)
         found.append(Measurement(benchmark, model, name, "rows/s", *values))
+    return found
+
+
+def amounts(
+    benchmark: str,
+    model: str,
+    unit: str,
+    values: Mapping[str, Sequence[float]],
+    threads: int,
+    rows: int | None = None,
+) -> list[Measurement]:
+    """Amounts of which less is better, such as seconds or memory, of each contestant by round."""
+    found = []
+    for name, own in values.items():
+        ratio: tuple[float | None, ...] | Spread = NO_RATIO
+        if name != OURS and OURS in values:
+            ratio = speedup(own, values[OURS])
+        numbers = (*spread(own), *ratio, len(own), rows, None, threads)
+        found.append(Measurement(benchmark, model, name, unit, *numbers))
     return found
 
 

@@ -1,15 +1,19 @@
 """The benchmarks' core, at tiny sizes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from test_m3oe import batch, literal, plan_of, schema_of, scrambled
 
-from benchmarks import m3oe, machine
+from benchmarks import backbones, m3oe, machine, process
 from benchmarks.data import rows_like_movielens
 from benchmarks.m3oe_literal import LiteralM3oE
-from benchmarks.ours import Loop, settings
+from benchmarks.ours import Loop
+from benchmarks.peers.base import PEERS, enter
 from benchmarks.results import OURS, Measurement, read, throughput, write
+from benchmarks.study import settings
 from benchmarks.timing import in_turns, spread
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
@@ -114,7 +118,7 @@ def small_loop(rows=48, batch_size=16):
 
 def test_an_epoch_is_a_pass_of_plain_steps():
     model, data, chosen, index = small_loop(rows=16)
-    loop = Loop(model, data, chosen, index, decay=1e-3)
+    loop = Loop(model, data, chosen, decay=1e-3)
     twin, *_ = small_loop()
     penalised = {id(p) for p in twin.penalised()}
     groups = [
@@ -129,7 +133,7 @@ def test_an_epoch_is_a_pass_of_plain_steps():
         loss.backward()
         adam.step()
         # one batch, whose order changes the sums' rounding alone
-        assert loop.epoch() == pytest.approx(loss.item(), abs=1e-6)
+        assert loop.epoch(index) == pytest.approx(loss.item(), abs=1e-6)
     for found, expected in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -167,3 +171,60 @@ def test_m3oe_is_measured_both_ways():
         ("training step", m3oe.LITERAL),
     ]
     assert all(m.value > 0 and m.rows == 256 for m in found)
+
+
+# Models against peers
+
+
+def tiny_job(model):
+    tasks = 2 if model in backbones.MULTI_TASK else 1
+    shape = dataclasses.replace(backbones.NINE, dim=4, batch=64)
+    data = rows_like_movielens(300, shape.fields, domains=2 if tasks == 1 else 1, tasks=tasks)
+    return backbones.job(model, shape, data, 300)
+
+
+@pytest.mark.parametrize(
+    ("peer", "model"), [(name, model) for name, peer in PEERS.items() for model in peer.models]
+)
+def test_a_peer_trains_each_of_its_models(peer, model):
+    pytest.importorskip(PEERS[peer].package, reason="the extra `bench` is not installed")
+    job = tiny_job(model)
+    entrant = enter(peer, job)
+    before = entrant.predict()
+    assert before.shape == job.labels(job.held_out).shape
+    entrant.steps(2)
+    entrant.epoch()
+    after = entrant.predict()
+    assert np.isfinite(after).all()
+    assert np.abs(after - before).max() > 1e-5
+
+
+@pytest.mark.parametrize("model", [*backbones.CTR, *backbones.MULTI_TASK])
+def test_the_package_enters_with_each_model(model):
+    job = tiny_job(model)
+    entrant = enter(OURS, job)
+    before = entrant.predict()
+    assert before.shape == job.labels(job.held_out).shape
+    entrant.steps(2)
+    entrant.epoch()
+    assert np.abs(entrant.predict() - before).max() > 1e-5
+
+
+def test_every_model_is_measured_by_all_contestants(monkeypatch):
+    monkeypatch.setattr("benchmarks.backbones.contestants", lambda _: [OURS])
+    effort = backbones.Effort(rows=300, slow_rows=200, steps=1, rounds=2)
+    shape = dataclasses.replace(backbones.THREE, batch=64)
+    found = list(backbones.measure(shape, ("wdl",), effort, epochs=True, threads=1))
+    names = ["training step", "epoch", "evaluation", "quality"]
+    assert [(m.benchmark, m.model, m.contestant) for m in found] == [
+        (name, "wdl, 3 fields", OURS) for name in names
+    ]
+    assert 0.2 < found[-1].value < 0.8
+
+
+def test_a_whole_process_trains_and_tells_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.process.contestants", lambda _: [OURS])
+    found = list(process.measure(tiny_job("wdl"), "wdl", rounds=1, threads=1))
+    assert [(m.benchmark, m.unit) for m in found] == [("whole process", "s"), ("peak memory", "MB")]
+    assert 1 < found[0].value < 300
+    assert 100 < found[1].value < 4000

@@ -1,0 +1,120 @@
+"""All models against the peers: training step, whole epoch, evaluation, and what they learn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from benchmarks import study
+from benchmarks.data import rows_like_movielens
+from benchmarks.peers.base import Job, contestants, enter
+from benchmarks.results import Measurement, throughput
+from benchmarks.timing import in_turns
+from domain_experts.data.interactions import Interactions
+from domain_experts.evaluation.metrics import macro_auc
+from domain_experts.models import autoint
+from domain_experts.registry import BACKBONES
+
+CTR = tuple(name for name, own in BACKBONES.items() if own.family == "ctr")
+MULTI_TASK = ("mmoe", "ple")
+SLOW = 20_000
+"""Rows per second of a step, below which epochs have fewer rows."""
+HELD_OUT = 0.2
+EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a data set: its fields, the embeddings' width, and the batch."""
+
+    name: str
+    fields: tuple[str, ...]
+    dim: int
+    batch: int
+
+
+NINE = Shape(
+    "9 fields",
+    ("user", "item", "gender", "age", "occupation", "zip", "genre", "year", "domain"),
+    dim=16,
+    batch=4096,
+)
+THREE = Shape("3 fields", ("user", "item", "domain"), dim=8, batch=1024)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run."""
+
+    rows: int
+    slow_rows: int
+    steps: int
+    """Training steps a turn."""
+    rounds: int
+
+
+def job(model: str, shape: Shape, data: Interactions, rows: int) -> Job:
+    """The first rows of a data set, for a model without dropout and penalties."""
+    # the peer's attention is as wide as its embeddings
+    dim = autoint.HEADS * autoint.HEAD_WIDTH if model == "autoint" else shape.dim
+    changed = {"training.batch_size": shape.batch, "training.learning_rate": 0.001}
+    arm, dataset = ("base", "ml-1m-gender") if model in CTR else ("mdmt", "ml-1m-m3oe")
+    if model in CTR:
+        changed |= {"model.embedding_dim": dim, "model.dropout": 0.0}
+    held_out = int(HELD_OUT * rows)
+    index = np.arange(rows)
+    settings = study.settings(arm, dataset, model, changed)
+    return Job(model, data, index[held_out:], index[:held_out], settings)
+
+
+def measure(
+    shape: Shape, models: tuple[str, ...], effort: Effort, epochs: bool, threads: int
+) -> Iterator[Measurement]:
+    """Times of every model, by the package and the installed peers that have it.
+
+    Args:
+        shape: of the data.
+        models: of one task if they are CTR models, else of two.
+        effort: how much.
+        epochs: measure epochs and evaluation too.
+        threads: for the record.
+    """
+    tasks = 1 if set(models) <= set(CTR) else 2
+    domains = 2 if tasks == 1 else 1
+    data = rows_like_movielens(effort.rows, shape.fields, domains=domains, tasks=tasks)
+    for model in models:
+        own = job(model, shape, data, effort.rows)
+        name = f"{model}, {shape.name}"
+        steps = _steps(own, name, effort, threads)
+        yield from steps
+        if epochs:
+            slow = min(m.value for m in steps) < SLOW
+            fewer = job(model, shape, data, min(effort.slow_rows, effort.rows))
+            yield from _epochs(fewer if slow else own, name, effort, threads)
+
+
+def _steps(own: Job, name: str, effort: Effort, threads: int) -> list[Measurement]:
+    entrants = {c: enter(c, own) for c in contestants(own.model)}
+    work = {c: partial(e.steps, effort.steps) for c, e in entrants.items()}
+    seconds = in_turns(work, effort.rounds)
+    rows = effort.steps * len(own.first)
+    return throughput("training step", name, seconds, rows, own.batch, threads)
+
+
+def _epochs(own: Job, name: str, effort: Effort, threads: int) -> Iterator[Measurement]:
+    """Epochs of new models, evaluation, and the AUC that they reach."""
+    entrants = {c: enter(c, own) for c in contestants(own.model)}
+    seconds = in_turns({c: e.epoch for c, e in entrants.items()}, EPOCHS, warm_up=0)
+    yield from throughput("epoch", name, seconds, len(own.train), own.batch, threads)
+    seconds = in_turns({c: e.predict for c, e in entrants.items()}, effort.rounds)
+    yield from throughput("evaluation", name, seconds, len(own.held_out), own.batch, threads)
+    labels = np.asarray(own.data.labels)[own.held_out]
+    one = np.zeros(len(labels), np.int64)
+    for contestant, entrant in entrants.items():
+        scores = entrant.predict().reshape(labels.shape)
+        auc = macro_auc(scores, labels, one, 1)
+        yield Measurement(
+            "quality", name, contestant, "AUC", auc, auc, auc,
+            rounds=EPOCHS, rows=len(own.train), batch=own.batch, threads=threads,
+        )  # fmt: skip
