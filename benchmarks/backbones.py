@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import study
+from benchmarks import process, study
 from benchmarks.data import rows_like_movielens
+from benchmarks.effort import Effort
 from benchmarks.peers.base import Job, contestants, enter
 from benchmarks.results import Measurement, throughput
 from benchmarks.timing import in_turns
@@ -22,6 +23,7 @@ SLOW = 20_000
 """Rows per second of a step, below which epochs have fewer rows."""
 HELD_OUT = 0.2
 EPOCHS = 2
+PROCESS_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -43,72 +45,87 @@ NINE = Shape(
 THREE = Shape("3 fields", ("user", "item", "domain"), dim=8, batch=1024)
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How much is run."""
+def job(model: str, shape: Shape, data: Interactions, train: int, held_out: int = 0) -> Job:
+    """The first rows of a data set, for a model without dropout and penalties.
 
-    rows: int
-    slow_rows: int
-    steps: int
-    """Training steps a turn."""
-    rounds: int
-
-
-def job(model: str, shape: Shape, data: Interactions, rows: int) -> Job:
-    """The first rows of a data set, for a model without dropout and penalties."""
+    Args:
+        model: a CTR model, or one of several tasks.
+        shape: of the data.
+        data: at least so many rows.
+        train: number of rows to be trained on.
+        held_out: number of rows to be predicted.
+    """
     # the peer's attention is as wide as its embeddings
     dim = autoint.HEADS * autoint.HEAD_WIDTH if model == "autoint" else shape.dim
     changed = {"training.batch_size": shape.batch, "training.learning_rate": 0.001}
     arm, dataset = ("base", "ml-1m-gender") if model in CTR else ("mdmt", "ml-1m-m3oe")
     if model in CTR:
         changed |= {"model.embedding_dim": dim, "model.dropout": 0.0}
-    held_out = int(HELD_OUT * rows)
-    index = np.arange(rows)
     settings = study.settings(arm, dataset, model, changed)
-    return Job(model, data, index[held_out:], index[:held_out], settings)
+    return Job(model, data, np.arange(train), np.arange(train, train + held_out), settings)
 
 
-def measure(
-    shape: Shape, models: tuple[str, ...], effort: Effort, epochs: bool, threads: int
+def with_held_out(model: str, shape: Shape, data: Interactions, rows: int) -> Job:
+    """The same with a fifth of the rows held out."""
+    held_out = int(HELD_OUT * rows)
+    return job(model, shape, data, rows - held_out, held_out)
+
+
+def measure(effort: Effort) -> Iterator[Measurement]:
+    """Both shapes: of nine fields all, of three fields the step; the multi-task models."""
+    yield from compare(NINE, CTR, effort, epochs=True)
+    yield from compare(THREE, CTR, effort, epochs=effort.full)
+    yield from compare(NINE, MULTI_TASK, effort, epochs=effort.full)
+
+
+def processes(effort: Effort) -> Iterator[Measurement]:
+    """Whole processes of all contestants."""
+    data = rows_like_movielens(effort.rows, NINE.fields)
+    for model in CTR if effort.full else ("deepfm",):
+        own = with_held_out(model, NINE, data, effort.rows)
+        yield from process.measure(own, f"{model}, {NINE.name}", PROCESS_ROUNDS, effort.threads)
+
+
+def compare(
+    shape: Shape, models: tuple[str, ...], effort: Effort, epochs: bool
 ) -> Iterator[Measurement]:
     """Times of every model, by the package and the installed peers that have it.
 
     Args:
         shape: of the data.
-        models: of one task if they are CTR models, else of two.
+        models: CTR models, or such of several tasks.
         effort: how much.
-        epochs: measure epochs and evaluation too.
-        threads: for the record.
+        epochs: measure epochs, evaluation and quality too, not the training step alone.
     """
-    tasks = 1 if set(models) <= set(CTR) else 2
-    domains = 2 if tasks == 1 else 1
+    several = set(models) <= set(MULTI_TASK)
+    domains, tasks = (1, 2) if several else (2, 1)
     data = rows_like_movielens(effort.rows, shape.fields, domains=domains, tasks=tasks)
     for model in models:
-        own = job(model, shape, data, effort.rows)
+        own = with_held_out(model, shape, data, effort.rows)
         name = f"{model}, {shape.name}"
-        steps = _steps(own, name, effort, threads)
+        steps = _steps(own, name, effort)
         yield from steps
         if epochs:
             slow = min(m.value for m in steps) < SLOW
-            fewer = job(model, shape, data, min(effort.slow_rows, effort.rows))
-            yield from _epochs(fewer if slow else own, name, effort, threads)
+            fewer = with_held_out(model, shape, data, min(effort.slow_rows, effort.rows))
+            yield from _epochs(fewer if slow else own, name, effort)
 
 
-def _steps(own: Job, name: str, effort: Effort, threads: int) -> list[Measurement]:
+def _steps(own: Job, name: str, effort: Effort) -> list[Measurement]:
     entrants = {c: enter(c, own) for c in contestants(own.model)}
     work = {c: partial(e.steps, effort.steps) for c, e in entrants.items()}
     seconds = in_turns(work, effort.rounds)
     rows = effort.steps * len(own.first)
-    return throughput("training step", name, seconds, rows, own.batch, threads)
+    return throughput("training step", name, seconds, rows, own.batch, effort.threads)
 
 
-def _epochs(own: Job, name: str, effort: Effort, threads: int) -> Iterator[Measurement]:
+def _epochs(own: Job, name: str, effort: Effort) -> Iterator[Measurement]:
     """Epochs of new models, evaluation, and the AUC that they reach."""
     entrants = {c: enter(c, own) for c in contestants(own.model)}
     seconds = in_turns({c: e.epoch for c, e in entrants.items()}, EPOCHS, warm_up=0)
-    yield from throughput("epoch", name, seconds, len(own.train), own.batch, threads)
+    yield from throughput("epoch", name, seconds, len(own.train), own.batch, effort.threads)
     seconds = in_turns({c: e.predict for c, e in entrants.items()}, effort.rounds)
-    yield from throughput("evaluation", name, seconds, len(own.held_out), own.batch, threads)
+    yield from throughput("evaluation", name, seconds, len(own.held_out), own.batch, effort.threads)
     labels = np.asarray(own.data.labels)[own.held_out]
     one = np.zeros(len(labels), np.int64)
     for contestant, entrant in entrants.items():
@@ -116,5 +133,5 @@ def _epochs(own: Job, name: str, effort: Effort, threads: int) -> Iterator[Measu
         auc = macro_auc(scores, labels, one, 1)
         yield Measurement(
             "quality", name, contestant, "AUC", auc, auc, auc,
-            rounds=EPOCHS, rows=len(own.train), batch=own.batch, threads=threads,
+            rounds=EPOCHS, rows=len(own.train), batch=own.batch, threads=effort.threads,
         )  # fmt: skip

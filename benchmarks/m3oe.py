@@ -1,10 +1,13 @@
 """M3oE against the literal formulation: a training step, and evaluation."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.data import rows_like_movielens
+from benchmarks.effort import Effort
 from benchmarks.m3oe_literal import LiteralM3oE
 from benchmarks.ours import Loop
 from benchmarks.results import OURS, Measurement, throughput
@@ -43,13 +46,12 @@ class Literal:
         return found
 
 
-def measure(batch: int | None, rounds: int, threads: int) -> list[Measurement]:
+def measure(effort: Effort, batch: int | None = None) -> Iterator[Measurement]:
     """Rows per second of both, with the same weights.
 
     Args:
+        effort: how often each runs.
         batch: rows; None: as in the study.
-        rounds: how often each runs.
-        threads: for the record.
 
     Raises:
         AssertionError: the two do not give the same logits.
@@ -68,15 +70,13 @@ def measure(batch: int | None, rounds: int, threads: int) -> list[Measurement]:
     rows = list(loop.rows.take(torch.from_numpy(index)))
     literal = Literal(LiteralM3oE(model), training.learning_rate, decay, rows)
     _same_logits(loop, literal, index)
-    found = []
     pairs: dict[str, dict[str, Work]] = {
         "evaluation": {OURS: lambda: loop.logits(index), LITERAL: literal.evaluate},
         "training step": {OURS: lambda: loop.epoch(index), LITERAL: literal.step},
     }
     for name, contestants in pairs.items():
-        seconds = in_turns(contestants, rounds)
-        found += throughput(name, "m3oe", seconds, batch, batch, threads)
-    return found
+        seconds = in_turns(contestants, effort.rounds)
+        yield from throughput(name, "m3oe", seconds, batch, batch, effort.threads)
 
 
 @torch.no_grad()

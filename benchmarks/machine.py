@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import in_turns, rates
+from benchmarks.timing import Work, in_turns, rates
 
+SIZE = 1024
 LIBRARIES = ("domain-experts", "torch", "numpy")
 
 
@@ -40,8 +41,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def gemm_flops(size: int = 1024, rounds: int = 7) -> float:
-    """Floating point operations a second of a product of two (size, size) float32 matrices."""
-    a, b = torch.randn(2, size, size).unbind()
-    seconds = in_turns({"gemm": lambda: torch.mm(a, b)}, rounds)["gemm"]
-    return rates(2 * size**3, seconds).median
+def product() -> Work:
+    """One product of two (SIZE, SIZE) float32 matrices."""
+    a, b = torch.randn(2, SIZE, SIZE).unbind()
+    return lambda: torch.mm(a, b)
+
+
+def gemm_flops(rounds: int = 7) -> float:
+    """Floating point operations a second of that product."""
+    seconds = in_turns({"product": product()}, rounds)["product"]
+    return rates(2 * SIZE**3, seconds).median

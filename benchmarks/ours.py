@@ -1,11 +1,13 @@
 """The package as a contestant, with its own training loop."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.peers.base import Job
 from domain_experts.data.interactions import Interactions
@@ -22,7 +24,10 @@ from domain_experts.training.progress import Progress
 
 
 class Loop(Trainer):
-    """The package's training loop, an epoch at a time and without validation."""
+    """The package's training loop, an epoch at a time and without validation.
+
+    It trains `parameters`, or else all of the model.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,7 @@ class Loop(Trainer):
         settings: RunSettings,
         decay: float,
         loss: Loss = mean,
+        parameters: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -43,16 +49,19 @@ class Loop(Trainer):
             decay=decay,
             loss=loss,
         )
-        self.parameters = dict(model.named_parameters())
+        self.parameters = parameters or dict(model.named_parameters())
         self._prepare(self.parameters)
         self.epochs = 0
 
     def epoch(self, rows: np.ndarray) -> float:
         """One epoch over some rows: batches, forward, loss, backward, Adam; returns the loss."""
-        self.epochs += 1
-        lane = Lane("all", rows, rows[:0], self.parameters)
-        (loss,) = self._epoch("bench", self.epochs, [lane])
+        (loss,) = self.side_by_side([Lane("all", rows, rows[:0], self.parameters)])
         return loss
+
+    def side_by_side(self, lanes: Sequence[Lane]) -> list[float]:
+        """One epoch of several lanes; returns their losses."""
+        self.epochs += 1
+        return self._epoch("bench", self.epochs, lanes)
 
 
 class Entrant:

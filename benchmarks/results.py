@@ -35,6 +35,12 @@ class Measurement:
     batch: int | None = None
     threads: int = 1
 
+    @property
+    def line(self) -> str:
+        """The measurement in words."""
+        ratio = "" if self.ratio is None else f", ratio {self.ratio:.2f}"
+        return f"{self.model}, {self.contestant}: {self.value:,.4g} {self.unit}{ratio}"
+
 
 NO_RATIO = (None, None, None)
 
@@ -44,7 +50,7 @@ def throughput(
     model: str,
     seconds: Mapping[str, Sequence[float]],
     rows: int,
-    batch: int,
+    batch: int | None,
     threads: int,
 ) -> list[Measurement]:
     """Rows per second of contestants that each visited `rows` rows a round."""

@@ -1,16 +1,34 @@
 """The benchmarks' core, at tiny sizes."""
 
 import dataclasses
+import subprocess
+import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from projects import ROOT
 from test_m3oe import batch, literal, plan_of, schema_of, scrambled
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import backbones, m3oe, machine, process
+from benchmarks import (
+    auc,
+    backbones,
+    experts,
+    limit,
+    m3oe,
+    machine,
+    process,
+    reading,
+    report,
+    rows,
+    whole_run,
+)
 from benchmarks.data import rows_like_movielens
+from benchmarks.effort import Effort
 from benchmarks.m3oe_literal import LiteralM3oE
-from benchmarks.ours import Loop
+from benchmarks.ours import Entrant, Loop
 from benchmarks.peers.base import PEERS, enter
 from benchmarks.results import OURS, Measurement, read, throughput, write
 from benchmarks.study import settings
@@ -20,6 +38,11 @@ from domain_experts.models.ctr import Plan
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.training.adam import Adam
 from domain_experts.training.losses import balanced, mean
+
+TINY = Effort(
+    threads=1, rows=4000, slow_rows=600, steps=1, rounds=2, scales=(200, 2000), domains=(2, 3),
+    growing_domains=(2, 3),
+)  # fmt: skip
 
 # Timing
 
@@ -106,20 +129,20 @@ def test_generated_rows_have_the_asked_shape():
 # The package as a contestant
 
 
-def small_loop(rows=48, batch_size=16):
-    chosen = settings("base", "ml-1m-gender", "wdl", {"training.batch_size": batch_size})
+def small_loop(train):
+    chosen = settings("base", "ml-1m-gender", "wdl", {"training.batch_size": 16})
     chosen = chosen.model_copy(
         update={"model": chosen.model.model_copy(update={"dropout": 0.0, "hidden": (8, 4)})}
     )
     data = rows_like_movielens(64, ("user", "item", "domain"))
     plan = Plan(data.schema, chosen.model, torch.Generator().manual_seed(0))
-    return build("wdl", plan), data, chosen, np.arange(rows)
+    return build("wdl", plan), data, chosen, np.arange(train)
 
 
 def test_an_epoch_is_a_pass_of_plain_steps():
-    model, data, chosen, index = small_loop(rows=16)
+    model, data, chosen, index = small_loop(16)
     loop = Loop(model, data, chosen, decay=1e-3)
-    twin, *_ = small_loop()
+    twin, *_ = small_loop(16)
     penalised = {id(p) for p in twin.penalised()}
     groups = [
         ([p for p in twin.parameters() if (id(p) in penalised) == kind], decay)
@@ -144,10 +167,10 @@ def test_an_epoch_is_a_pass_of_plain_steps():
 def test_the_literal_model_is_the_oracle_of_the_tests():
     schema = schema_of(3, 2)
     model = scrambled(Model(plan_of(schema, shared_experts=2)))
-    rows = batch(schema)
-    found = LiteralM3oE(model).double().logits(*rows)
-    torch.testing.assert_close(found, literal(model, *rows), rtol=0, atol=1e-10)
-    torch.testing.assert_close(found, model(*rows), rtol=0, atol=1e-10)
+    inputs = batch(schema)
+    found = LiteralM3oE(model).double().logits(*inputs)
+    torch.testing.assert_close(found, literal(model, *inputs), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, model(*inputs), rtol=0, atol=1e-10)
 
 
 def test_both_ways_of_m3oe_learn_the_same():
@@ -163,7 +186,7 @@ def test_both_ways_of_m3oe_learn_the_same():
 
 
 def test_m3oe_is_measured_both_ways():
-    found = m3oe.measure(batch=256, rounds=2, threads=1)
+    found = list(m3oe.measure(TINY, batch=256))
     assert [(m.benchmark, m.contestant) for m in found] == [
         ("evaluation", OURS),
         ("evaluation", m3oe.LITERAL),
@@ -180,7 +203,7 @@ def tiny_job(model):
     tasks = 2 if model in backbones.MULTI_TASK else 1
     shape = dataclasses.replace(backbones.NINE, dim=4, batch=64)
     data = rows_like_movielens(300, shape.fields, domains=2 if tasks == 1 else 1, tasks=tasks)
-    return backbones.job(model, shape, data, 300)
+    return backbones.with_held_out(model, shape, data, 300)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +235,8 @@ def test_the_package_enters_with_each_model(model):
 
 def test_every_model_is_measured_by_all_contestants(monkeypatch):
     monkeypatch.setattr("benchmarks.backbones.contestants", lambda _: [OURS])
-    effort = backbones.Effort(rows=300, slow_rows=200, steps=1, rounds=2)
     shape = dataclasses.replace(backbones.THREE, batch=64)
-    found = list(backbones.measure(shape, ("wdl",), effort, epochs=True, threads=1))
+    found = list(backbones.compare(shape, ("wdl",), TINY, epochs=True))
     names = ["training step", "epoch", "evaluation", "quality"]
     assert [(m.benchmark, m.model, m.contestant) for m in found] == [
         (name, "wdl, 3 fields", OURS) for name in names
@@ -228,3 +250,105 @@ def test_a_whole_process_trains_and_tells_its_memory(tmp_path, monkeypatch):
     assert [(m.benchmark, m.unit) for m in found] == [("whole process", "s"), ("peak memory", "MB")]
     assert 1 < found[0].value < 300
     assert 100 < found[1].value < 4000
+
+
+# The package against its parts, and its ways against others
+
+
+def contestants_of(found):
+    assert all(np.isfinite(m.value) and m.value > 0 for m in found)
+    return [m.contestant for m in found]
+
+
+def test_the_limits_of_a_step(monkeypatch):
+    monkeypatch.setattr(limit, "CTR", ("mlp", "autoint"))
+    monkeypatch.setattr(limit, "NINE", dataclasses.replace(backbones.NINE, batch=64))
+    assert contestants_of(list(limit.measure(TINY))) == [
+        OURS, limit.CHAIN, limit.FLOOR, OURS, limit.FLOOR,
+    ]  # fmt: skip
+
+
+def test_the_chain_of_products_has_the_operations_of_the_plain_tower():
+    shape = dataclasses.replace(backbones.NINE, batch=64)
+    data = rows_like_movielens(64, shape.fields)
+    entrant = Entrant(backbones.job("mlp", shape, data, train=64))
+    with FlopCounterMode(display=False) as counter:
+        limit.Chain(entrant).run()
+    widths = [9 * 16, 256, 128, 64, 1]
+    products = 6 * 64 * sum(i * o for i, o in pairwise(widths))
+    assert counter.get_total_flops() == limit.flops(entrant) == products
+
+
+def test_experts_are_trained_three_ways():
+    found = list(experts.measure(TINY))
+    assert contestants_of(found) == [OURS, experts.ONE_BY_ONE, experts.MLORA] * 4
+    grown = list(experts.growth(TINY))
+    assert len(grown) == 2 * (2 + 2)
+
+
+def test_side_by_side_and_one_by_one_train_the_same_experts():
+    phases = experts.Phases(600, domains=3, batch=64)
+    together, alone = phases.experts(), phases.experts()
+    before = together.loop.model.state_dict()["tower.layers.0.B.2"].clone()
+    together.side_by_side()
+    for lane in alone.lanes:
+        alone.loop.epochs = 0
+        alone.loop.side_by_side([lane])
+    weights = together.loop.model.state_dict()
+    assert (weights["tower.layers.0.B.2"] - before).abs().max() > 1e-4
+    for name, found in alone.loop.model.state_dict().items():
+        torch.testing.assert_close(found, weights[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_whole_run_goes_both_ways():
+    assert contestants_of(list(whole_run.measure(TINY))) == [OURS, whole_run.RELEASED]
+
+
+def test_auc_agrees_with_sklearn_while_it_is_timed():
+    assert contestants_of(list(auc.measure(TINY))) == [OURS, auc.SKLEARN] * 2
+
+
+def test_reading_goes_both_ways(tmp_path):
+    assert contestants_of(list(reading.measure(TINY))) == [OURS, reading.PANDAS]
+    reading.write_ratings(tmp_path, 500)
+    assert len(reading.by_pandas(tmp_path)) == 500
+
+
+def test_rows_grow_on_disk(tmp_path):
+    rows.write_rows(tmp_path, 300)
+    found = rows.run(tmp_path)
+    assert np.load(tmp_path / "fields.npy").shape == (300, 3)
+    assert found["visited"] == rows.BATCHES * backbones.THREE.batch
+    assert len(found["seconds"]) == rows.ROUNDS
+
+
+# Report
+
+
+def test_the_report_shows_ratios_and_tells_models_apart(tmp_path):
+    pair = {OURS: [1.0, 1.0], "FuxiCTR": [2.0, 3.0], "DeepCTR-Torch": [4.0, 4.0]}
+    found = throughput("training step", "wdl, 9 fields", pair, 100, 10, 1)
+    pair = {OURS: [1.0], "FuxiCTR": [0.9]}
+    found += throughput("training step", "mlp, 9 fields", pair, 100, 10, 1)
+    found += [
+        Measurement("quality", "wdl, 9 fields", name, "AUC", value, value, value)
+        for name, value in ((OURS, 0.75), ("FuxiCTR", 0.752), ("DeepCTR-Torch", 0.74))
+    ]
+    write(found, tmp_path / "b.csv")
+    report.write_report(read(tmp_path / "b.csv"), tmp_path)
+    text = (tmp_path / report.TABLE).read_text()
+    assert "training step, 9 fields, 2 models: 1.50 times" in text
+    assert "0.90 times at least (mlp)" in text
+    assert "- wdl, 9 fields: AUC 0.7500, but DeepCTR-Torch 0.7400." in text
+    assert "| 2.50 (2.25 to 2.75) |" in text
+    assert (tmp_path / f"{report.FIGURE}.png").stat().st_size > 1000
+
+
+def test_an_unknown_benchmark_is_refused_by_name():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only", "nonsense"],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+    assert "backbones" in done.stderr
