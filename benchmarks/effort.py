@@ -25,10 +25,10 @@ class Effort:
 
 def usual(threads: int) -> Effort:
     """At most 45 minutes on two idle cores."""
-    return Effort(threads, 1_000_000, 100_000, steps=8, rounds=7, scales=(10**5, 10**6))
+    return Effort(threads, 1_000_000, 100_000, steps=4, rounds=5, scales=(10**5, 10**6))
 
 
 def full(threads: int) -> Effort:
     """Everything."""
     scales = (10**5, 10**6, 10**7, 10**8)
-    return Effort(threads, 1_000_000, 100_000, steps=8, rounds=7, scales=scales, full=True)
+    return Effort(threads, 1_000_000, 100_000, steps=4, rounds=5, scales=scales, full=True)

@@ -93,6 +93,10 @@ class Entrant:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model = build(job)
+        # the library's towers start near zero, and learn nothing in the first epochs
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.xavier_normal_(module.weight)
         tasks = len(job.data.schema.tasks)
         loss: Any = "binary_crossentropy" if tasks == 1 else ["binary_crossentropy"] * tasks
         rate = job.settings.training.learning_rate
