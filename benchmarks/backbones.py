@@ -22,6 +22,8 @@ MULTI_TASK = ("mmoe", "ple")
 SLOW = 20_000
 """Rows per second of a step, below which epochs have fewer rows."""
 HELD_OUT = 0.2
+RATE = 0.004
+"""Learning rate: with the study's, two epochs of so large batches would still show the start."""
 EPOCHS = 2
 PROCESS_ROUNDS = 2
 
@@ -57,7 +59,7 @@ def job(model: str, shape: Shape, data: Interactions, train: int, held_out: int 
     """
     # the peer's attention is as wide as its embeddings
     dim = autoint.HEADS * autoint.HEAD_WIDTH if model == "autoint" else shape.dim
-    changed = {"training.batch_size": shape.batch, "training.learning_rate": 0.001}
+    changed = {"training.batch_size": shape.batch, "training.learning_rate": RATE}
     arm, dataset = ("base", "ml-1m-gender") if model in CTR else ("mdmt", "ml-1m-m3oe")
     if model in CTR:
         changed |= {"model.embedding_dim": dim, "model.dropout": 0.0}
@@ -102,7 +104,7 @@ def compare(
     data = rows_like_movielens(effort.rows, shape.fields, domains=domains, tasks=tasks)
     for model in models:
         own = with_held_out(model, shape, data, effort.rows)
-        name = f"{model}, {shape.name}"
+        name = f"{model}, {shape.name}{' and 2 tasks' if several else ''}"
         steps = _steps(own, name, effort)
         yield from steps
         if epochs:

@@ -48,7 +48,7 @@ def summary(results: pd.DataFrame) -> list[str]:
     """Against the best peer: geometric mean and least of the ratios; models that differ in AUC."""
     lines = []
     peers = against_peers(results)
-    shapes = peers.model.str.partition(", ")[2]
+    shapes = peers.model.str.split(", ").str[-1]
     for (benchmark, shape), own in peers.groupby(["benchmark", shapes], sort=False):
         best = own.groupby("model").ratio.min()
         lines.append(
@@ -69,8 +69,8 @@ def figure(results: pd.DataFrame) -> Figure:
     """How many times as fast the package is, by model and library, one panel a benchmark."""
     shown = against_peers(results)
     models = list(dict.fromkeys(shown.model))
-    made = Figure(figsize=(2 * WIDTH, 0.6 + 0.16 * len(models)), layout="constrained")
-    axes = made.subplots(1, len(PANELS), sharey=True)
+    made = Figure(figsize=(2 * WIDTH, 0.8 + 0.16 * len(models)), layout="constrained")
+    axes = made.subplots(1, len(PANELS), sharex=True, sharey=True)
     for axis, panel in zip(axes, PANELS, strict=True):
         for number, peer in enumerate(PEERS):
             own = shown[(shown.benchmark == panel) & (shown.contestant == peer)]
@@ -89,7 +89,7 @@ def figure(results: pd.DataFrame) -> Figure:
         axis.set_xlabel("times as fast")
     axes[0].set_yticks(range(len(models)), models)
     axes[0].invert_yaxis()
-    axes[0].legend()
+    made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PEERS))
     return made
 
 

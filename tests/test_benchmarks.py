@@ -344,6 +344,13 @@ def test_the_report_shows_ratios_and_tells_models_apart(tmp_path):
     assert (tmp_path / f"{report.FIGURE}.png").stat().st_size > 1000
 
 
+def test_the_report_does_without_other_libraries(tmp_path):
+    write(list(auc.measure(TINY)), tmp_path / "b.csv")
+    report.write_report(read(tmp_path / "b.csv"), tmp_path)
+    assert "| 3 domains | scikit-learn |" in (tmp_path / report.TABLE).read_text()
+    assert not (tmp_path / f"{report.FIGURE}.png").exists()
+
+
 def test_an_unknown_benchmark_is_refused_by_name():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--only", "nonsense"],
