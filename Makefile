@@ -3,10 +3,10 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures docs unlock clean
+.PHONY: help reproduce test lint tables figures docs bench bench-full unlock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 reproduce: .venv/installed ## everything, from raw data to report (TIER=quick)
 	@if snakemake --keep-going --config tier=$(TIER) -- download; then missing=false; else \
@@ -40,6 +40,12 @@ docs: .venv/installed ## what README.md shows, from the quick tier's results and
 	@echo '```' >> docs/rulegraph.md
 	.venv/bin/python scripts/readme.py
 
+bench: .venv/installed-bench ## how fast the package is, beside other libraries (docs/benchmarks.md)
+	.venv/bin/python -m benchmarks
+
+bench-full: .venv/installed-bench ## the same with all models and up to 10^8 rows
+	.venv/bin/python -m benchmarks --full
+
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock
 
@@ -52,10 +58,13 @@ clean: ## remove all results but those of the paper tier; data and models of oth
 .venv/installed-%: pyproject.toml constraints.txt
 	$(call install,'.[$*]')
 
+.venv/installed-bench: pyproject.toml constraints.txt constraints-bench.txt
+	$(call install,'.[bench]',constraints-bench.txt)
+
 define install
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
   "Python >= 3.11 is needed; name one by `make PYTHON=python3.12 ...`")'
 $(PYTHON) -m venv .venv
-.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e $(1)
+.venv/bin/python -m pip install --disable-pip-version-check -q -c $(or $(2),constraints.txt) -e $(1)
 @touch $@
 endef

@@ -44,13 +44,16 @@ def test_pins_are_plain_versions():
     assert "domain-experts" not in PINS
 
 
-@pytest.mark.parametrize("name", ["domain_experts", "tests"])
-def test_what_the_code_imports_is_declared(name):
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("src/domain_experts", ()), ("tests", ("test",)), ("benchmarks", ("peers", "bench"))],
+)
+def test_what_the_code_imports_is_declared(name, extras):
     """Oracle: the import statements themselves."""
-    folder = ROOT / "src" / name if name == "domain_experts" else ROOT / name
-    allowed = {canonicalize_name(r.name) for r in declared(*(["test"] if name == "tests" else []))}
+    folder = ROOT / name
+    allowed = {canonicalize_name(r.name) for r in declared(*extras)}
     providers = packages_distributions()
-    own = {"domain_experts", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {"domain_experts", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -61,5 +64,16 @@ def test_what_the_code_imports_is_declared(name):
                 continue
             for top in {module.split(".")[0] for module in modules} - own:
                 if top not in sys.stdlib_module_names:
-                    names = {canonicalize_name(provider) for provider in providers[top]}
+                    # what is not installed here goes by its own name
+                    names = {canonicalize_name(p) for p in providers.get(top, [top])}
                     assert names & allowed, f"{path}: {top} is not declared"
+
+
+@pytest.mark.parametrize("extra", ["peers", "bench"])
+def test_libraries_to_compare_with_are_pinned_within_their_range(extra):
+    pins = (ROOT / f"constraints-{extra}.txt").read_text().splitlines()
+    for requirement in set(declared(extra)) - set(declared()):
+        # an extra in an extra is pinned by its own file
+        if requirement.name != "domain-experts":
+            (pinned,) = (line for line in pins if line.startswith(f"{requirement.name}=="))
+            assert requirement.specifier.contains(pinned.partition("==")[2])

@@ -1,0 +1,81 @@
+"""Run benchmarks and write their results: `python -m benchmarks`."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from os import devnull
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks import (
+    auc,
+    backbones,
+    effort,
+    experts,
+    limit,
+    m3oe,
+    machine,
+    reading,
+    report,
+    rows,
+    start,
+    whole_run,
+)
+from benchmarks.results import Measurement, read, write
+from domain_experts.files import write_json
+
+BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
+    "backbones": backbones.measure,
+    "processes": backbones.processes,
+    "m3oe": m3oe.measure,
+    "limit": limit.measure,
+    "experts": experts.measure,
+    "growth": experts.growth,
+    "rows": rows.measure,
+    "whole_run": whole_run.measure,
+    "auc": auc.measure,
+    "reading": reading.measure,
+    "start": start.measure,
+}
+RESULTS = "benchmarks.csv"
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="names of benchmarks")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the results")] = Path("results/benchmarks"),
+    threads: Annotated[int, typer.Option(min=1, help="threads of each contestant")] = 1,
+    full: Annotated[bool, typer.Option(help="all models, up to 10^8 rows")] = False,
+) -> None:
+    """Run benchmarks."""
+    unknown = set(only or ()) - set(BENCHMARKS)
+    if unknown:
+        known = ", ".join(BENCHMARKS)
+        raise typer.BadParameter(f"no benchmark {', '.join(sorted(unknown))}; there are {known}")
+    torch.set_num_threads(threads)
+    chosen = effort.full(threads) if full else effort.usual(threads)
+    write_json(out / "machine.json", machine.describe(threads))
+    found: list[Measurement] = []
+    for name in only or BENCHMARKS:
+        begun = time.monotonic()
+        # some libraries print each step
+        with Path(devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            for measurement in BENCHMARKS[name](chosen):
+                found.append(measurement)
+                say(f"{measurement.benchmark}: {measurement.line}")
+        say(f"--- {name}: {time.monotonic() - begun:.0f} s")
+        write(found, out / RESULTS)
+    report.write_report(read(out / RESULTS), out)
+    say(f"results are in {out}")
+
+
+def say(message: str) -> None:
+    """Print a line to standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

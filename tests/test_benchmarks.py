@@ -1,0 +1,361 @@
+"""The benchmarks' core, at tiny sizes."""
+
+import dataclasses
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from projects import ROOT
+from test_m3oe import batch, literal, plan_of, schema_of, scrambled
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import (
+    auc,
+    backbones,
+    experts,
+    limit,
+    m3oe,
+    machine,
+    process,
+    reading,
+    report,
+    rows,
+    whole_run,
+)
+from benchmarks.data import rows_like_movielens
+from benchmarks.effort import Effort
+from benchmarks.m3oe_literal import LiteralM3oE
+from benchmarks.ours import Entrant, Loop
+from benchmarks.peers.base import PEERS, enter
+from benchmarks.results import OURS, Measurement, read, throughput, write
+from benchmarks.study import settings
+from benchmarks.timing import in_turns, spread
+from domain_experts.models.build import build
+from domain_experts.models.ctr import Plan
+from domain_experts.models.multi.m3oe import Model
+from domain_experts.training.adam import Adam
+from domain_experts.training.losses import balanced, mean
+
+TINY = Effort(
+    threads=1, rows=4000, slow_rows=600, steps=1, rounds=2, scales=(200, 2000), domains=(2, 3),
+    growing_domains=(2, 3),
+)  # fmt: skip
+
+# Timing
+
+
+class Clock:
+    """Time that passes only when somebody works."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def work(self, seconds, log, name):
+        def run():
+            log.append(name)
+            self.now += seconds
+
+        return run
+
+
+def test_contestants_take_turns_in_alternating_order_after_a_warm_up():
+    clock, log = Clock(), []
+    contestants = {"a": clock.work(1, log, "a"), "b": clock.work(3, log, "b")}
+    seconds = in_turns(contestants, rounds=3, warm_up=1, clock=clock)
+    assert log == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert seconds == {"a": [1, 1, 1], "b": [3, 3, 3]}
+
+
+def test_ratios_are_paired_by_round():
+    # the machine slows down fourfold, for both
+    seconds = {OURS: [1.0, 2.0, 4.0], "peer": [2.0, 4.0, 8.0]}
+    ours, peer = throughput("step", "wdl", seconds, rows=80, batch=8, threads=1)
+    assert (ours.value, ours.lower, ours.upper) == (40, 30, 60)
+    assert (peer.value, peer.lower, peer.upper) == (20, 15, 30)
+    assert (ours.ratio, ours.ratio_lower) == (None, None)
+    assert (peer.ratio, peer.ratio_lower, peer.ratio_upper) == (2, 2, 2)
+    assert peer.rounds == 3
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread([5.0, 1.0, 2.0, 3.0, 4.0]) == (3, 2, 4)
+
+
+def test_results_are_a_table_and_come_back(tmp_path):
+    found = [
+        Measurement("step", "wdl", OURS, "rows/s", 123456.0, 1.0, 2.0, rows=10, batch=5),
+        Measurement("start", "cli", OURS, "s", 0.25, 0.2, 0.3),
+    ]
+    write(found, tmp_path / "b.csv")
+    table = read(tmp_path / "b.csv")
+    assert table.value.tolist() == [123500, 0.25]
+    assert table.rows[0] == 10
+    assert table.ratio.isna().all()
+    assert ",10,5,1\n" in (tmp_path / "b.csv").read_text()
+
+
+def test_the_machine_is_described():
+    found = machine.describe(threads=1)
+    assert found["processor"]
+    assert found["gemm_gflops"] > 0
+    assert found["versions"]["torch"] == torch.__version__
+
+
+# Data
+
+
+def test_generated_rows_have_the_asked_shape():
+    fields = ("user", "item", "gender", "genre", "domain")
+    data = rows_like_movielens(5000, fields, domains=3, tasks=2, dense=1, seed=1)
+    assert data.fields.shape == (5000, 5)
+    assert (data.fields.max(0) < data.schema.sizes).all()
+    assert (data.fields.min(0) >= 0).all()
+    assert (data.fields[:, 4] == data.domain).all()
+    assert np.bincount(data.domain, minlength=3).min() > 500
+    assert data.labels.mean(0).tolist() == pytest.approx([0.5, 0.37], abs=0.05)
+    # what belongs to a user is the same in all of the user's rows
+    user = data.fields[:, 0]
+    for column in (data.fields[:, 2], data.domain, data.dense[:, 0]):
+        pairs = np.unique(np.stack([user, column], 1), axis=0)
+        assert len(pairs) == len(np.unique(user))
+
+
+# The package as a contestant
+
+
+def small_loop(train):
+    chosen = settings("base", "ml-1m-gender", "wdl", {"training.batch_size": 16})
+    chosen = chosen.model_copy(
+        update={"model": chosen.model.model_copy(update={"dropout": 0.0, "hidden": (8, 4)})}
+    )
+    data = rows_like_movielens(64, ("user", "item", "domain"))
+    plan = Plan(data.schema, chosen.model, torch.Generator().manual_seed(0))
+    return build("wdl", plan), data, chosen, np.arange(train)
+
+
+def test_an_epoch_is_a_pass_of_plain_steps():
+    model, data, chosen, index = small_loop(16)
+    loop = Loop(model, data, chosen, decay=1e-3)
+    twin, *_ = small_loop(16)
+    penalised = {id(p) for p in twin.penalised()}
+    groups = [
+        ([p for p in twin.parameters() if (id(p) in penalised) == kind], decay)
+        for kind, decay in ((True, 1e-3), (False, 0.0))
+    ]
+    adam = Adam(groups, chosen.training.learning_rate)
+    fields, dense, domain, labels = loop.rows.take(torch.from_numpy(index))
+    for _ in range(3):
+        loss = mean(twin(fields, dense, domain), labels, domain, [16]).sum()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        # one batch, whose order changes the sums' rounding alone
+        assert loop.epoch(index) == pytest.approx(loss.item(), abs=1e-6)
+    for found, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+# M3oE
+
+
+def test_the_literal_model_is_the_oracle_of_the_tests():
+    schema = schema_of(3, 2)
+    model = scrambled(Model(plan_of(schema, shared_experts=2)))
+    inputs = batch(schema)
+    found = LiteralM3oE(model).double().logits(*inputs)
+    torch.testing.assert_close(found, literal(model, *inputs), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, model(*inputs), rtol=0, atol=1e-10)
+
+
+def test_both_ways_of_m3oe_learn_the_same():
+    schema = schema_of(3, 2)
+    model = scrambled(Model(plan_of(schema)), torch.float32)
+    fields, dense, domain = batch(schema, dtype=torch.float32)
+    labels = torch.randint(2, (23, 2), generator=torch.Generator().manual_seed(2)).float()
+    twin = m3oe.Literal(LiteralM3oE(model), 1e-2, 1e-5, [fields, dense, domain, labels])
+    before = twin.step()
+    expected = balanced(model(fields, dense, domain), labels, domain, [23]).item()
+    assert before == pytest.approx(expected, rel=1e-4)
+    assert twin.step() < before
+
+
+def test_m3oe_is_measured_both_ways():
+    found = list(m3oe.measure(TINY, batch=256))
+    assert [(m.benchmark, m.contestant) for m in found] == [
+        ("evaluation", OURS),
+        ("evaluation", m3oe.LITERAL),
+        ("training step", OURS),
+        ("training step", m3oe.LITERAL),
+    ]
+    assert all(m.value > 0 and m.rows == 256 for m in found)
+
+
+# Models against peers
+
+
+def tiny_job(model):
+    tasks = 2 if model in backbones.MULTI_TASK else 1
+    shape = dataclasses.replace(backbones.NINE, dim=4, batch=64)
+    data = rows_like_movielens(300, shape.fields, domains=2 if tasks == 1 else 1, tasks=tasks)
+    return backbones.with_held_out(model, shape, data, 300)
+
+
+@pytest.mark.parametrize(
+    ("peer", "model"), [(name, model) for name, peer in PEERS.items() for model in peer.models]
+)
+def test_a_peer_trains_each_of_its_models(peer, model):
+    pytest.importorskip(PEERS[peer].package, reason="the extra `bench` is not installed")
+    job = tiny_job(model)
+    entrant = enter(peer, job)
+    before = entrant.predict()
+    assert before.shape == job.labels(job.held_out).shape
+    entrant.steps(2)
+    entrant.epoch()
+    after = entrant.predict()
+    assert np.isfinite(after).all()
+    assert np.abs(after - before).max() > 1e-5
+
+
+@pytest.mark.parametrize("model", [*backbones.CTR, *backbones.MULTI_TASK])
+def test_the_package_enters_with_each_model(model):
+    job = tiny_job(model)
+    entrant = enter(OURS, job)
+    before = entrant.predict()
+    assert before.shape == job.labels(job.held_out).shape
+    entrant.steps(2)
+    entrant.epoch()
+    assert np.abs(entrant.predict() - before).max() > 1e-5
+
+
+def test_every_model_is_measured_by_all_contestants(monkeypatch):
+    monkeypatch.setattr("benchmarks.backbones.contestants", lambda _: [OURS])
+    shape = dataclasses.replace(backbones.THREE, batch=64)
+    found = list(backbones.compare(shape, ("wdl",), TINY, epochs=True))
+    names = ["training step", "epoch", "evaluation", "quality"]
+    assert [(m.benchmark, m.model, m.contestant) for m in found] == [
+        (name, "wdl, 3 fields", OURS) for name in names
+    ]
+    assert 0.2 < found[-1].value < 0.8
+
+
+def test_a_whole_process_trains_and_tells_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.process.contestants", lambda _: [OURS])
+    found = list(process.measure(tiny_job("wdl"), "wdl", rounds=1, threads=1))
+    assert [(m.benchmark, m.unit) for m in found] == [("whole process", "s"), ("peak memory", "MB")]
+    assert 1 < found[0].value < 300
+    assert 100 < found[1].value < 4000
+
+
+# The package against its parts, and its ways against others
+
+
+def contestants_of(found):
+    assert all(np.isfinite(m.value) and m.value > 0 for m in found)
+    return [m.contestant for m in found]
+
+
+def test_the_limits_of_a_step(monkeypatch):
+    monkeypatch.setattr(limit, "CTR", ("mlp", "autoint"))
+    monkeypatch.setattr(limit, "NINE", dataclasses.replace(backbones.NINE, batch=64))
+    assert contestants_of(list(limit.measure(TINY))) == [
+        OURS, limit.CHAIN, limit.FLOOR, OURS, limit.FLOOR,
+    ]  # fmt: skip
+
+
+def test_the_chain_of_products_has_the_operations_of_the_plain_tower():
+    shape = dataclasses.replace(backbones.NINE, batch=64)
+    data = rows_like_movielens(64, shape.fields)
+    entrant = Entrant(backbones.job("mlp", shape, data, train=64))
+    with FlopCounterMode(display=False) as counter:
+        limit.Chain(entrant).run()
+    widths = [9 * 16, 256, 128, 64, 1]
+    products = 6 * 64 * sum(i * o for i, o in pairwise(widths))
+    assert counter.get_total_flops() == limit.flops(entrant) == products
+
+
+def test_experts_are_trained_three_ways():
+    found = list(experts.measure(TINY))
+    assert contestants_of(found) == [OURS, experts.ONE_BY_ONE, experts.MLORA] * 4
+    grown = list(experts.growth(TINY))
+    assert len(grown) == 2 * (2 + 2)
+
+
+def test_side_by_side_and_one_by_one_train_the_same_experts():
+    phases = experts.Phases(600, domains=3, batch=64)
+    together, alone = phases.experts(), phases.experts()
+    before = together.loop.model.state_dict()["tower.layers.0.B.2"].clone()
+    together.side_by_side()
+    for lane in alone.lanes:
+        alone.loop.epochs = 0
+        alone.loop.side_by_side([lane])
+    weights = together.loop.model.state_dict()
+    assert (weights["tower.layers.0.B.2"] - before).abs().max() > 1e-4
+    for name, found in alone.loop.model.state_dict().items():
+        torch.testing.assert_close(found, weights[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_whole_run_goes_both_ways():
+    assert contestants_of(list(whole_run.measure(TINY))) == [OURS, whole_run.RELEASED]
+
+
+def test_auc_agrees_with_sklearn_while_it_is_timed():
+    assert contestants_of(list(auc.measure(TINY))) == [OURS, auc.SKLEARN] * 2
+
+
+def test_reading_goes_both_ways(tmp_path):
+    assert contestants_of(list(reading.measure(TINY))) == [OURS, reading.PANDAS]
+    reading.write_ratings(tmp_path, 500)
+    assert len(reading.by_pandas(tmp_path)) == 500
+
+
+def test_rows_grow_on_disk(tmp_path):
+    rows.write_rows(tmp_path, 300)
+    found = rows.run(tmp_path)
+    assert np.load(tmp_path / "fields.npy").shape == (300, 3)
+    assert found["visited"] == rows.BATCHES * backbones.THREE.batch
+    assert len(found["seconds"]) == rows.ROUNDS
+
+
+# Report
+
+
+def test_the_report_shows_ratios_and_tells_models_apart(tmp_path):
+    pair = {OURS: [1.0, 1.0], "FuxiCTR": [2.0, 3.0], "DeepCTR-Torch": [4.0, 4.0]}
+    found = throughput("training step", "wdl, 9 fields", pair, 100, 10, 1)
+    pair = {OURS: [1.0], "FuxiCTR": [0.9]}
+    found += throughput("training step", "mlp, 9 fields", pair, 100, 10, 1)
+    found += [
+        Measurement("quality", "wdl, 9 fields", name, "AUC", value, value, value)
+        for name, value in ((OURS, 0.75), ("FuxiCTR", 0.752), ("DeepCTR-Torch", 0.74))
+    ]
+    write(found, tmp_path / "b.csv")
+    report.write_report(read(tmp_path / "b.csv"), tmp_path)
+    text = (tmp_path / report.TABLE).read_text()
+    assert "training step, 9 fields, 2 models: 1.50 times" in text
+    assert "0.90 times at least (mlp)" in text
+    assert "- wdl, 9 fields: AUC 0.7500, but DeepCTR-Torch 0.7400." in text
+    assert "| 2.50 (2.25 to 2.75) |" in text
+    assert (tmp_path / f"{report.FIGURE}.png").stat().st_size > 1000
+
+
+def test_the_report_does_without_other_libraries(tmp_path):
+    write(list(auc.measure(TINY)), tmp_path / "b.csv")
+    report.write_report(read(tmp_path / "b.csv"), tmp_path)
+    assert "| 3 domains | scikit-learn |" in (tmp_path / report.TABLE).read_text()
+    assert not (tmp_path / f"{report.FIGURE}.png").exists()
+
+
+def test_an_unknown_benchmark_is_refused_by_name():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only", "nonsense"],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+    assert "backbones" in done.stderr
