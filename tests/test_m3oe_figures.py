@@ -192,6 +192,14 @@ def test_one_half_of_the_sensitivity_may_be_missing(results):
     assert [text.get_text() for text in panel.texts] == ["no runs in this tier"]
 
 
+def test_one_learning_rate_alone_stands_in_the_middle(results):
+    part = keep(results, lambda run: not run.variant)
+    panel = titled(draw(part, "m3oe_sensitivity"), "Learning rate")
+    (value,) = varied(part, "m3oe_learning_rate")["value"].unique()
+    left, right = panel.get_xlim()
+    assert left * right == pytest.approx(value**2)
+
+
 def test_fusion_weights_are_drawn_by_epoch(results):
     weights = fusion(results)
     default = weights[weights["variant"] == "default"]

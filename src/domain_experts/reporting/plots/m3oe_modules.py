@@ -34,8 +34,8 @@ def m3oe_modules(results: Results) -> Figure:
     domains = points.drop_duplicates("dataset")
     of_data = zip(domains["dataset"], domains["domain"] + 1, strict=True)
     text = (
-        "t-SNE of the outputs of M3oE's experts (F: domain, G: task) and modules (D, T, S: shared) "
-        "and of what the towers see, for the first task on test rows of one domain "
+        "t-SNE of the outputs of M3oE's experts (F: domain, G: task) and modules (shared, domain, "
+        "task) and of what the towers see, for the first task on test rows of one domain "
         f"({', '.join(f'{name}: D{d}' for name, d in of_data)}); each panel is projected by "
         "itself, so that only nearness within it counts."
     )

@@ -49,6 +49,8 @@ def m3oe_sensitivity(results: Results) -> Figure:
             _line(panel, own[own["dataset"] == dataset], dataset, i, best)
         values = sorted(own["value"].unique())
         if name == "m3oe_learning_rate":
+            # limits of its own also for a single value, which spans none
+            panel.set_xlim(values[0] / 1.5, values[-1] * 1.5)
             log_ticks(panel, values, [_power(value) for value in values])
             panel.tick_params(axis="x", labelsize=6)
         else:
