@@ -60,9 +60,12 @@ def source_files(modules: Sequence[str]) -> tuple[Path, ...]:
 
 def _code(path: Path) -> bytes:
     """What a file computes: of a Python file its syntax tree, less bare strings."""
-    if path.suffix != ".py":
-        return path.read_bytes()
-    return ast.dump(_WithoutStrings().visit(ast.parse(path.read_text()))).encode()
+    return _tree(path.read_text()) if path.suffix == ".py" else path.read_bytes()
+
+
+@cache
+def _tree(source: str) -> bytes:
+    return ast.dump(_WithoutStrings().visit(ast.parse(source))).encode()
 
 
 class _WithoutStrings(ast.NodeTransformer):
