@@ -10,10 +10,8 @@ two more:
 The peer has no plain MLP and no STAR.
 """
 
-import threading
 import tomllib
 from importlib.metadata import version
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -27,16 +25,7 @@ from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
 from domain_experts.schema import Schema
 
-CLASSES = {
-    "wdl": "WDL",
-    "nfm": "NFM",
-    "autoint": "AutoInt",
-    "pnn": "PNN",
-    "deepfm": "DeepFM",
-    "fibinet": "FiBiNET",
-    "xdeepfm": "xDeepFM",
-    "dcn": "DCN",
-}
+WITH_PEER = [name for name in CTR_BACKBONES if name != "mlp"]
 OPTIONS = {
     "autoint": {"att_layer_num": autoint.LAYERS, "att_head_num": autoint.HEADS},
     "xdeepfm": {"cin_layer_size": xdeepfm.MAPS, "cin_split_half": True},
@@ -47,23 +36,20 @@ FIELDS = (("user", 7), ("item", 5), ("domain", 2), ("genre", 4))
 
 @pytest.fixture(scope="module")
 def deepctr():
-    # the package asks the package index for news of itself, in a thread, when it is imported
-    with patch.object(threading.Thread, "start"):
-        pytest.importorskip("deepctr_torch", reason="the extra `peers` is not installed")
-        yield (
-            pytest.importorskip("deepctr_torch.models"),
-            pytest.importorskip("deepctr_torch.inputs"),
-        )
+    return pytest.importorskip(
+        "benchmarks.peers.deepctr_torch", reason="the extra `peers` is not installed"
+    )
 
 
 def peer_of(deepctr, backbone, schema, dim):
-    models, inputs = deepctr
+    inputs = pytest.importorskip("deepctr_torch.inputs")
     columns = [inputs.SparseFeat(name, size, embedding_dim=dim) for name, size in schema.fields]
     columns += [inputs.DenseFeat(name, 1) for name in schema.dense]
     # "regression" gives logits
     options = {"dnn_hidden_units": SMALL.hidden, "task": "regression"} | OPTIONS.get(backbone, {})
     wide = () if backbone == "pnn" else (columns,)
-    return getattr(models, CLASSES[backbone])(*wide, columns, **options).double().eval()
+    model_class = getattr(deepctr.models, deepctr.CLASSES[backbone])
+    return model_class(*wide, columns, **options).double().eval()
 
 
 def copy_shared(model, peer):
@@ -113,7 +99,7 @@ def copy_own(backbone, model, peer):
 
 
 @pytest.mark.parametrize("dense", [0, 3])
-@pytest.mark.parametrize("backbone", CLASSES)
+@pytest.mark.parametrize("backbone", WITH_PEER)
 def test_same_weights_give_the_peers_logits(backbone, dense, deepctr):
     schema = Schema(FIELDS, tuple(f"x{k}" for k in range(dense)), ("F", "M"), ("click",))
     dim = autoint.HEADS * autoint.HEAD_WIDTH if backbone == "autoint" else SMALL.embedding_dim
@@ -133,8 +119,8 @@ def test_same_weights_give_the_peers_logits(backbone, dense, deepctr):
     )
 
 
-def test_every_backbone_has_a_peer_but_the_plain_tower():
-    assert set(CLASSES) == set(CTR_BACKBONES) - {"mlp"}
+def test_every_backbone_has_a_peer_but_the_plain_tower(deepctr):
+    assert set(deepctr.CLASSES) - {"mlp"} == set(WITH_PEER)
 
 
 def test_the_peer_is_declared_and_pinned(deepctr):

@@ -20,7 +20,7 @@ with patch.object(threading.Thread, "start"):
     from deepctr_torch.inputs import SparseFeat
     from deepctr_torch.models import multitask
 
-_CLASSES = {
+CLASSES = {
     "mlp": "WDL",
     "wdl": "WDL",
     "nfm": "NFM",
@@ -59,7 +59,7 @@ def build(job: Job) -> Any:
         wide = ([],)
     if job.model not in ("pnn", "autoint"):
         options["l2_reg_linear"] = 0
-    return getattr(models, _CLASSES[job.model])(*wide, columns, **options)
+    return getattr(models, CLASSES[job.model])(*wide, columns, **options)
 
 
 def _multi_task(job: Job) -> Any:
