@@ -32,7 +32,7 @@ class LiteralM3oE(nn.Module):
         self.b_d = nn.ParameterList(map(copy, star.biases))
         self.conversion, self.adaptation = layer(own.conversion, 0), layer(own.adaptation, 0)
         self.E, self.F, self.G = (
-            nn.ModuleList(layer(bank[0], e) for e in range(len(bank[0].W)))
+            nn.ModuleList(layer(bank, e) for e in range(len(bank.W)))
             for bank in (own.shared, own.by_domain, own.by_task)
         )
         self.gates, self.towers = nn.ModuleList(), nn.ModuleList()

@@ -89,7 +89,7 @@ def literal(model, fields, dense, domain, detach=True):
     h = layer(f_DR, model.conversion) + layer(x, model.adaptation)
 
     def bank(experts, count):
-        return [layer(h, experts[0], n) for n in range(count)]
+        return [layer(h, experts, n) for n in range(count)]
 
     E, F, G = bank(model.shared, N), bank(model.by_domain, D), bank(model.by_task, T)
 
@@ -192,7 +192,7 @@ def test_fusion_gradcheck():
         # gates that see nothing of h, whose gradient would not flow through them anyway
         model.gates.W.zero_()
     names = [n for n, _ in model.named_parameters() if n.split(".")[0] in ("fusion", "by_domain")]
-    names += ["gates.b", "shared.0.W", "by_task.0.W"]
+    names += ["gates.b", "shared.W", "by_task.W"]
     weights = dict(model.named_parameters())
 
     class Fusion(nn.Module):
@@ -265,7 +265,7 @@ def test_initial_weights_are_the_released_ones():
     for kernel in (model.representation.weight, *model.representation.weights):
         assert 0.99 * xavier < kernel.abs().max().item() <= xavier
     assert not any(b.any() for b in (model.representation.bias, *model.representation.biases))
-    for own, fan_in in ((model.conversion, 512), (model.adaptation, 113), (model.shared[0], 256)):
+    for own, fan_in in ((model.conversion, 512), (model.adaptation, 113), (model.shared, 256)):
         assert 0.98 * fan_in**-0.5 < own.W.abs().max().item() <= fan_in**-0.5
         assert (own.gamma == 1).all()
         assert not own.beta.any()

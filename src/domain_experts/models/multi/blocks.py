@@ -37,13 +37,25 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, d_in) or (B, E, d_in) to (B, E, d_out)."""
-        if x.dim() == 2:
-            side_by_side = self.W.transpose(0, 1).flatten(1)
-            y = torch.addmm(self.b.flatten(), x, side_by_side).view(-1, *self.b.shape)
-        else:
-            y = torch.baddbmm(self.b.unsqueeze(1), x.transpose(0, 1), self.W).transpose(0, 1)
-        y = functional.layer_norm(y, y.shape[-1:])
-        return torch.relu(torch.addcmul(self.beta, y, self.gamma))
+        return _layer(x, self.W, self.b, self.gamma, self.beta)
+
+
+def side_by_side(x: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """Outputs (B, sum E, d_out) of layers of one width, in one product: x (B, d_in)."""
+    each = [(layer.W, layer.b, layer.gamma, layer.beta) for layer in layers]
+    return _layer(x, *map(torch.cat, zip(*each, strict=True)))
+
+
+def _layer(x: Tensor, W: Tensor, b: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    if x.dim() == 2:
+        y = torch.addmm(b.flatten(), x, W.transpose(0, 1).flatten(1)).view(-1, *b.shape)
+    else:
+        y = torch.baddbmm(b.unsqueeze(1), x.transpose(0, 1), W).transpose(0, 1)
+    shape = y.shape[-1:]
+    if len(W) == 1:
+        # the kernel scales and shifts by one vector in the same pass
+        return functional.layer_norm(y, shape, gamma[0], beta[0]).relu_()
+    return (functional.layer_norm(y, shape) * gamma).add_(beta).relu_()
 
 
 class Experts(nn.Sequential):
@@ -109,7 +121,7 @@ class Towers(nn.Module):
         for d, rows in by_domain(x, counts):
             W, b, gamma, beta, v, c = own[d]
             y = torch.baddbmm(b.unsqueeze(1), rows.transpose(0, 1), W).transpose(0, 1)
-            y = torch.relu(torch.addcmul(beta, self._normalised(y, d), gamma))
+            y = (self._normalised(y, d) * gamma).add_(beta).relu_()
             logits.append((y * v).sum(2) + c)
         return torch.cat(logits)
 

@@ -7,16 +7,27 @@
     logit   = tower_{d,t}(S_{d,t} + a_D D_d + a_T T_t)                              (eq. 7-9)
 
 The paper prints a_D and a_T the other way round in eq. 7, and no norms; this is the released code.
+Each of S, D, T is a weighted sum of experts, and so is their sum: one product with all experts.
 """
 
-from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from domain_experts.models.multi.base import MultiModel, MultiPlan
-from domain_experts.models.multi.blocks import Experts, Gates, Layer, Towers
+from domain_experts.models.multi.blocks import Gates, Layer, Towers, side_by_side
 from domain_experts.models.star import StarLinear
+
+
+class Module(NamedTuple):
+    """A weighted sum of experts."""
+
+    experts: Layer
+    weights: Tensor
+    """(B, T, n), of its n experts."""
+    scale: Tensor
+    """Its own weight in the sum of the modules."""
 
 
 class Model(MultiModel):
@@ -35,9 +46,9 @@ class Model(MultiModel):
         self.representation = StarLinear(domains, self.width, bottom, generator)
         self.conversion = Layer(1, bottom, width, generator)
         self.adaptation = Layer(1, self.width, width, generator)
-        self.shared = Experts(own.shared_experts, (width, last), generator)
-        self.by_domain = Experts(domains, (width, last), generator)
-        self.by_task = Experts(tasks, (width, last), generator)
+        self.shared = Layer(own.shared_experts, width, last, generator)
+        self.by_domain = Layer(domains, width, last, generator)
+        self.by_task = Layer(tasks, width, last, generator)
         gated = own.shared_experts + (2 if own.fusion == "gated" else 0)
         self.gates = Gates(domains, tasks, width, gated, generator)
         joined = 3 * last if own.fusion == "concatenated" else last
@@ -52,48 +63,57 @@ class Model(MultiModel):
         return dict(self.fusion.items())
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        logits: Tensor = self.towers(self.outputs(x, counts)["fused"], counts)
+        h = self.hidden(x, counts)
+        logits: Tensor = self.towers(self.fused(h, self.fusion_modules(h, counts)), counts)
         return logits
 
-    def outputs(self, x: Tensor, counts: list[int]) -> dict[str, Tensor]:
-        """Outputs of all experts (B, E, h) and of the modules (B, T, h), by the paper's letters.
+    def hidden(self, x: Tensor, counts: list[int]) -> Tensor:
+        """H (B, width)."""
+        both: Tensor = self.conversion(self.representation(x, counts)) + self.adaptation(x)
+        return both.squeeze(1)
 
-        `fused` is what the towers see.
-        """
-        h = self.conversion(self.representation(x, counts)) + self.adaptation(x)
-        h = h.squeeze(1)
-        domain = torch.repeat_interleave(torch.tensor(counts, device=h.device))
+    def fusion_modules(self, h: Tensor, counts: list[int]) -> dict[str, Module]:
+        """The modules in use, by the paper's letters."""
         a_D, a_T, b_D, b_T = (self.fusion[k].sigmoid() for k in ("a_D", "a_T", "b_D", "b_T"))
-        E, gates = self.shared(h), self.gates(h.detach(), counts)
-        F, G = self.by_domain(h), self.by_task(h)
-        own = F[torch.arange(len(h), device=h.device), domain].unsqueeze(1)
-        D, T = balanced(own, F, b_D).expand_as(G), balanced(G, G, b_T)
-        outputs = {"E": E, "F": F, "G": G, "D": D, "T": T}
+        N, domains, tasks = (len(own.W) for own in (self.shared, self.by_domain, self.by_task))
+        g = self.gates(h.detach(), counts)
         if self.switches.fusion == "gated":
-            views = E.unsqueeze(1).expand(-1, len(self.schema.tasks), -1, -1)
-            views = torch.cat([views, D.unsqueeze(2), T.unsqueeze(2)], 2)
-            return outputs | {"fused": torch.sum(gates.unsqueeze(3) * views, 2)}
-        S = torch.bmm(gates, E)
-        modules = [S]
+            g, a_D, a_T = torch.split(g, [N, 1, 1], 2)
+        own = [w.expand(n, tasks, -1) for w, n in zip(against(b_D, domains), counts, strict=True)]
+        modules = {"S": Module(self.shared, g, torch.ones_like(b_D))}
         if self.switches.domain_module:
-            modules.append(a_D * D)
+            modules["D"] = Module(self.by_domain, torch.cat(own), a_D)
         if self.switches.task_module:
-            modules.append(a_T * T)
-        concatenated = self.switches.fusion == "concatenated"
-        fused = torch.cat(modules, 2) if concatenated else reduce(torch.add, modules)
-        return outputs | {"S": S, "fused": fused}
+            modules["T"] = Module(self.by_task, against(b_T, tasks).expand(len(h), -1, -1), a_T)
+        return modules
+
+    def fused(self, h: Tensor, modules: dict[str, Module]) -> Tensor:
+        """What the towers see: (B, T, h), or (B, T, 3 h) concatenated."""
+        experts = side_by_side(h, [module.experts for module in modules.values()])
+        weights = [module.scale * module.weights for module in modules.values()]
+        if self.switches.fusion != "concatenated":
+            return torch.bmm(torch.cat(weights, 2), experts)
+        each = torch.split(experts, [w.shape[2] for w in weights], 1)
+        return torch.cat([torch.bmm(w, e) for w, e in zip(weights, each, strict=True)], 2)
+
+    def outputs(self, x: Tensor, counts: list[int]) -> dict[str, Tensor]:
+        """Outputs of all experts (B, n, h), of the modules and of their fusion (B, T, h).
+
+        E, F, G are the experts of S, D, T.
+        """
+        h = self.hidden(x, counts)
+        modules = self.fusion_modules(h, counts)
+        outputs = {"fused": self.fused(h, modules)}
+        for name, experts in zip("SDT", "EFG", strict=True):
+            if name in modules:
+                outputs[experts] = modules[name].experts(h)
+                outputs[name] = torch.bmm(modules[name].weights, outputs[experts])
+        return outputs
 
 
-def balanced(own: Tensor, experts: Tensor, weight: Tensor) -> Tensor:
-    """An expert against the mean of the others: w own + (1 - w) / (E - 1) sum of the others.
-
-    Args:
-        own: outputs (B, k, h) of one of the experts, or of each in turn.
-        experts: outputs (B, E, h) of all.
-        weight: w.
-    """
-    others = experts.shape[1] - 1
-    if others == 0:
-        return own
-    rest = (1 - weight) / others
-    return (weight - rest) * own + rest * experts.sum(1, keepdim=True)
+def against(weight: Tensor, experts: int) -> Tensor:
+    """Weights (E, E) of each expert against the mean of the others: w, and (1 - w) / (E - 1)."""
+    if experts == 1:
+        return torch.ones_like(weight).view(1, 1)
+    own = torch.eye(experts, dtype=weight.dtype, device=weight.device)
+    return weight * own + (1 - weight) / (experts - 1) * (1 - own)
