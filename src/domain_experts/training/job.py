@@ -24,6 +24,7 @@ from domain_experts.evaluation.metrics import evaluate
 from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
+from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress
 from domain_experts.training.store import Entry
 from domain_experts.training.task import Outcome, Task
@@ -47,6 +48,7 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
         UserError: data, splits or upstream weights are missing or damaged; another process trains
             one of the runs.
     """
+    keep_freed_memory()
     runs = study.runs_of(job)
     interactions = Interactions.open(layout.interactions(job.dataset))
     device = _device(device, threads) if "training" in ARMS[job.arm].reads else "cpu"
