@@ -16,7 +16,7 @@ reproduce: .venv/installed ## everything, from raw data to report (TIER=quick)
 	@domain-experts headline --tier $(TIER)
 
 test: .venv/installed-test ## the test suite
-	pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadgroup
 
 lint: .venv/installed-lint ## style, types, and generated files in step
 	ruff check .
