@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
 from domain_experts.models.init import glorot
-from domain_experts.models.interactions import pairs
 
 # the paper's reduction ratio, and DeepCTR's default
 REDUCTION = 3
@@ -29,23 +28,18 @@ class SENET(nn.Module):
 class Bilinear(nn.Module):
     """p_ij = (e_i W_ij) * e_j of all pairs i < j, each with a matrix of its own."""
 
-    left: Tensor
-    right: Tensor
-
     def __init__(self, fields: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
-        left, right = pairs(fields)
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
-        self.W = nn.Parameter(torch.empty(len(left), dim, dim))
+        self.W = nn.Parameter(torch.empty(fields * (fields - 1) // 2, dim, dim))
         for matrix in self.W.data:
             matrix.copy_(glorot("glorot_normal", dim, dim, generator))
 
-    def forward(self, e: Tensor) -> Tensor:
-        """Map e (B, F, d) to (B, P, d), P = F (F - 1) / 2."""
-        fields = e.transpose(0, 1)
-        p = torch.bmm(fields.index_select(0, self.left), self.W)
-        return (p * fields.index_select(0, self.right)).transpose(0, 1)
+    def forward(self, e: Tensor) -> list[Tensor]:
+        """Map e (B, F, d) to the pairs (B, (F - 1 - i) d) of every field i but the last."""
+        later = range(e.shape[1] - 1, 0, -1)
+        # one product of e_i with its matrices side by side
+        matrices = [W.transpose(0, 1).flatten(1) for W in torch.split(self.W, list(later))]
+        return [(e[:, i] @ W) * e[:, i + 1 :].flatten(1) for i, W in enumerate(matrices)]
 
 
 class Model(CTRModel):
@@ -68,6 +62,6 @@ class Model(CTRModel):
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         e = self.embedding(fields)
-        p = torch.cat([self.bilinear_senet(self.senet(e)), self.bilinear(e)], 1)
+        p = self.bilinear_senet(self.senet(e)) + self.bilinear(e)
         wide: Tensor = self.linear(fields, dense)
-        return wide + deep(torch.cat([p.flatten(1), dense], 1)) @ self.head
+        return wide + deep(torch.cat([*p, dense], 1)) @ self.head

@@ -10,14 +10,13 @@ from domain_experts.models.interactions import pairs
 class Model(CTRModel):
     """The tower on the embeddings and their inner products, with the dense features beside them."""
 
-    left: Tensor
-    right: Tensor
+    pairs: Tensor
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        left, right = pairs(len(plan.schema.fields))
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
+        fields = len(plan.schema.fields)
+        left, right = pairs(fields)
+        self.register_buffer("pairs", fields * left + right, persistent=False)
 
     def tower_input(self) -> int:
         fields = len(self.schema.fields)
@@ -25,5 +24,6 @@ class Model(CTRModel):
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         e = self.embedding(fields)
-        products = (e.index_select(1, self.left) * e.index_select(1, self.right)).sum(2)
+        # of all F^2 products, which takes less than to gather the pairs
+        products = torch.bmm(e, e.transpose(1, 2)).flatten(1).index_select(1, self.pairs)
         return deep(torch.cat([e.flatten(1), products, dense], 1)) @ self.head
