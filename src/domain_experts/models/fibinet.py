@@ -36,10 +36,11 @@ class Bilinear(nn.Module):
 
     def forward(self, e: Tensor) -> list[Tensor]:
         """Map e (B, F, d) to the pairs (B, (F - 1 - i) d) of every field i but the last."""
-        later = range(e.shape[1] - 1, 0, -1)
+        fields = e.unbind(1)
+        later = list(range(len(fields) - 1, 0, -1))
         # one product of e_i with its matrices side by side
-        matrices = [W.transpose(0, 1).flatten(1) for W in torch.split(self.W, list(later))]
-        return [(e[:, i] @ W) * e[:, i + 1 :].flatten(1) for i, W in enumerate(matrices)]
+        matrices = [W.transpose(0, 1).flatten(1) for W in torch.split(self.W, later)]
+        return [(fields[i] @ W) * torch.cat(fields[i + 1 :], 1) for i, W in enumerate(matrices)]
 
 
 class Model(CTRModel):
