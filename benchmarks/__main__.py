@@ -27,6 +27,7 @@ from benchmarks import (
 )
 from benchmarks.results import Measurement, read, write
 from domain_experts.files import write_json
+from domain_experts.training.memory import keep_freed_memory
 
 BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "backbones": backbones.measure,
@@ -56,6 +57,7 @@ def main(
         known = ", ".join(BENCHMARKS)
         raise typer.BadParameter(f"no benchmark {', '.join(sorted(unknown))}; there are {known}")
     torch.set_num_threads(threads)
+    keep_freed_memory()
     chosen = effort.full(threads) if full else effort.usual(threads)
     write_json(out / "machine.json", machine.describe(threads))
     found: list[Measurement] = []
