@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from domain_experts import params as parameters
 from domain_experts.errors import UserError
-from domain_experts.runs import Job
 
 app = typer.Typer(
     help="Reproduce MoE-MLoRA and M3oE. Usually called by Snakemake or DVC.",
@@ -38,16 +36,18 @@ Check = Annotated[bool, typer.Option("--check", help="only say whether the file 
 def fetch(source: str) -> None:
     """Download a source's raw files, or copy them from `data.local`, and verify them."""
     from domain_experts.data.fetch import fetch as fetch_source
+    from domain_experts.params import load
 
-    fetch_source(source, parameters.load().data.local)
+    fetch_source(source, load().data.local)
 
 
 @app.command()
 def prepare(dataset: str) -> None:
     """Raw files to Interactions (or generate them)."""
     from domain_experts.data.prepare import prepare as prepare_dataset
+    from domain_experts.params import load
 
-    datasets = parameters.load().data.datasets
+    datasets = load().data.datasets
     if dataset not in datasets:
         raise UserError(f"data set '{dataset}' is unknown; known are {', '.join(datasets)}")
     prepare_dataset(dataset, datasets[dataset])
@@ -57,8 +57,9 @@ def prepare(dataset: str) -> None:
 def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """Draw the train/validation/test splits of all seeds of a tier."""
     from domain_experts.data.split import write_splits
+    from domain_experts.params import load_study
 
-    study = parameters.load_study(tier, skip_missing)
+    study = load_study(tier, skip_missing)
     if dataset not in study.datasets:
         known = ", ".join(study.datasets)
         raise UserError(f"data set '{dataset}' is not in tier '{tier}', which has {known}")
@@ -77,9 +78,11 @@ def train(
 ) -> None:
     """Train all runs of one job; finished ones come from the run store."""
     _set_threads(threads)
+    from domain_experts.params import load_study
+    from domain_experts.runs import Job
     from domain_experts.training.job import execute
 
-    study = parameters.load_study(tier, skip_missing)
+    study = load_study(tier, skip_missing)
     job = Job(phase, dataset, backbone, arm)
     execute(study, job, device=study.params.device, threads=threads)
 
@@ -96,8 +99,9 @@ def _set_threads(threads: int) -> None:
 def compare(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """Paired comparisons of the arms from their test predictions."""
     from domain_experts.evaluation.compare import write_comparisons
+    from domain_experts.params import load_study
 
-    write_comparisons(parameters.load_study(tier, skip_missing, partial=partial))
+    write_comparisons(load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
@@ -105,24 +109,27 @@ def project(tier: TierOption, skip_missing: SkipMissing = False, partial: Partia
     """t-SNE of the outputs of M3oE's modules."""
     _set_threads(1)
     from domain_experts.evaluation.projections import write_projections
+    from domain_experts.params import load_study
 
-    write_projections(parameters.load_study(tier, skip_missing, partial=partial))
+    write_projections(load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
 def tables(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
+    from domain_experts.params import load_study
     from domain_experts.reporting.tables import write_tables
 
-    write_tables(parameters.load_study(tier, skip_missing, partial=partial))
+    write_tables(load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
 def figures(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
     """All figures, as PDF and PNG, from the runs' metrics."""
+    from domain_experts.params import load_study
     from domain_experts.reporting.figures import write_figures
 
-    write_figures(parameters.load_study(tier, skip_missing, partial=partial))
+    write_figures(load_study(tier, skip_missing, partial=partial))
 
 
 @app.command()
@@ -136,14 +143,18 @@ def headline(tier: TierOption) -> None:
 @app.command()
 def runs(tier: TierOption, skip_missing: SkipMissing = False) -> None:
     """List the runs of a tier."""
-    for run in parameters.load_study(tier, skip_missing).runs:
+    from domain_experts.params import load_study
+
+    for run in load_study(tier, skip_missing).runs:
         typer.echo(run.path)
 
 
 @app.command()
 def schema(check: Check = False) -> None:
     """Write docs/params.schema.json, the JSON schema of params.yaml."""
-    _generated(Path("docs/params.schema.json"), parameters.json_schema(), check, "schema")
+    from domain_experts.params import json_schema
+
+    _generated(Path("docs/params.schema.json"), json_schema(), check, "schema")
 
 
 @app.command("dvc-yaml")
@@ -153,8 +164,9 @@ def dvc_yaml(
 ) -> None:
     """Write dvc.yaml (quick) and workflow/paper/dvc.yaml (paper) from the table of phases."""
     from domain_experts.dvc_pipeline import dvc_files
+    from domain_experts.params import load
 
-    for path, text in dvc_files(parameters.load(), tier).items():
+    for path, text in dvc_files(load(), tier).items():
         _generated(path, text, check, "dvc-yaml")
 
 
@@ -172,8 +184,9 @@ def _generated(path: Path, text: str, check: bool, command: str) -> None:
 def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
     """Fetch a tier's data, models and results with DVC, so that nothing is left to do."""
     from domain_experts.dvc_pipeline import pull as pull_tier
+    from domain_experts.params import Study, load
 
-    pull_tier(parameters.Study(parameters.load(), tier), remote)
+    pull_tier(Study(load(), tier), remote)
 
 
 @app.command()
