@@ -27,7 +27,6 @@ from benchmarks import (
 )
 from benchmarks.results import Measurement, read, write
 from domain_experts.files import write_json
-from domain_experts.training.memory import keep_freed_memory
 
 BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "backbones": backbones.measure,
@@ -57,7 +56,6 @@ def main(
         known = ", ".join(BENCHMARKS)
         raise typer.BadParameter(f"no benchmark {', '.join(sorted(unknown))}; there are {known}")
     torch.set_num_threads(threads)
-    keep_freed_memory()
     chosen = effort.full(threads) if full else effort.usual(threads)
     write_json(out / "machine.json", machine.describe(threads))
     found: list[Measurement] = []
