@@ -41,9 +41,9 @@ class FieldAttention(torch.autograd.Function):
         grad_q, grad_k, grad_v, grad_r = grad.unbind()
         torch.mul(gradient, output > 0, out=grad_r)
         grad_a = products(grad_r, v)
-        scores = a * (grad_a - (grad_a * a).sum(2, keepdim=True))
-        weighted(scores, k, grad_q)
-        weighted(scores.transpose(1, 2), q, grad_k)
+        grad_scores = a * (grad_a - (grad_a * a).sum(2, keepdim=True))
+        weighted(grad_scores, k, grad_q)
+        weighted(grad_scores.transpose(1, 2), q, grad_k)
         weighted(a.transpose(1, 2), grad_r, grad_v)
         return grad
 
@@ -84,6 +84,7 @@ class Interacting(nn.Module):
         """Map x (d_in, F, B) to (heads * width, F, B)."""
         projected = self.weight.T @ x.flatten(1)
         qkvr = projected.view(4, self.heads, -1, *x.shape[1:])
+        # torch gives a Function's `apply` no types
         attended: Tensor = FieldAttention.apply(qkvr)  # type: ignore[no-untyped-call]
         return attended.flatten(0, 1)
 

@@ -68,7 +68,7 @@ class Model(MultiModel):
         return logits
 
     def hidden(self, x: Tensor, counts: list[int]) -> Tensor:
-        """H (B, width)."""
+        """What experts and gates see: h (B, width)."""
         both: Tensor = self.conversion(self.representation(x, counts)) + self.adaptation(x)
         return both.squeeze(1)
 
