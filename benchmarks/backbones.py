@@ -1,17 +1,18 @@
 """All models against the peers: training step, whole epoch, evaluation, and what they learn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from benchmarks import process, study
+from benchmarks.booths import Booth, booths
 from benchmarks.data import rows_like_movielens
 from benchmarks.effort import Effort
-from benchmarks.peers.base import Job, contestants, enter
+from benchmarks.peers.base import Job, contestants
 from benchmarks.results import Measurement, throughput
-from benchmarks.timing import in_turns
+from benchmarks.timing import Work, in_turns
 from domain_experts.data.interactions import Interactions
 from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models import autoint
@@ -105,35 +106,45 @@ def compare(
     for model in models:
         own = with_held_out(model, shape, data, effort.rows)
         name = f"{model}, {shape.name}{' and 2 tasks' if several else ''}"
-        steps = _steps(own, name, effort)
-        yield from steps
-        if epochs:
-            slow = min(m.value for m in steps) < SLOW
-            fewer = with_held_out(model, shape, data, min(effort.slow_rows, effort.rows))
-            yield from _epochs(fewer if slow else own, name, effort)
+        with booths(contestants(model), effort.threads) as entered:
+            steps = _steps(entered, own, name, effort)
+            yield from steps
+            if epochs:
+                slow = min(m.value for m in steps) < SLOW
+                fewer = with_held_out(model, shape, data, min(effort.slow_rows, effort.rows))
+                yield from _epochs(entered, fewer if slow else own, name, effort)
 
 
-def _steps(own: Job, name: str, effort: Effort) -> list[Measurement]:
-    entrants = {c: enter(c, own) for c in contestants(own.model)}
-    work = {c: partial(e.steps, effort.steps) for c, e in entrants.items()}
+def _steps(entered: Mapping[str, Booth], own: Job, name: str, effort: Effort) -> list[Measurement]:
+    _enter(entered, own)
+    work = {c: partial(booth.ask, "steps", effort.steps) for c, booth in entered.items()}
     seconds = in_turns(work, effort.rounds)
     rows = effort.steps * len(own.first)
     return throughput("training step", name, seconds, rows, own.batch, effort.threads)
 
 
-def _epochs(own: Job, name: str, effort: Effort) -> Iterator[Measurement]:
+def _epochs(
+    entered: Mapping[str, Booth], own: Job, name: str, effort: Effort
+) -> Iterator[Measurement]:
     """Epochs of new models, evaluation, and the AUC that they reach."""
-    entrants = {c: enter(c, own) for c in contestants(own.model)}
-    seconds = in_turns({c: e.epoch for c, e in entrants.items()}, EPOCHS, warm_up=0)
+    _enter(entered, own)
+    epochs: dict[str, Work] = {c: partial(b.ask, "epoch") for c, b in entered.items()}
+    seconds = in_turns(epochs, EPOCHS, warm_up=0)
     yield from throughput("epoch", name, seconds, len(own.train), own.batch, effort.threads)
-    seconds = in_turns({c: e.predict for c, e in entrants.items()}, effort.rounds)
+    predict: dict[str, Work] = {c: partial(b.ask, "predict") for c, b in entered.items()}
+    seconds = in_turns(predict, effort.rounds)
     yield from throughput("evaluation", name, seconds, len(own.held_out), own.batch, effort.threads)
     labels = np.asarray(own.data.labels)[own.held_out]
     one = np.zeros(len(labels), np.int64)
-    for contestant, entrant in entrants.items():
-        scores = entrant.predict().reshape(labels.shape)
+    for contestant, booth in entered.items():
+        scores = booth.ask("predict").reshape(labels.shape)
         auc = macro_auc(scores, labels, one, 1)
         yield Measurement(
             "quality", name, contestant, "AUC", auc, auc, auc,
             rounds=EPOCHS, rows=len(own.train), batch=own.batch, threads=effort.threads,
         )  # fmt: skip
+
+
+def _enter(entered: Mapping[str, Booth], own: Job) -> None:
+    for booth in entered.values():
+        booth.enter(own)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.booths import as_it_comes
 from benchmarks.peers.base import Job, contestants, enter
-from benchmarks.results import OURS, Measurement, amounts
+from benchmarks.results import Measurement, amounts
 from benchmarks.timing import in_turns
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.settings import RunSettings
-from domain_experts.training.memory import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,12 +52,8 @@ def measure(own: Job, name: str, rounds: int, threads: int) -> Iterator[Measurem
 
 def run(contestant: str, folder: Path) -> dict[str, Any]:
     """Train one epoch, predict and evaluate; AUC and peak memory."""
-    import torch
-
-    if contestant == OURS:
-        keep_freed_memory()
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(plan["threads"])
+    as_it_comes(contestant, plan["threads"])
     data = Interactions.open(folder / "data")
     rows = np.load(folder / "rows.npz")
     settings = RunSettings.model_validate(plan["settings"])

@@ -1,5 +1,8 @@
 """Cost and memory as rows grow: training on a sample of memory-mapped rows.
 
+The memory is that of the process alone: pages of the files, which the system can take back, do not
+count.
+
 `python -m benchmarks.rows <folder> <threads>` is the process that trains.
 """
 
@@ -13,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.lib.format import open_memmap
 
 from benchmarks.backbones import THREE, job
+from benchmarks.booths import as_it_comes
 from benchmarks.data import rows_like_movielens
 from benchmarks.effort import Effort
 from benchmarks.ours import Entrant
-from benchmarks.process import peak_memory
 from benchmarks.results import OURS, Measurement, amounts, throughput
 from benchmarks.study import ROOT
 from benchmarks.timing import in_turns
@@ -34,7 +36,7 @@ ARRAYS = ("fields", "dense", "labels", "domain")
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
-    """Rows a second and peak memory of a process, for growing data sets."""
+    """Rows a second and memory of a process, for growing data sets."""
     for rows in effort.scales:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             write_rows(Path(folder), rows)
@@ -44,7 +46,7 @@ def measure(effort: Effort) -> Iterator[Measurement]:
         name, seconds = f"wdl, {rows:.0e} rows", {OURS: found["seconds"]}
         visited, batch = found["visited"], THREE.batch
         yield from throughput("growth, rows", name, seconds, visited, batch, effort.threads)
-        memory = {OURS: [found["peak_mb"]]}
+        memory = {OURS: [found["own_mb"]]}
         yield from amounts("growth, memory", name, "MB", memory, effort.threads, rows)
 
 
@@ -72,9 +74,21 @@ def run(folder: Path) -> dict[str, Any]:
     sample = np.random.default_rng(0).integers(len(data.domain), size=BATCHES * THREE.batch)
     entrant = Entrant(replace(job("wdl", THREE, data, train=0), train=sample))
     seconds = in_turns({OURS: entrant.epoch}, ROUNDS)[OURS]
-    return {"seconds": seconds, "visited": len(sample), "peak_mb": peak_memory()}
+    return {"seconds": seconds, "visited": len(sample), "own_mb": own_memory()}
+
+
+def own_memory() -> float:
+    """Memory of this process in MB, without the pages of files; NaN where the system is not Linux.
+
+    As freed memory is kept, this is the most that there was.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) / 2**10
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[2]))
+    as_it_comes(OURS, int(sys.argv[2]))
     print(json.dumps(run(Path(sys.argv[1]))))

@@ -14,6 +14,7 @@ from domain_experts.models import autoint, dcn, fibinet, xdeepfm
 from domain_experts.models.adapter import Hard
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
+from domain_experts.models.interactions import bi_interaction
 from domain_experts.models.star import PartitionedNorm, Star, StarLinear
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
@@ -103,8 +104,8 @@ def senet(layer, e):
     return [a[i] * v for i, v in enumerate(e)]
 
 
-def bilinear(layer, e):
-    chosen = zip(combinations(range(len(e)), 2), numpy(layer.W), strict=True)
+def bilinear(matrices, e):
+    chosen = zip(combinations(range(len(e)), 2), numpy(matrices), strict=True)
     return [(e[i] @ w) * e[j] for (i, j), w in chosen]
 
 
@@ -163,7 +164,8 @@ def literal(backbone, model, codes, dense):
             stacked = np.concatenate([*attended, tower(model, x0)])
             logits = linear(model, codes, dense) + stacked @ head
         case "fibinet":
-            p = bilinear(model.bilinear_senet, senet(model.senet, e)) + bilinear(model.bilinear, e)
+            reweighted, raw = model.bilinear.W
+            p = bilinear(reweighted, senet(model.senet, e)) + bilinear(raw, e)
             hidden = tower(model, np.concatenate([*p, dense]))
             logits = linear(model, codes, dense) + hidden @ head
         case "xdeepfm":
@@ -190,10 +192,9 @@ def test_logits_are_the_literal_equation(backbone, schema, monkeypatch):
 
 MODULES = {
     "cin": (lambda: xdeepfm.CIN(3, (4, 3), stream()), (3, 3, 2)),
-    "bilinear": (lambda: fibinet.Bilinear(3, 2, stream()), (2, 3, 2)),
-    "senet": (lambda: fibinet.SENET(4, stream()), (2, 4, 3)),
+    "bilinear": (lambda: fibinet.Bilinear(2, 3, 2, stream()), (2, 3, 2, 4)),
+    "senet": (lambda: fibinet.SENET(4, stream()), (4, 3, 2)),
     "attention": (lambda: autoint.Interacting(3, 2, 2, stream()), (3, 3, 2)),
-    "cross": (lambda: dcn.CrossNet(4, 2, stream()), (3, 4)),
 }
 
 
@@ -212,6 +213,19 @@ def test_gradients(name):
     sum(y.sum() for y in outputs).backward()
     assert all(p.grad.abs().max() > 0 for p in module.parameters())
     assert torch.autograd.gradcheck(lambda *_: tuple(module(x)), (x, *module.parameters()))
+
+
+def test_gradients_of_the_cross_network():
+    layer = scrambled(dcn.CrossNet(4, 2, stream()))
+    x0 = torch.randn(3, 4, generator=stream(4), dtype=torch.float64, requires_grad=True)
+    head = torch.randn(4, 2, generator=stream(5), dtype=torch.float64, requires_grad=True)
+    parameters = (x0, head, *layer.parameters())
+    assert torch.autograd.gradcheck(lambda *_: layer(x0, head), parameters)
+
+
+def test_gradient_of_the_bi_interaction():
+    e = torch.randn(3, 4, 2, generator=stream(), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(bi_interaction, e)
 
 
 def count(module):

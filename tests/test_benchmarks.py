@@ -1,6 +1,7 @@
 """The benchmarks' core, at tiny sizes."""
 
 import dataclasses
+import platform
 import subprocess
 import sys
 from itertools import pairwise
@@ -311,6 +312,7 @@ def test_rows_grow_on_disk(tmp_path):
     found = rows.run(tmp_path)
     assert np.load(tmp_path / "fields.npy").shape == (300, 3)
     assert found["visited"] == rows.BATCHES * backbones.THREE.batch
+    assert found["own_mb"] > 10 or platform.system() != "Linux"
     assert len(found["seconds"]) == rows.ROUNDS
 
 

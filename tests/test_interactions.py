@@ -4,11 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from domain_experts.data import interactions as module
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
+from domain_experts.training.batches import Rows
 
 CONTENT = "28d6dff325e224405dc824dc3240fe80cb4878d7b2bbf116f19bbbba1ab02c16"
 
@@ -259,3 +261,20 @@ def test_vectors_that_do_not_fit_are_refused(made, tmp_path, vectors, message):
 def test_a_given_split_out_of_range_is_refused(made, tmp_path):
     with pytest.raises(UserError, match="given split: row 0 holds 3, allowed are 0 to 2"):
         write(replace(made, given_split=np.full(90, 3, np.uint8)), tmp_path, {})
+
+
+def test_training_reads_rows_from_the_files(made, tmp_path):
+    write(made, tmp_path / "data", {})
+    opened = Interactions.open(tmp_path / "data")
+    rows = Rows.of(opened, torch.device("cpu"))
+    for name in ("fields", "labels", "domain"):
+        assert getattr(rows, name).data_ptr() == getattr(opened, name).ctypes.data
+    index = np.array([2, 0])
+    for found, array in zip(
+        rows.take(torch.from_numpy(index)),
+        (made.fields, made.dense, made.domain, made.labels),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, array[index])
+    types = [column.dtype for column in rows.take(torch.from_numpy(index))]
+    assert types == [torch.int32, torch.float32, torch.int64, torch.float32]

@@ -173,9 +173,7 @@ def test_the_first_order_step_is_torchs_adam_on_the_scalars(
         before = values_of(self.scalars)
         step(self, *args)
         index = torch.from_numpy(taken["upper"][-1])
-        fields, dense, domain, labels = (
-            getattr(self.rows, name)[index] for name in ("fields", "dense", "domain", "labels")
-        )
+        fields, dense, domain, labels = self.rows.take(index)
         z = peer(fields, dense, domain)
         if loss == "mean":
             total = cross_entropy(z, labels)

@@ -85,8 +85,8 @@ def copy_own(backbone, model, peer):
         case "fibinet":
             peer.SE.excitation[0].weight.copy_(model.senet.W_1.T)
             peer.SE.excitation[2].weight.copy_(model.senet.W_2.T)
-            model.bilinear_senet.W.copy_(model.bilinear.W)
-            for theirs, ours in zip(peer.Bilinear.bilinear, model.bilinear.W, strict=True):
+            model.bilinear.W[0].copy_(model.bilinear.W[1])
+            for theirs, ours in zip(peer.Bilinear.bilinear, model.bilinear.W[1], strict=True):
                 theirs.weight.copy_(ours.T)
         case "xdeepfm":
             fields = len(model.schema.fields)

@@ -39,9 +39,9 @@ class FieldAttention(torch.autograd.Function):
         q, k, v, _ = qkvr.unbind()
         grad = torch.empty_like(qkvr)
         grad_q, grad_k, grad_v, grad_r = grad.unbind()
-        torch.mul(gradient, output > 0, out=grad_r)
+        torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=grad_r)
         grad_a = products(grad_r, v)
-        grad_scores = a * (grad_a - (grad_a * a).sum(2, keepdim=True))
+        grad_scores = torch.ops.aten._softmax_backward_data(grad_a, a, 2, a.dtype)
         weighted(grad_scores, k, grad_q)
         weighted(grad_scores.transpose(1, 2), q, grad_k)
         weighted(a.transpose(1, 2), grad_r, grad_v)
@@ -50,17 +50,19 @@ class FieldAttention(torch.autograd.Function):
 
 def products(x: Tensor, y: Tensor) -> Tensor:
     """<x_i, y_j> of all fields: (heads, width, F, B) twice to (heads, F, F, B)."""
-    total = x[:, 0].unsqueeze(2) * y[:, 0].unsqueeze(1)
-    for c in range(1, x.shape[1]):
-        total.addcmul_(x[:, c].unsqueeze(2), y[:, c].unsqueeze(1))
+    pairs = zip(x.unsqueeze(3).unbind(1), y.unsqueeze(2).unbind(1), strict=True)
+    total = torch.mul(*next(pairs))
+    for x_c, y_c in pairs:
+        total.addcmul_(x_c, y_c)
     return total
 
 
 def weighted(a: Tensor, y: Tensor, total: Tensor) -> Tensor:
     """sum_j a_ij y_j: (heads, F, F, B) and (heads, width, F, B) to `total`, as y."""
-    torch.mul(a[:, :, 0].unsqueeze(1), y[:, :, 0].unsqueeze(2), out=total)
-    for j in range(1, y.shape[2]):
-        total.addcmul_(a[:, :, j].unsqueeze(1), y[:, :, j].unsqueeze(2))
+    terms = zip(a.unsqueeze(1).unbind(3), y.unsqueeze(2).unbind(3), strict=True)
+    torch.mul(*next(terms), out=total)
+    for a_j, y_j in terms:
+        total.addcmul_(a_j, y_j)
     return total
 
 
@@ -105,8 +107,14 @@ class Model(CTRModel):
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         e = self.embedding(fields)
-        parts = [self.attention(part.permute(2, 1, 0)) for part in e.split(ROWS)]
-        attended = torch.cat([part.permute(2, 1, 0).flatten(1) for part in parts])
+        towers = self.settings.hidden[-1]
+        attention, tower = torch.split(self.head, [len(self.head) - towers, towers])
+        # from field by field to (heads * width, F), as the attention gives it
+        attention = attention.view(e.shape[1], -1, attention.shape[1]).transpose(0, 1).flatten(0, 1)
+        attended = [
+            self.attention(rows.permute(2, 1, 0)).flatten(0, 1).T @ attention
+            for rows in torch.split(e, ROWS)
+        ]
         wide: Tensor = self.linear(fields, dense)
         hidden = deep(self.concatenated(e, dense))
-        return wide + torch.cat([attended, hidden], 1) @ self.head
+        return wide + torch.cat(attended) + hidden @ tower

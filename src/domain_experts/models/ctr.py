@@ -142,7 +142,13 @@ class CTRModel(ClickModel):
     @staticmethod
     def concatenated(e: Tensor, dense: Tensor) -> Tensor:
         """x_0 (B, F d + K): the embeddings e (B, F, d) side by side, then dense features (B, K)."""
-        return torch.cat([e.flatten(1), dense], 1)
+        return beside(e.flatten(1), dense)
+
+
+def beside(x: Tensor, dense: Tensor) -> Tensor:
+    """Put x (B, h) and dense features (B, K) side by side: (B, h + K)."""
+    # a copy of x for nothing would take as long as to look up its embeddings
+    return torch.cat([x, dense], 1) if dense.shape[1] else x
 
 
 def field_embedding(plan: Plan) -> FusedEmbedding:

@@ -11,7 +11,11 @@ LAYERS = 2
 
 
 class CrossNet(nn.Module):
-    """Cross layers with vector weights, x_{l+1} = x_0 (x_l' w_l) + b_l + x_l (equation 3)."""
+    """Cross layers with vector weights, x_{l+1} = x_0 (x_l' w_l) + b_l + x_l (equation 3).
+
+    Hence x_l = a_l x_0 + c_l, where a_{l+1} = a_l + x_l' w_l is a number and c_{l+1} = c_l + b_l is
+    the same for all rows; of x_0 itself only products with vectors are needed.
+    """
 
     def __init__(self, width: int, layers: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -19,12 +23,17 @@ class CrossNet(nn.Module):
         self.w = nn.ParameterList(nn.Parameter(w) for w in init)
         self.b = nn.ParameterList(nn.Parameter(torch.zeros(width)) for _ in init)
 
-    def forward(self, x0: Tensor) -> Tensor:
-        """Map x_0 (B, d_0) to (B, d_0)."""
-        x = x0
-        for w, b in zip(self.w, self.b, strict=True):
-            x = x0 * (x @ w) + b + x
-        return x
+    def forward(self, x0: Tensor, head: Tensor) -> Tensor:
+        """Map x_0 (B, d_0) to x_L head (B, T), for a head (d_0, T)."""
+        vectors = torch.cat([*self.w, head], 1)
+        products = x0 @ vectors
+        a, c = x0.new_ones(len(x0), 1), x0.new_zeros(1, x0.shape[1])
+        for layer, b in enumerate(self.b):
+            own = slice(layer, layer + 1)
+            a = a + a * products[:, own] + c @ vectors[:, own]
+            c = c + b
+        outputs = slice(len(self.b), None)
+        return a * products[:, outputs] + c @ vectors[:, outputs]
 
 
 class Model(CTRModel):
@@ -45,4 +54,6 @@ class Model(CTRModel):
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         x0 = self.concatenated(self.embedding(fields), dense)
         wide: Tensor = self.linear(fields, dense)
-        return wide + torch.cat([self.cross(x0), deep(x0)], 1) @ self.head
+        crossed, tower = torch.split(self.head, [x0.shape[1], self.settings.hidden[-1]])
+        explicit: Tensor = self.cross(x0, crossed)
+        return wide + explicit + deep(x0) @ tower

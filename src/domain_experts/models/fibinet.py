@@ -1,9 +1,13 @@
 """FiBiNET (Huang et al. 2019): logit = linear(x) + w' tower([bilinear(e), bilinear'(SENET(e))])."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan, beside
 from domain_experts.models.init import glorot
 
 # the paper's reduction ratio, and DeepCTR's default
@@ -20,27 +24,64 @@ class SENET(nn.Module):
         self.W_2 = nn.Parameter(glorot("glorot_normal", hidden, fields, generator))
 
     def forward(self, e: Tensor) -> Tensor:
-        """Map e (B, F, d) to (B, F, d)."""
-        a = torch.relu(torch.relu(e.mean(2) @ self.W_1) @ self.W_2)
-        return e * a.unsqueeze(2)
+        """Map e (F, d, B) to (F, d, B)."""
+        a = torch.relu(self.W_2.T @ torch.relu(self.W_1.T @ e.mean(1)))
+        return e * a.unsqueeze(1)
+
+
+class PairProducts(torch.autograd.Function):
+    """(W_ij e_i) * e_j of all pairs i < j of S sets: e (S, F, d, B), W (S, P d, d) to (S, P d, B).
+
+    W_ij e_i is made again for the gradient: to read it back takes longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, W: Tensor) -> Tensor:
+        ctx.save_for_backward(e, W)
+        p = e.new_empty(*W.shape[:2], e.shape[3])
+        for i, own in pairs_of_fields(e):
+            torch.bmm(W[:, own], e[:, i], out=p[:, own])
+            p[:, own].mul_(e[:, i + 1 :].flatten(1, 2))
+        return p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        e, W = ctx.saved_tensors
+        grad_e, grad_W = torch.zeros_like(e), torch.empty_like(W)
+        for i, own in pairs_of_fields(e):
+            transformed = torch.bmm(W[:, own], e[:, i])
+            grad_e[:, i + 1 :].flatten(1, 2).addcmul_(gradient[:, own], transformed)
+            grad = torch.mul(gradient[:, own], e[:, i + 1 :].flatten(1, 2), out=transformed)
+            torch.bmm(grad, e[:, i].transpose(1, 2), out=grad_W[:, own])
+            grad_e[:, i].baddbmm_(W[:, own].transpose(1, 2), grad)
+        return grad_e, grad_W
+
+
+def pairs_of_fields(e: Tensor) -> Iterator[tuple[int, slice]]:
+    """Every field i of e (S, F, d, B) but the last, and the rows of its pairs among P d."""
+    fields, dim = e.shape[1:3]
+    end = 0
+    for i in range(fields - 1):
+        start, end = end, end + (fields - 1 - i) * dim
+        yield i, slice(start, end)
 
 
 class Bilinear(nn.Module):
-    """p_ij = (e_i W_ij) * e_j of all pairs i < j, each with a matrix of its own."""
+    """p_ij = (e_i W_ij) * e_j of all pairs i < j of S sets, each with a matrix of its own."""
 
-    def __init__(self, fields: int, dim: int, generator: torch.Generator) -> None:
+    def __init__(self, sets: int, fields: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.W = nn.Parameter(torch.empty(fields * (fields - 1) // 2, dim, dim))
-        for matrix in self.W.data:
+        self.W = nn.Parameter(torch.empty(sets, fields * (fields - 1) // 2, dim, dim))
+        for matrix in self.W.data.flatten(0, 1):
             matrix.copy_(glorot("glorot_normal", dim, dim, generator))
 
-    def forward(self, e: Tensor) -> list[Tensor]:
-        """Map e (B, F, d) to the pairs (B, (F - 1 - i) d) of every field i but the last."""
-        fields = e.unbind(1)
-        later = list(range(len(fields) - 1, 0, -1))
-        # one product of e_i with its matrices side by side
-        matrices = [W.transpose(0, 1).flatten(1) for W in torch.split(self.W, later)]
-        return [(fields[i] @ W) * torch.cat(fields[i + 1 :], 1) for i, W in enumerate(matrices)]
+    def forward(self, e: Tensor) -> Tensor:
+        """Map e (S, F, d, B) to the pairs (S, P d, B)."""
+        W = self.W.transpose(2, 3).flatten(1, 2)
+        # torch gives a Function's `apply` no types
+        p: Tensor = PairProducts.apply(e, W)  # type: ignore[no-untyped-call]
+        return p
 
 
 class Model(CTRModel):
@@ -54,15 +95,14 @@ class Model(CTRModel):
         fields, dim = len(plan.schema.fields), plan.settings.embedding_dim
         self.linear = LinearPart(plan)
         self.senet = SENET(fields, plan.generator)
-        self.bilinear_senet = Bilinear(fields, dim, plan.generator)
-        self.bilinear = Bilinear(fields, dim, plan.generator)
+        self.bilinear = Bilinear(2, fields, dim, plan.generator)
 
     def tower_input(self) -> int:
         fields = len(self.schema.fields)
         return fields * (fields - 1) * self.settings.embedding_dim + len(self.schema.dense)
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
-        e = self.embedding(fields)
-        p = self.bilinear_senet(self.senet(e)) + self.bilinear(e)
+        e = self.embedding(fields).permute(1, 2, 0).contiguous()
+        p = self.bilinear(torch.stack([self.senet(e), e])).flatten(0, 1).T
         wide: Tensor = self.linear(fields, dense)
-        return wide + deep(torch.cat([*p, dense], 1)) @ self.head
+        return wide + deep(beside(p, dense)) @ self.head

@@ -1,9 +1,8 @@
 """NFM (He and Chua 2017): logit = linear(x) + w' tower(sum_{i<j} e_i * e_j)."""
 
-import torch
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan, beside
 from domain_experts.models.interactions import bi_interaction
 
 
@@ -20,4 +19,4 @@ class Model(CTRModel):
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         pooled = bi_interaction(self.embedding(fields))
         wide: Tensor = self.linear(fields, dense)
-        return wide + deep(torch.cat([pooled, dense], 1)) @ self.head
+        return wide + deep(beside(pooled, dense)) @ self.head

@@ -1,13 +1,47 @@
 """xDeepFM (Lian et al. 2018): logit = linear(x) + w' tower([e_1, ..., e_F]) + u' CIN(e)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
 from domain_experts.models.init import glorot
 
 # DeepCTR's default
 MAPS = (128, 128)
+NUMBERS = 1024
+"""Of a feature map, that are made at a time; the products of all pairs then fit the cache."""
+
+
+class Compressed(torch.autograd.Function):
+    """ReLU(W' (x_0 o x) + b), x_0 o x being all products of a row of x_0 with one of x.
+
+    x_0 (F, n), x (H, n), W (F H, M) and b (M, 1) to (M, n). The products, which are far larger than
+    all else, are made again for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_0: Tensor, x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+        products = (x_0.unsqueeze(1) * x).flatten(0, 1)
+        maps = torch.addmm(b, W.T, products).relu_()
+        ctx.save_for_backward(x_0, x, W, maps)
+        return maps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        x_0, x, W, maps = ctx.saved_tensors
+        grad = torch.ops.aten.threshold_backward(gradient, maps, 0)
+        products = x_0.unsqueeze(1) * x
+        grad_W = products.flatten(0, 1) @ grad.T
+        grad_products = (W @ grad).view_as(products)
+        grad_x = grad_products[0] * x_0[0]
+        for i in range(1, len(x_0)):
+            grad_x.addcmul_(grad_products[i], x_0[i])
+        grad_x_0 = grad_products.mul_(x).sum(1)
+        return grad_x_0, grad_x, grad_W, grad.sum(1, keepdim=True)
 
 
 class CIN(nn.Module):
@@ -36,16 +70,21 @@ class CIN(nn.Module):
 
     def forward(self, e: Tensor) -> Tensor:
         """Map e (B, F, d) to (B, width)."""
-        x0 = e.transpose(1, 2)
-        x = x0
+        rows = max(NUMBERS // e.shape[2], 1)
+        return torch.cat([self._pooled(part) for part in torch.split(e, rows)])
+
+    def _pooled(self, e: Tensor) -> Tensor:
+        """The same for few rows, each feature map being (B d,)."""
+        x_0 = e.transpose(0, 1).flatten(1)
+        x = x_0
         pooled: list[Tensor] = []
-        for w, b in zip(self.W, self.b, strict=True):
-            products = (x0.unsqueeze(3) * x.unsqueeze(2)).flatten(2)
-            maps = torch.relu(products @ w + b)
+        for W, b in zip(self.W, self.b, strict=True):
+            # torch gives a Function's `apply` no types
+            maps: Tensor = Compressed.apply(x_0, x, W, b.unsqueeze(1))  # type: ignore[no-untyped-call]
             last = len(pooled) == len(self.W) - 1
-            x, direct = (maps, maps) if last else maps.chunk(2, 2)
-            pooled.append(direct.sum(1))
-        return torch.cat(pooled, 1)
+            x, direct = (maps, maps) if last else maps.chunk(2)
+            pooled.append(direct.view(len(direct), len(e), -1).sum(2))
+        return torch.cat(pooled).T
 
 
 class Model(CTRModel):

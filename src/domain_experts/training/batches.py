@@ -1,5 +1,6 @@
 """Rows on the device, and the order in which they are visited."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,32 +22,35 @@ class Rows:
     dense: Tensor
     """(N, K) float32."""
     labels: Tensor
-    """(N, T) float32."""
+    """(N, T) uint8."""
     domain: Tensor
-    """(N,) int64."""
+    """(N,) of some integer type."""
 
     @classmethod
     def of(cls, interactions: Interactions, device: torch.device) -> "Rows":
-        """Copy the memory-mapped arrays to the device."""
+        """The arrays on the device; on a CPU they stay memory-mapped."""
 
-        def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-            return torch.from_numpy(np.array(array)).to(device, dtype)
+        def tensor(array: np.ndarray) -> Tensor:
+            with warnings.catch_warnings():
+                # torch has no tensors that are read-only; nothing writes to these
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+                return torch.from_numpy(array).to(device)
 
         return cls(
             interactions.schema,
-            tensor(interactions.fields, torch.int32),
-            tensor(interactions.dense, torch.float32),
-            tensor(interactions.labels, torch.float32),
-            tensor(interactions.domain, torch.int64),
+            tensor(interactions.fields),
+            tensor(interactions.dense),
+            tensor(interactions.labels),
+            tensor(interactions.domain),
         )
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """fields, dense, domain and labels of the rows `index` (B,)."""
+        """Of the rows `index` (B,): fields, dense, domain (int64) and labels (float32)."""
         return (
             self.fields.index_select(0, index),
             self.dense.index_select(0, index),
-            self.domain.index_select(0, index),
-            self.labels.index_select(0, index),
+            self.domain.index_select(0, index).long(),
+            self.labels.index_select(0, index).float(),
         )
 
 

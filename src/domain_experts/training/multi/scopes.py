@@ -94,7 +94,7 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
         rows.fields,
         rows.dense,
         rows.labels[:, list(scope.tasks)],
-        number.to(device)[rows.domain],
+        number.to(device)[rows.domain.long()],
     )
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
     plan = MultiPlan(
