@@ -7,12 +7,13 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fabricated import REAL
 
 from domain_experts import layout
 from domain_experts.params import Study
-from domain_experts.reporting.ablation_tables import adapted_layers, gates, rank
+from domain_experts.reporting.ablation_tables import adapted_layers, arithmetic, gates, rank
 from domain_experts.reporting.collect import collect
 from domain_experts.reporting.control_tables import controls, oracle
 from domain_experts.reporting.convergence import endings
@@ -23,7 +24,16 @@ from domain_experts.reporting.main_tables import main_table
 from domain_experts.reporting.new_domain_table import new_domain
 from domain_experts.reporting.switch_table import switches
 
-MAKERS = (controls, oracle, switches, gates, rank, adapted_layers, diversity, new_domain)
+MAKERS = (
+    controls,
+    oracle,
+    switches,
+    gates,
+    rank,
+    adapted_layers,
+    diversity,
+    new_domain,
+)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +276,21 @@ def test_variants_are_compared_with_the_default(results, make):
         )
         less = differences(results, small | {"variant": run.variant}, small | {"variant": ()})
         assert record["less_default_mean"] == pytest.approx(less.mean())
+
+
+def test_other_arithmetic_is_compared_with_the_default(fabricated_tree, monkeypatch):
+    folder, study = fabricated_tree
+    monkeypatch.chdir(folder)
+    values = study.params.model_dump()
+    # fabricated runs of another experiment stand for its own
+    values["experiments"]["arithmetic"] = values["experiments"]["rank"]
+    params = type(study.params).model_validate(values)
+    table = arithmetic(collect(Study(params, "quick", study.leave_out)))
+    own = table.numbers.set_index(["arm", "variant"])["less_default_mean"]
+    expected = rank(collect(study)).numbers.set_index(["arm", "variant"])["less_default_mean"]
+    pd.testing.assert_series_equal(own, expected)
+    # one seed has no interval
+    assert (table.printed["95 % interval"] == "").all()
 
 
 def test_the_default_may_be_another_experiments(fabricated_tree, monkeypatch):

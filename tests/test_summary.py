@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from domain_experts.reporting.render import mean_sd, number
 from domain_experts.reporting.sharing import gate_shares
-from domain_experts.reporting.summary import against_chance, over_seeds, paired_gain
+from domain_experts.reporting.summary import against_chance, half_width, over_seeds, paired_gain
 
 
 def runs(arm, waucs, seeds, split_seeds=None):
@@ -99,3 +100,12 @@ def test_what_rounds_to_zero_has_no_sign():
     ]
     assert mean_sd(float("nan"), float("nan")) == "–"
     assert mean_sd(0.5, float("nan"), 1) == "0.5"
+
+
+def test_the_interval_is_students():
+    values = np.random.default_rng(0).normal(size=6)
+    frame = over_seeds(runs("base", values, list(range(6))), ["arm"], ["wauc"])
+    low, high = stats.t.interval(0.95, 5, values.mean(), stats.sem(values))
+    assert half_width(frame, "wauc")[0] == pytest.approx((high - low) / 2)
+    one = over_seeds(runs("base", [0.7], [1]), ["arm"], ["wauc"])
+    assert half_width(one, "wauc").isna().all()

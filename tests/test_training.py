@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tasks import PARAMS, study, train
+from tasks import CTR_BACKBONES, PARAMS, study, train
 from torch import nn
 
 from domain_experts.data.planted import generate
@@ -350,3 +350,38 @@ def test_a_resumed_run_counts_all_its_epochs(make_task, monkeypatch):
     assert (again.progress.epochs, again.progress.sessions) == (4, 2)
     assert again.progress.rows == 4 * len(task.index("train"))
     assert again.progress.seconds > again.progress.training_seconds > 0
+
+
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
+def test_lower_precision_is_a_switch(make_task, backbone):
+    logits = [
+        train(
+            make_task(
+                "base", backbone=backbone, **{"training.max_epochs": 1, "training.precision": name}
+            )
+        ).logits["test"]
+        for name in ("float32", "bfloat16")
+    ]
+    assert all(found.dtype == np.float32 for found in logits)
+    difference = np.abs(logits[1] - logits[0])
+    assert 0 < difference.max() < 0.2 * np.abs(logits[0]).max()
+
+
+# of torch's own tracing
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("arm", ["base", "experts"])
+def test_compiled_models_learn_the_same(make_task, monkeypatch, arm):
+    changed = {"training.max_epochs": 2}
+    upstream = {"base": train(make_task("base", **changed)).state}
+    plain = train(make_task(arm, upstream=upstream, **changed)).logits["test"]
+    compiler, compiled = torch.compile, []
+
+    def traced(model):
+        compiled.append(model)
+        # tracing alone: to translate takes half a minute
+        return compiler(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    own = make_task(arm, upstream=upstream, **changed, **{"training.compiled": True})
+    np.testing.assert_allclose(train(own).logits["test"], plain, atol=1e-4)
+    assert compiled

@@ -20,6 +20,7 @@ TABLES = (
     "experts_per_domain",
     "rank",
     "adapted_layers",
+    "arithmetic",
     "diversity",
     "new_domain",
     "planted_sharing",

@@ -57,6 +57,13 @@ class TrainingSettings(Settings):
     learning_rate: float = Field(gt=0, le=1)
     max_epochs: Positive = Field(description="cap per phase; early stopping usually comes first")
     patience: Positive = Field(description="epochs without improvement before a phase stops")
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="of products; bfloat16 is faster where the processor has it, but changes "
+        "results: not for numbers to be reported (table `arithmetic`)"
+    )
+    compiled: bool = Field(
+        description="compile the model by torch.compile: minutes of start, and other rounding"
+    )
 
 
 class RateSettings(Settings):

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
 from domain_experts.models.init import glorot
+from domain_experts.models.precision import of_one_type
 
 # DeepCTR's default
 MAPS = (128, 128)
@@ -80,7 +81,8 @@ class CIN(nn.Module):
         pooled: list[Tensor] = []
         for W, b in zip(self.W, self.b, strict=True):
             # torch gives a Function's `apply` no types
-            maps: Tensor = Compressed.apply(x_0, x, W, b.unsqueeze(1))  # type: ignore[no-untyped-call]
+            inputs = of_one_type(x_0, x, W, b.unsqueeze(1))
+            maps: Tensor = Compressed.apply(*inputs)  # type: ignore[no-untyped-call]
             last = len(pooled) == len(self.W) - 1
             x, direct = (maps, maps) if last else maps.chunk(2)
             pooled.append(direct.view(len(direct), len(e), -1).sum(2))

@@ -1,12 +1,15 @@
-"""Tables of one setting varied: experts per domain, ranks, adapted layers, the gate."""
+"""Tables of one setting varied: experts per domain, ranks, layers, the gate, the arithmetic."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pandas as pd
 
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.columns import KEYS, caption, labels, means, wauc
 from domain_experts.reporting.convergence import ending_notes
-from domain_experts.reporting.render import Table, counts
-from domain_experts.reporting.summary import over_seeds, paired_gain
+from domain_experts.reporting.render import Table, counts, number
+from domain_experts.reporting.summary import half_width, over_seeds, paired_gain
 from domain_experts.runs import DEFAULT_VARIANT, Run
 
 
@@ -58,6 +61,21 @@ def gates(results: Results) -> Table:
     """Data set x backbone x gate: WAUC, and difference to the default."""
     text = "Gates: test WAUC of MoE-MLoRA with other gates, and its difference to the default"
     return _variants(results, "gates", text, {})
+
+
+def arithmetic(results: Results) -> Table:
+    """Data set x backbone x arm x arithmetic: WAUC, and difference to the default with interval."""
+    text = (
+        "Arithmetic: test WAUC with matrix products in bfloat16, and of compiled models, and its "
+        "difference to the default with a 95 % interval (Student's t over seeds)"
+    )
+    table = _variants(results, "arithmetic", text, {})
+    frame = table.numbers.assign(less_default_half=half_width(table.numbers, "less_default"))
+    printed = table.printed
+    place = list(printed).index("Less the default") + 1
+    others = frame["less_default_half"].mask(frame["variant"] == DEFAULT_VARIANT)
+    printed.insert(place, "95 % interval", ["" if pd.isna(h) else f"± {number(h)}" for h in others])
+    return replace(table, numbers=frame, printed=printed)
 
 
 def _variants(

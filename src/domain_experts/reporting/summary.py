@@ -32,6 +32,13 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     return pd.DataFrame(columns).reset_index()
 
 
+def half_width(frame: pd.DataFrame, value: str) -> "pd.Series[float]":
+    """Half the 95 % interval (Student's t) of a mean that `over_seeds` made; NaN of one seed."""
+    seeds, sd = frame["seeds"], frame[f"{value}_sd"]
+    width: pd.Series[float] = stats.t.ppf(0.975, seeds - 1) * sd / np.sqrt(seeds)
+    return width
+
+
 def against_chance(differences: "pd.Series[float]") -> str:
     """One-sample t-test over seeds of a difference from chance, at the 5 % level, in words."""
     words = ("more than chance", "less than chance", "not told apart from chance")

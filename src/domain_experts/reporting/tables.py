@@ -9,6 +9,7 @@ from domain_experts.files import write_json
 from domain_experts.params import Study
 from domain_experts.reporting.ablation_tables import (
     adapted_layers,
+    arithmetic,
     experts_per_domain,
     gates,
     rank,
@@ -38,6 +39,7 @@ MAKERS = (
     experts_per_domain,
     rank,
     adapted_layers,
+    arithmetic,
     diversity,
     new_domain,
     planted_sharing,

@@ -9,7 +9,7 @@ gradient, so that the optimiser leaves its weights, moments and step count alone
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from domain_experts.evaluation.auc import exceeded_thresholds
 from domain_experts.evaluation.metrics import macro_auc
-from domain_experts.models.adapter import Hard
+from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
@@ -82,6 +82,7 @@ class Trainer:
         carry_optimizer: bool = False,
     ) -> None:
         self.model = model
+        self._forward = _compiled(model) if settings.training.compiled else model
         self.rows = rows
         self.settings = settings
         self.seed = seed
@@ -164,8 +165,15 @@ class Trainer:
             chunk = torch.from_numpy(index[start : start + EVALUATION_BATCH])
             fields, dense, domain, _ = self.rows.take(chunk.to(self.rows.domain.device))
             route = Hard((routing,), (len(chunk),)) if isinstance(routing, int) else routing
-            parts.append(self.model(fields, dense, domain, route))
+            parts.append(self._outputs(fields, dense, domain, route))
         return torch.cat(parts)
+
+    def _outputs(self, fields: Tensor, dense: Tensor, domain: Tensor, route: Routing) -> Tensor:
+        """Logits (B, T), whatever the precision of the products in them."""
+        lowered = self.settings.training.precision == "bfloat16"
+        with torch.autocast(fields.device.type, torch.bfloat16, enabled=lowered):
+            logits: Tensor = self._forward(fields, dense, domain, route)
+        return logits.float() if lowered else logits
 
     def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
         """Freeze all but `trained`, and have an optimiser for it."""
@@ -218,9 +226,11 @@ class Trainer:
                 (masks[i], count) for i, count in zip(stepping, counts, strict=True)
             ]
             routings = [lanes[i].routing for i in stepping]
-            experts = tuple(r for r in routings if isinstance(r, int))
-            route = Hard(experts, tuple(counts)) if experts else routings[0]
-            logits = self.model(fields, dense, domain, route)
+            route = routings[0]
+            if isinstance(route, int):
+                experts = tuple(r for r in routings if isinstance(r, int))
+                route = Hard(experts, tuple(counts))
+            logits = self._outputs(fields, dense, domain, route)
             losses = self.loss(logits, labels, domain, counts)
             loss = losses.sum()
             auxiliary = self.model.auxiliary_loss()
@@ -345,3 +355,11 @@ class Trainer:
             best=float(np.mean([state.best for state in states if state.best is not None])),
             epochs_left=patience - min(s.without_gain for s in states),
         )
+
+
+def _compiled(model: ClickModel) -> Callable[..., Tensor]:
+    """The model, compiled but for its dropout: the compiler does not know numpy's streams."""
+    dropout = model.dropout
+    dropout.forward = torch.compiler.disable(dropout.forward)  # type: ignore[method-assign,no-untyped-call]
+    compiled: Callable[..., Tensor] = torch.compile(model)
+    return compiled
