@@ -12,16 +12,19 @@ import torch
 import typer
 
 from benchmarks import (
+    arithmetic,
     auc,
     backbones,
     effort,
     experts,
+    jobs,
     limit,
     m3oe,
     machine,
     reading,
     report,
     rows,
+    shares,
     start,
     whole_run,
 )
@@ -37,6 +40,9 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "growth": experts.growth,
     "rows": rows.measure,
     "whole_run": whole_run.measure,
+    "jobs": jobs.measure,
+    "shares": shares.measure,
+    "arithmetic": arithmetic.measure,
     "auc": auc.measure,
     "reading": reading.measure,
     "start": start.measure,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,14 @@ NINE = Shape(
 THREE = Shape("3 fields", ("user", "item", "domain"), dim=8, batch=1024)
 
 
-def job(model: str, shape: Shape, data: Interactions, train: int, held_out: int = 0) -> Job:
+def job(
+    model: str,
+    shape: Shape,
+    data: Interactions,
+    train: int,
+    held_out: int = 0,
+    more: Mapping[str, Any] | None = None,
+) -> Job:
     """The first rows of a data set, for a model without dropout and penalties.
 
     Args:
@@ -57,14 +65,15 @@ def job(model: str, shape: Shape, data: Interactions, train: int, held_out: int 
         data: at least so many rows.
         train: number of rows to be trained on.
         held_out: number of rows to be predicted.
+        more: dotted settings to be replaced.
     """
     # the peer's attention is as wide as its embeddings
     dim = autoint.HEADS * autoint.HEAD_WIDTH if model == "autoint" else shape.dim
-    changed = {"training.batch_size": shape.batch, "training.learning_rate": RATE}
+    changed: dict[str, Any] = {"training.batch_size": shape.batch, "training.learning_rate": RATE}
     arm, dataset = ("base", "ml-1m-gender") if model in CTR else ("mdmt", "ml-1m-m3oe")
     if model in CTR:
         changed |= {"model.embedding_dim": dim, "model.dropout": 0.0}
-    settings = study.settings(arm, dataset, model, changed)
+    settings = study.settings(arm, dataset, model, {**changed, **(more or {})})
     return Job(model, data, np.arange(train), np.arange(train, train + held_out), settings)
 
 
@@ -106,7 +115,8 @@ def compare(
     for model in models:
         own = with_held_out(model, shape, data, effort.rows)
         name = f"{model}, {shape.name}{' and 2 tasks' if several else ''}"
-        with booths(contestants(model), effort.threads) as entered:
+        names = contestants(model)
+        with booths(dict(zip(names, names, strict=True)), effort.threads) as entered:
             steps = _steps(entered, own, name, effort)
             yield from steps
             if epochs:

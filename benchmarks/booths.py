@@ -1,6 +1,6 @@
 """Contestants in processes of their own: each with its library and its memory as it comes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -46,9 +46,9 @@ class Booth:
 
 
 @contextmanager
-def booths(names: Sequence[str], threads: int) -> Iterator[dict[str, Booth]]:
-    """A booth for each contestant."""
-    opened = {name: Booth(name, threads) for name in names}
+def booths(contestants: Mapping[str, str], threads: int) -> Iterator[dict[str, Booth]]:
+    """Booths by label, each with the contestant of that label."""
+    opened = {label: Booth(name, threads) for label, name in contestants.items()}
     try:
         yield opened
     finally:

@@ -14,9 +14,11 @@ from test_m3oe import batch, literal, plan_of, schema_of, scrambled
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
+    arithmetic,
     auc,
     backbones,
     experts,
+    jobs,
     limit,
     m3oe,
     machine,
@@ -24,6 +26,7 @@ from benchmarks import (
     reading,
     report,
     rows,
+    shares,
     whole_run,
 )
 from benchmarks.data import rows_like_movielens
@@ -299,6 +302,26 @@ def test_the_whole_run_goes_both_ways():
 
 def test_auc_agrees_with_sklearn_while_it_is_timed():
     assert contestants_of(list(auc.measure(TINY))) == [OURS, auc.SKLEARN] * 2
+
+
+def test_jobs_run_at_once_and_one_by_one():
+    found = list(jobs.measure(TINY))
+    assert contestants_of(found) == [OURS, jobs.ONE_BY_ONE] * 2
+    assert all(m.value > 0 for m in found)
+
+
+def test_shares_are_of_the_training_of_an_epoch():
+    found = list(shares.measure(TINY))
+    parts = [m.model.split(", ")[0] for m in found]
+    assert parts == ["batches", "validation"] * 4
+    assert all(m.value > 0 for m in found)
+
+
+def test_ways_of_arithmetic_are_settings(monkeypatch):
+    # to compile takes half a minute
+    monkeypatch.delitem(arithmetic.WAYS, "compiled")
+    monkeypatch.setattr(arithmetic, "MODELS", ("wdl",))
+    assert contestants_of(list(arithmetic.measure(TINY))) == [OURS, "bfloat16"]
 
 
 def test_reading_goes_both_ways(tmp_path):

@@ -1,0 +1,49 @@
+"""Two jobs of one thread at once, as a scheduler with two cores runs them, against one by one."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from benchmarks.backbones import NINE, with_held_out
+from benchmarks.booths import Booth, booths
+from benchmarks.data import rows_like_movielens
+from benchmarks.effort import Effort
+from benchmarks.results import OURS, Measurement, throughput
+from benchmarks.timing import in_turns
+
+ONE_BY_ONE = "one job after the other"
+SHARES = {"wdl": 1, "xdeepfm": 10}
+"""Models, and the part of the rows that they visit."""
+
+
+def measure(effort: Effort) -> Iterator[Measurement]:
+    """Epochs of two processes with one thread each: at once, and one after the other."""
+    data = rows_like_movielens(effort.slow_rows, NINE.fields)
+    for model, share in SHARES.items():
+        rows = effort.slow_rows // share
+        own = with_held_out(model, NINE, data, rows)
+        with booths({"first": OURS, "second": OURS}, threads=1) as opened:
+            pair = list(opened.values())
+            for booth in pair:
+                booth.enter(own)
+            work = {OURS: partial(at_once, pair), ONE_BY_ONE: partial(one_by_one, pair)}
+            seconds = in_turns(work, effort.rounds)
+        name = f"{model}, {NINE.name}"
+        yield from throughput("two jobs", name, seconds, 2 * len(own.train), own.batch, 1)
+
+
+def at_once(pair: list[Booth]) -> None:
+    """An epoch of both."""
+    with ThreadPoolExecutor(len(pair)) as pool:
+        list(pool.map(one, pair))
+
+
+def one_by_one(pair: list[Booth]) -> None:
+    """An epoch of each."""
+    for booth in pair:
+        one(booth)
+
+
+def one(booth: Booth) -> None:
+    """An epoch."""
+    booth.ask("epoch")
