@@ -1,5 +1,7 @@
 """Products in bfloat16, and compiled models, against the package as it is set."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,21 +13,28 @@ from benchmarks.effort import Effort
 from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.timing import in_turns
 
+COMPILED = "compiled"
 MODELS = ("wdl", "xdeepfm")
 WAYS: dict[str, dict[str, Any]] = {
     OURS: {},
     "bfloat16": {"training.precision": "bfloat16"},
-    "compiled": {"training.compiled": True},
+    COMPILED: {"training.compiled": True},
 }
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
-    """Training steps; those of the warm-up hold the compilation."""
+    """Training steps; those of the warm-up hold the compilation.
+
+    Compiled models are left out where there is no C++ compiler.
+    """
+    ways = dict(WAYS)
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        del ways[COMPILED]
     data = rows_like_movielens(NINE.batch, NINE.fields)
     for model in MODELS:
-        with booths(dict.fromkeys(WAYS, OURS), effort.threads) as opened:
+        with booths(dict.fromkeys(ways, OURS), effort.threads) as opened:
             for way, booth in opened.items():
-                booth.enter(job(model, NINE, data, NINE.batch, more=WAYS[way]))
+                booth.enter(job(model, NINE, data, NINE.batch, replaced=ways[way]))
             work = {way: partial(booth.ask, "steps", effort.steps) for way, booth in opened.items()}
             seconds = in_turns(work, effort.rounds)
         rows = effort.steps * NINE.batch

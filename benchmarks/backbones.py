@@ -55,7 +55,7 @@ def job(
     data: Interactions,
     train: int,
     held_out: int = 0,
-    more: Mapping[str, Any] | None = None,
+    replaced: Mapping[str, Any] | None = None,
 ) -> Job:
     """The first rows of a data set, for a model without dropout and penalties.
 
@@ -65,7 +65,7 @@ def job(
         data: at least so many rows.
         train: number of rows to be trained on.
         held_out: number of rows to be predicted.
-        more: dotted settings to be replaced.
+        replaced: dotted settings with values of their own.
     """
     # the peer's attention is as wide as its embeddings
     dim = autoint.HEADS * autoint.HEAD_WIDTH if model == "autoint" else shape.dim
@@ -73,7 +73,7 @@ def job(
     arm, dataset = ("base", "ml-1m-gender") if model in CTR else ("mdmt", "ml-1m-m3oe")
     if model in CTR:
         changed |= {"model.embedding_dim": dim, "model.dropout": 0.0}
-    settings = study.settings(arm, dataset, model, {**changed, **(more or {})})
+    settings = study.settings(arm, dataset, model, {**changed, **(replaced or {})})
     return Job(model, data, np.arange(train), np.arange(train, train + held_out), settings)
 
 

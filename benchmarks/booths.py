@@ -34,7 +34,7 @@ class Booth:
         """What a method of the contestant gives.
 
         Raises:
-            EOFError: the process failed; it has said why.
+            EOFError, BrokenPipeError: the process failed; it has said why.
         """
         self._line.send((method, arguments))
         return self._line.recv()

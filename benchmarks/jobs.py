@@ -1,4 +1,4 @@
-"""Two jobs of one thread at once, as a scheduler with two cores runs them, against one by one."""
+"""Two jobs of one thread at once, as Snakemake runs them with two cores, against one by one."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,15 +35,15 @@ def measure(effort: Effort) -> Iterator[Measurement]:
 def at_once(pair: list[Booth]) -> None:
     """An epoch of both."""
     with ThreadPoolExecutor(len(pair)) as pool:
-        list(pool.map(one, pair))
+        list(pool.map(epoch, pair))
 
 
 def one_by_one(pair: list[Booth]) -> None:
     """An epoch of each."""
     for booth in pair:
-        one(booth)
+        epoch(booth)
 
 
-def one(booth: Booth) -> None:
+def epoch(booth: Booth) -> None:
     """An epoch."""
     booth.ask("epoch")

@@ -73,7 +73,7 @@ class Entrant:
         self.first = job.first
 
     def steps(self, count: int) -> None:
-        """An epoch of so many batches, each of the first rows, drawn like any."""
+        """An epoch of so many batches, drawn from as many copies of the first rows."""
         self.loop.epoch(np.tile(self.first, count))
 
     def epoch(self) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from benchmarks.timing import Spread, rates, speedup, spread
 from domain_experts.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OURS = "domain-experts"
 
@@ -83,6 +85,9 @@ def amounts(
 
 def write(measurements: Iterable[Measurement], path: Path) -> None:
     """Write measurements as CSV, four significant digits."""
+    # its import would be a part of every timed process
+    import pandas as pd
+
     names = [field.name for field in fields(Measurement)]
     table = pd.DataFrame([asdict(m) for m in measurements], columns=names)
     whole = dict.fromkeys(("rounds", "rows", "batch", "threads"), "Int64")
@@ -90,6 +95,8 @@ def write(measurements: Iterable[Measurement], path: Path) -> None:
         table.astype(whole).to_csv(temporary, index=False, float_format="%.4g")
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path) -> "pd.DataFrame":
     """The measurements of a file."""
+    import pandas as pd
+
     return pd.read_csv(path)

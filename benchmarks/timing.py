@@ -1,6 +1,6 @@
-"""Paired timing: contestants take turns in one process, so that they share the machine's moods.
+"""Paired timing: contestants take turns, so that they share the machine's moods.
 
-Absolute times drift by tens of percent between processes; ratios within a round do not.
+Absolute times drift by tens of percent; ratios within a round do not.
 """
 
 import time

@@ -25,6 +25,7 @@ from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import _metrics
 from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.multi import bilevel
 from domain_experts.training.multi.bilevel import MultiTrainer
 
 # batches of which most domains have some rows, and steps that move
@@ -590,3 +591,20 @@ def test_floors_count_each_task_alone(make_task, multi_interactions, arm):
         # the split is drawn by the first task's labels
         task = dataclasses.replace(task, split=make_task(arm, data=multi_interactions).split)
         np.testing.assert_array_equal(train(task).logits["test"][:, 0], both[:, t])
+
+
+def test_lower_precision_reaches_both_levels(m3oe_task, monkeypatch):
+    call, lowered = bilevel.functional_call, set()
+
+    def spy(*args):
+        lowered.add(torch.is_autocast_enabled("cpu"))
+        return call(*args)
+
+    monkeypatch.setattr(bilevel, "functional_call", spy)
+    plain = train(m3oe_task()).logits["test"]
+    assert lowered == {False}
+    lowered.clear()
+    low = train(m3oe_task(**{"training.precision": "bfloat16"})).logits["test"]
+    assert lowered == {True}
+    assert low.dtype == np.float32
+    assert 0 < np.abs(low - plain).max() < 0.2 * np.abs(plain).max()

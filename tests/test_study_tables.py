@@ -24,16 +24,7 @@ from domain_experts.reporting.main_tables import main_table
 from domain_experts.reporting.new_domain_table import new_domain
 from domain_experts.reporting.switch_table import switches
 
-MAKERS = (
-    controls,
-    oracle,
-    switches,
-    gates,
-    rank,
-    adapted_layers,
-    diversity,
-    new_domain,
-)
+MAKERS = (controls, oracle, switches, gates, rank, adapted_layers, diversity, new_domain)
 
 
 @pytest.fixture(scope="module")

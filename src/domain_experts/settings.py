@@ -62,7 +62,8 @@ class TrainingSettings(Settings):
         "results: not for numbers to be reported (table `arithmetic`)"
     )
     compiled: bool = Field(
-        description="compile the model by torch.compile: minutes of start, and other rounding"
+        description="compile what a training step does by torch.compile: half a minute of start, "
+        "other rounding, and little gain on a CPU (docs/benchmarks.md)"
     )
 
 

@@ -27,7 +27,9 @@ class FieldAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkvr: Tensor) -> Tensor:
         q, k, v, r = qkvr.unbind()
-        a = products(q, k).softmax(2)
+        scores = products(q, k)
+        # autocast on a GPU would take another type than that of the rest
+        a = scores.softmax(2, dtype=scores.dtype)
         output = weighted(a, v, torch.empty_like(q)).add_(r).relu_()
         ctx.save_for_backward(qkvr, a, output)
         return output

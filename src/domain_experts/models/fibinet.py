@@ -81,7 +81,7 @@ class Bilinear(nn.Module):
         """Map e (S, F, d, B) to the pairs (S, P d, B)."""
         W = self.W.transpose(2, 3).flatten(1, 2)
         # torch gives a Function's `apply` no types
-        p: Tensor = PairProducts.apply(*of_one_type(e, W))  # type: ignore[no-untyped-call]
+        p: Tensor = PairProducts.apply(*of_one_type(e.contiguous(), W))  # type: ignore[no-untyped-call]
         return p
 
 

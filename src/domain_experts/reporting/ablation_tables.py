@@ -1,7 +1,6 @@
 """Tables of one setting varied: experts per domain, ranks, layers, the gate, the arithmetic."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import pandas as pd
 
@@ -70,12 +69,12 @@ def arithmetic(results: Results) -> Table:
         "difference to the default with a 95 % interval (Student's t over seeds)"
     )
     table = _variants(results, "arithmetic", text, {})
-    frame = table.numbers.assign(less_default_half=half_width(table.numbers, "less_default"))
-    printed = table.printed
-    place = list(printed).index("Less the default") + 1
-    others = frame["less_default_half"].mask(frame["variant"] == DEFAULT_VARIANT)
-    printed.insert(place, "95 % interval", ["" if pd.isna(h) else f"± {number(h)}" for h in others])
-    return replace(table, numbers=frame, printed=printed)
+    others = table.numbers["variant"] != DEFAULT_VARIANT
+    half = table.numbers["less_default_half"].where(others)
+    place = list(table.printed).index("Less the default") + 1
+    shown = ["" if pd.isna(h) else f"± {number(h)}" for h in half]
+    table.printed.insert(place, "95 % interval", shown)
+    return table
 
 
 def _variants(
@@ -93,6 +92,7 @@ def _variants(
     runs["less_default"] = paired_gain(runs, reference, ["arm"])
     keys = [*KEYS, *columns]
     frame = over_seeds(runs, keys, ["wauc", "less_default"])
+    frame["less_default_half"] = half_width(runs, keys, "less_default").to_numpy()
     frame["parameters"] = runs.groupby(keys, sort=False)["parameters"].first().to_numpy()
     printed = labels(frame)
     for head in columns:

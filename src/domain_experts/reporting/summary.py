@@ -6,6 +6,9 @@ from scipy import stats
 
 from domain_experts.reporting.render import mean_sd, number
 
+LEVEL = 0.95
+"""Of confidence intervals."""
+
 
 def paired_gain(
     runs: pd.DataFrame, reference: pd.DataFrame, alike: list[str], value: str = "wauc"
@@ -32,10 +35,10 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     return pd.DataFrame(columns).reset_index()
 
 
-def half_width(frame: pd.DataFrame, value: str) -> "pd.Series[float]":
-    """Half the 95 % interval (Student's t) of a mean that `over_seeds` made; NaN of one seed."""
-    seeds, sd = frame["seeds"], frame[f"{value}_sd"]
-    width: pd.Series[float] = stats.t.ppf(0.975, seeds - 1) * sd / np.sqrt(seeds)
+def half_width(runs: pd.DataFrame, keys: list[str], value: str) -> "pd.Series[float]":
+    """Half the 95 % interval (Student's t) of each group's mean; NaN of a single value."""
+    groups = runs.groupby(keys, sort=False)[value]
+    width: pd.Series[float] = stats.t.ppf((1 + LEVEL) / 2, groups.count() - 1) * groups.sem()
     return width
 
 

@@ -169,11 +169,15 @@ class Trainer:
         return torch.cat(parts)
 
     def _outputs(self, fields: Tensor, dense: Tensor, domain: Tensor, route: Routing) -> Tensor:
-        """Logits (B, T), whatever the precision of the products in them."""
-        lowered = self.settings.training.precision == "bfloat16"
-        with torch.autocast(fields.device.type, torch.bfloat16, enabled=lowered):
+        """Logits (B, T) in the type of `dense`."""
+        with self._autocast():
             logits: Tensor = self._forward(fields, dense, domain, route)
-        return logits.float() if lowered else logits
+        return logits.to(dense.dtype)
+
+    def _autocast(self) -> torch.autocast:
+        """Context in which matrix products have the precision of the settings."""
+        lowered = self.settings.training.precision == "bfloat16"
+        return torch.autocast(self.rows.domain.device.type, torch.bfloat16, enabled=lowered)
 
     def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
         """Freeze all but `trained`, and have an optimiser for it."""

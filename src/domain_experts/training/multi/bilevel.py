@@ -110,8 +110,9 @@ class MultiTrainer(Trainer):
         fields, dense, domain, labels = self.rows.take(index)
         # running statistics are the lower level's: copies follow this batch
         statistics = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
-        return loss(logits, labels, domain, [len(batch)]).sum()
+        with self._autocast():
+            logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
+        return loss(logits.to(dense.dtype), labels, domain, [len(batch)]).sum()
 
     def _select(
         self, phase: str, epoch: int, lane: Lane, loss: float | None, patience: int

@@ -86,8 +86,8 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
         tuple(schema.domains[d] for d in scope.domains),
         tuple(schema.tasks[t] for t in scope.tasks),
     )
-    number = torch.full((len(schema.domains),), -1)
-    number[list(scope.domains)] = torch.arange(len(scope.domains))
+    number = torch.full((len(schema.domains),), -1, dtype=torch.int16)
+    number[list(scope.domains)] = torch.arange(len(scope.domains), dtype=torch.int16)
     device = rows.domain.device
     inside = Rows(
         own,
