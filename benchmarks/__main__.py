@@ -52,7 +52,9 @@ RESULTS = "benchmarks.csv"
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="names of benchmarks")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="names of benchmarks; what others found stays")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("results/benchmarks"),
     threads: Annotated[int, typer.Option(min=1, help="threads of each contestant")] = 1,
     full: Annotated[bool, typer.Option(help="all models, up to 10^8 rows")] = False,
@@ -65,6 +67,8 @@ def main(
     torch.set_num_threads(threads)
     chosen = effort.full(threads) if full else effort.usual(threads)
     write_json(out / "machine.json", machine.describe(threads))
+    if not only:
+        (out / RESULTS).unlink(missing_ok=True)
     found: list[Measurement] = []
     for name in [name for name in BENCHMARKS if not only or name in only]:
         begun = time.monotonic()

@@ -127,9 +127,11 @@ def compare(
 
 def _steps(entered: Mapping[str, Booth], own: Job, name: str, effort: Effort) -> list[Measurement]:
     _enter(entered, own)
-    work = {c: partial(booth.ask, "steps", effort.steps) for c, booth in entered.items()}
+    # as many rows a turn whatever the batch
+    steps = effort.steps * NINE.batch // own.batch
+    work = {c: partial(booth.ask, "steps", steps) for c, booth in entered.items()}
     seconds = in_turns(work, effort.rounds)
-    rows = effort.steps * len(own.first)
+    rows = steps * len(own.first)
     return throughput("training step", name, seconds, rows, own.batch, effort.threads)
 
 

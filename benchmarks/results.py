@@ -84,13 +84,20 @@ def amounts(
 
 
 def write(measurements: Iterable[Measurement], path: Path) -> None:
-    """Write measurements as CSV, four significant digits."""
+    """Write measurements as CSV, four significant digits.
+
+    Those that the file holds of the same benchmark and model are replaced, others stay.
+    """
     # its import would be a part of every timed process
     import pandas as pd
 
     names = [field.name for field in fields(Measurement)]
     table = pd.DataFrame([asdict(m) for m in measurements], columns=names)
     whole = dict.fromkeys(("rounds", "rows", "batch", "threads"), "Int64")
+    if path.exists():
+        parts = (t.groupby(["benchmark", "model"], sort=False) for t in (read(path), table))
+        old, new = (dict(iter(part)) for part in parts)
+        table = pd.concat((old | new).values())
     with replacing(path) as temporary:
         table.astype(whole).to_csv(temporary, index=False, float_format="%.4g")
 

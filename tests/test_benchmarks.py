@@ -104,6 +104,18 @@ def test_results_are_a_table_and_come_back(tmp_path):
     assert ",10,5,1\n" in (tmp_path / "b.csv").read_text()
 
 
+def test_new_results_replace_those_of_the_same_model(tmp_path):
+    def step(model, value):
+        return Measurement("step", model, OURS, "rows/s", value, 1.0, 2.0, rounds=3)
+
+    path = tmp_path / "b.csv"
+    write([step("wdl", 1.0), step("mlp", 2.0)], path)
+    write([step("wdl", 3.0), step("dcn", 4.0)], path)
+    table = read(path)
+    assert list(zip(table.model, table.value, strict=True)) == [("wdl", 3), ("mlp", 2), ("dcn", 4)]
+    assert ",3,,,1\n" in path.read_text()
+
+
 def test_the_machine_is_described():
     found = machine.describe(threads=1)
     assert found["processor"]

@@ -12,8 +12,8 @@ from domain_experts.models.precision import of_one_type
 
 # DeepCTR's default
 MAPS = (128, 128)
-NUMBERS = 1024
-"""Of a feature map, that are made at a time; the products of all pairs then fit the cache."""
+PRODUCTS = 2**19
+"""Products of pairs that are made at a time; they then fit the cache."""
 
 
 class Compressed(torch.autograd.Function):
@@ -68,10 +68,11 @@ class CIN(nn.Module):
         self.W = nn.ParameterList(nn.Parameter(w) for w in init)
         self.b = nn.ParameterList(nn.Parameter(torch.zeros(m)) for m in maps)
         self.width = sum(ins[1:]) + maps[-1]
+        self.pairs = fields * max(ins)
 
     def forward(self, e: Tensor) -> Tensor:
         """Map e (B, F, d) to (B, width)."""
-        rows = max(NUMBERS // e.shape[2], 1)
+        rows = max(PRODUCTS // (self.pairs * e.shape[2]), 1)
         return torch.cat([self._pooled(part) for part in torch.split(e, rows)])
 
     def _pooled(self, e: Tensor) -> Tensor:
