@@ -65,6 +65,8 @@ def as_it_comes(name: str, threads: int) -> None:
 
 def _serve(line: Connection, name: str, threads: int) -> None:
     as_it_comes(name, threads)
+    # steps learn one batch by heart; to go on with what is left, numbers close to zero, is slow
+    torch.set_flush_denormal(True)
     contestant: Any = None
     # some libraries print each step
     with Path(devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
