@@ -12,7 +12,7 @@ reproduce: .venv/installed ## everything, from raw data to report (TIER=quick)
 	@if snakemake --keep-going --config tier=$(TIER) -- download; then missing=false; else \
 	  echo; echo '*** Some data could not be downloaded (see above): they are LEFT OUT, and the' \
 	  'tables and figures say so. ***'; echo; missing=true; fi; \
-	snakemake --config tier=$(TIER) skip_missing=$$missing
+	snakemake --config tier=$(TIER) allow_missing=$$missing
 	@domain-experts headline --tier $(TIER)
 
 test: .venv/installed-test ## the test suite
@@ -29,7 +29,7 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 	domain-experts dvc-yaml --check
 
 tables figures: .venv/installed ## from the results that are there alone (TIER=paper)
-	snakemake --config tier=$(TIER) partial=true -- $@
+	snakemake --config tier=$(TIER) --allowed-rules make_tables make_figures --forcerun make_tables make_figures -- $@
 
 docs: .venv/installed ## what README.md shows, from the quick tier's results and the rules
 	mkdir -p docs/quick

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.effort import Effort
 from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.timing import in_turns
-from domain_experts.evaluation.auc import auc_by_domain
+from domain_experts.auc import auc_by_domain
 
 SKLEARN = "scikit-learn"
 

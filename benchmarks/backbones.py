@@ -14,8 +14,8 @@ from benchmarks.effort import Effort
 from benchmarks.peers.base import Job, contestants
 from benchmarks.results import Measurement, throughput
 from benchmarks.timing import Work, in_turns
+from domain_experts.auc import macro_auc
 from domain_experts.data.interactions import Interactions
-from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models import autoint
 from domain_experts.registry import BACKBONES
 

@@ -12,15 +12,15 @@ from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.timing import in_turns
 
 ONE_BY_ONE = "one job after the other"
-SHARES = {"wdl": 1, "xdeepfm": 10}
-"""Models, and the part of the rows that they visit."""
+DIVISORS = {"wdl": 1, "xdeepfm": 10}
+"""Models, and by what the number of their rows is divided."""
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
     """Epochs of two processes with one thread each: at once, and one after the other."""
     data = rows_like_movielens(effort.slow_rows, NINE.fields)
-    for model, share in SHARES.items():
-        rows = effort.slow_rows // share
+    for model, divisor in DIVISORS.items():
+        rows = effort.slow_rows // divisor
         own = with_held_out(model, NINE, data, rows)
         with booths({"first": OURS, "second": OURS}, threads=1) as opened:
             pair = list(opened.values())
@@ -35,15 +35,10 @@ def measure(effort: Effort) -> Iterator[Measurement]:
 def at_once(pair: list[Booth]) -> None:
     """An epoch of both."""
     with ThreadPoolExecutor(len(pair)) as pool:
-        list(pool.map(epoch, pair))
+        list(pool.map(lambda booth: booth.ask("epoch"), pair))
 
 
 def one_by_one(pair: list[Booth]) -> None:
     """An epoch of each."""
     for booth in pair:
-        epoch(booth)
-
-
-def epoch(booth: Booth) -> None:
-    """An epoch."""
-    booth.ask("epoch")
+        booth.ask("epoch")

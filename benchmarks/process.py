@@ -19,8 +19,8 @@ from benchmarks.booths import as_it_comes
 from benchmarks.peers.base import Job, contestants, enter
 from benchmarks.results import Measurement, amounts
 from benchmarks.timing import in_turns
+from domain_experts.auc import macro_auc
 from domain_experts.data.interactions import Interactions, write
-from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]

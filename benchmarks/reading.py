@@ -14,7 +14,8 @@ from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.study import ROOT
 from benchmarks.timing import Work, in_turns
 from domain_experts.data import movielens
-from domain_experts.params import MovieLens, load
+from domain_experts.data.specs import MovieLens
+from domain_experts.params import load
 
 PANDAS = "pandas, '::' and merges"
 AGES = (1, 18, 25, 35, 45, 50, 56)

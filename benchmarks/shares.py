@@ -13,7 +13,7 @@ from benchmarks.effort import Effort
 from benchmarks.ours import Entrant
 from benchmarks.results import OURS, Measurement, amounts
 from benchmarks.timing import Work, in_turns
-from domain_experts.evaluation.metrics import macro_auc
+from domain_experts.auc import macro_auc
 from domain_experts.training.batches import Rows, mixed
 
 MODELS = ("wdl", "deepfm")

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from domain_experts.params import Study, load
+from domain_experts.params import load
 from domain_experts.settings import RunSettings
+from domain_experts.study import Study
 
 ROOT = Path(__file__).parents[1]
 

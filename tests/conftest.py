@@ -142,6 +142,14 @@ def fabricated(fabricated_tree, project):
 
 
 @pytest.fixture
+def fabricated_whole(fabricated_tree, project):
+    """A copy of the whole study, data, logits and records included."""
+    folder, study = fabricated_tree
+    shutil.copytree(folder, project, dirs_exist_ok=True)
+    return study
+
+
+@pytest.fixture
 def smallest_prepared(tmp_path):
     """The smallest project, its data prepared and split."""
     project = make_smallest(tmp_path / "my project")

@@ -1,26 +1,31 @@
 """A complete results tree of a small study, made without training."""
 
-import shutil
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 from scipy.special import expit
 
 from domain_experts import layout
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.split import SPLITS, read_split, write_splits
-from domain_experts.evaluation.compare import write_comparisons
-from domain_experts.evaluation.metrics import evaluate
-from domain_experts.evaluation.projections import write_projections
-from domain_experts.files import write_json
-from domain_experts.params import Params, Study, load
-from domain_experts.runs import Run
+from domain_experts.digest import code_digest
+from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.files import sha256, write_json
+from domain_experts.params import Params, load
+from domain_experts.results import COLUMNS, RECORD_COLUMNS, identity, read
+from domain_experts.results import write as write_results
+from domain_experts.runs import Run, variant_name
 from domain_experts.schema import Schema
+from domain_experts.study import Study
+from domain_experts.versions import torch_version
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 REAL = "ml-100k-gender"
@@ -93,13 +98,41 @@ def fabricate(root: Path) -> Study:
     for run in study.runs:
         _write_run(study, run)
     write_indexes(study)
-    write_comparisons(study)
-    write_projections(study)
+    evaluate_all(study, study.datasets)
     return study
 
 
+def evaluate_all(study: Study, datasets: Iterable[str]) -> None:
+    """Evaluate some data sets, and merge the results."""
+    for dataset in datasets:
+        evaluate_dataset(study, dataset)
+    merge(study)
+
+
+def rewrite(study: Study, run: Run, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the record of a run in the results."""
+    path = layout.records_file(study.tier)
+    frame = read(path, RECORD_COLUMNS)
+    place = frame.index[frame["run"] == run.path.as_posix()][0]
+    record = json.loads(frame.loc[place, "record"])
+    change(record)
+    frame.loc[place, "record"] = json.dumps(record)
+    write_results(frame, path, RECORD_COLUMNS)
+
+
+def forget(study: Study, chosen: Callable[[Run], bool]) -> None:
+    """Take runs out of the results, as if they had not been run."""
+    gone = {run.path.as_posix() for run in study.expected_runs if chosen(run)}
+    for path, columns in (
+        (layout.results_file(study.tier), COLUMNS),
+        (layout.records_file(study.tier), RECORD_COLUMNS),
+    ):
+        frame = read(path, columns)
+        write_results(frame[~frame["run"].isin(gone)], path, columns)
+
+
 def changed(study: Study, experiments: Mapping[str, Any], split_seed: int | None = None) -> Study:
-    """The study after a change of params.yaml, in the folder of the fabricated results.
+    """The study after a change of params.yaml, in the folder of the fabricated tree.
 
     `experiments` maps a name to changed keys, or to None to take it out; `split_seed` fixes the
     split of the described protocol. Runs that are new get the results of their default variant.
@@ -111,13 +144,26 @@ def changed(study: Study, experiments: Mapping[str, Any], split_seed: int | None
         else:
             values["experiments"][name] |= keys
     values["protocols"]["described"]["split_seed"] = split_seed
-    new = Study(Params.model_validate(values), study.tier, study.leave_out)
+    new = Study(Params.model_validate(values), study.tier, study.absent)
+    path, records_path = layout.results_file(study.tier), layout.records_file(study.tier)
+    frame, records = read(path), read(records_path, RECORD_COLUMNS)
+    known, parts, record_parts = set(frame["run"]), [frame], [records]
     for run in new.runs:
-        folder = layout.run_results(study.tier, run)
-        if not folder.exists():
-            shutil.copytree(layout.run_results(study.tier, replace(run, variant=())), folder)
-    write_indexes(new)
+        if run.path.as_posix() not in known:
+            default = replace(run, variant=()).path.as_posix()
+            own = {"run": run.path.as_posix()}
+            parts.append(frame[frame["run"] == default].assign(**identity(run)))
+            record_parts.append(records[records["run"] == default].assign(**own))
+    write_results(pd.concat(parts), path)
+    write_results(pd.concat(record_parts), records_path, RECORD_COLUMNS)
     return new
+
+
+def change_json(path: Path, **values: Any) -> None:
+    """Replace top-level values of a JSON file."""
+    content = json.loads(path.read_text())
+    content |= {k: content[k] | v if isinstance(v, dict) else v for k, v in values.items()}
+    write_json(path, content)
 
 
 def write_indexes(study: Study) -> None:
@@ -161,28 +207,8 @@ def _write_run(study: Study, run: Run) -> None:
     shared = np.random.default_rng(run.seed).normal(size=rows.labels.shape)
     logits = SIGNAL.get(run.arm, 0.9) * (rows.labels - 0.5) + shared
     logits = (logits + rng.normal(0, 0.2, logits.shape)).astype(np.float32)
-    evaluations = {
-        name: evaluate(
-            logits[split == SPLITS.index(name)],
-            rows.labels[split == SPLITS.index(name)],
-            rows.domain[split == SPLITS.index(name)],
-            domains,
-            rows.schema.tasks,
-            binned=run.settings.protocol.binned_auc,
-        )
-        for name in ("validation", "test")
-    }
-    metrics = evaluations | {
-        "run": {
-            "dataset": run.dataset,
-            "backbone": run.backbone,
-            "arm": run.arm,
-            "variant": run.path.parts[-2],
-            "seed": run.seed,
-            "split_seed": run.split_seed,
-            "protocol": run.spec.protocol,
-            "experts": _experts(run, owners),
-        },
+    record = {
+        "run": _who(run) | {"experts": _experts(run, owners)},
         "domains": list(domains),
         "tasks": list(rows.schema.tasks),
         "planted_groups": groups,
@@ -194,9 +220,10 @@ def _write_run(study: Study, run: Run) -> None:
         "curve": _curve(rng, run, owners),
         "gate": gate,
     }
-    write_json(layout.run_results(study.tier, run) / "metrics.json", metrics)
+    folder = layout.run_artifacts(study.tier, run)
+    write_json(folder / "record.json", record)
     write_json(
-        layout.run_results(study.tier, run) / "run.json",
+        folder / "run.json",
         {
             "wall_s": float(rng.uniform(3, 9)),
             "train_rows_per_s": float(rng.uniform(5e4, 1e5)) if run.spec.backbone else None,
@@ -205,11 +232,32 @@ def _write_run(study: Study, run: Run) -> None:
             "device": "cpu",
             "threads": 1,
             "machine": "A processor",
+            "settings": run.payload(),
+            "data": rows.card["content"],
+            "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
+            "code": _code(run.job.modules),
+            "torch": torch_version(),
+            "key": run.path.as_posix(),
+            "upstream": {up.arm: up.path.as_posix() for up in study.upstream(run)},
         },
     )
-    predictions = layout.run_artifacts(study.tier, run) / "predictions.npy"
-    predictions.parent.mkdir(parents=True)
-    np.save(predictions, logits[split == SPLITS.index("test")])
+    for name in ("validation", "test"):
+        np.save(folder / f"{name}.npy", logits[split == SPLITS.index(name)])
+
+
+_code = cache(code_digest)
+
+
+def _who(run: Run) -> dict[str, Any]:
+    return {
+        "dataset": run.dataset,
+        "backbone": run.backbone,
+        "arm": run.arm,
+        "variant": variant_name(run.variant),
+        "seed": run.seed,
+        "split_seed": run.split_seed,
+        "protocol": run.spec.protocol,
+    }
 
 
 def _experts(run: Run, owners: int) -> int | None:

@@ -8,10 +8,12 @@ import numpy as np
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
+from domain_experts.data.specs import Planted
 from domain_experts.data.split import stratified
-from domain_experts.params import Params, Planted, Study, load
+from domain_experts.params import Params, load
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
+from domain_experts.study import Study
 from domain_experts.training.progress import Progress
 from domain_experts.training.task import Outcome, Task
 

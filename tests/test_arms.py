@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from tasks import CTR_ARMS, train
 from torch import nn
 
+from domain_experts.auc import macro_auc
 from domain_experts.errors import UserError
-from domain_experts.evaluation.metrics import macro_auc
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
 from domain_experts.models.linear import FactorisationMachine

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
+from domain_experts.auc import auc_by_domain, auc_covariance, binned_auc_by_domain
 from domain_experts.errors import UserError
-from domain_experts.evaluation.auc import auc_by_domain, auc_covariance, binned_auc_by_domain
 
 
 @st.composite

@@ -11,6 +11,7 @@ from domain_experts import digest
 from domain_experts.digest import code_digest
 from domain_experts.models.ctr import Plan
 from domain_experts.params import load
+from domain_experts.results import read
 from domain_experts.runs import Job
 from domain_experts.schema import Schema
 
@@ -81,8 +82,8 @@ class Edited:
         found = []
         for phase, backbone, arm in jobs:
             self.domain_experts("train", phase, dataset, backbone, arm, "--tier", "smoke")
-            run = f"results/smoke/runs/{phase}/{dataset}/{backbone}/{arm}/default/seed=2022"
-            found.append(json.loads((self.project.folder / run / "metrics.json").read_text()))
+            run = f"artifacts/smoke/{phase}/{dataset}/{backbone}/{arm}/default/seed=2022"
+            found.append(json.loads((self.project.folder / run / "record.json").read_text()))
         return found
 
     def retrained(self, monkeypatch):
@@ -113,7 +114,7 @@ def write_clicks(path):
 def test_the_new_data_set_can_be_trained_on(tmp_path, monkeypatch):
     edited = Edited(tmp_path / "my project", "Add your data set", "countries")
     raw = edited.project.folder / "data/raw/click-log/clicks.csv"
-    missing = edited.domain_experts("runs", "--tier", "smoke", check=False)
+    missing = edited.domain_experts("fetch", "click-log", check=False)
     assert missing.returncode == 1
     assert "put clicks.csv into data/raw/click-log/" in missing.stdout
 
@@ -130,8 +131,12 @@ def test_the_new_data_set_can_be_trained_on(tmp_path, monkeypatch):
     )
     assert base["domains"] == ["DE", "FR", "IT"]
     assert sum(sum(rows) for rows in base["rows"].values()) == 3000
+    edited.domain_experts("evaluate", "clicks", "--tier", "smoke")
+    edited.domain_experts("results", "--tier", "smoke")
+    found = read(edited.project.folder / "results/smoke/results.parquet")
+    own = found[(found["arm"] == rate["run"]["arm"]) & (found["split"] == "test")]
     # items differ in their rate, and in nothing else
-    assert rate["test"]["click"]["wauc"] > 0.6
+    assert own.set_index("metric")["value"]["wauc"] > 0.6
     assert edited.retrained(monkeypatch) == []
 
 
@@ -148,8 +153,8 @@ def test_the_new_backbone_can_be_trained(tmp_path, monkeypatch):
     assert edited.retrained(monkeypatch) == []
 
     described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
-    for name in ("metrics.json", "run.json"):
-        files = edited.project.read_results("results", name)
+    for name in ("record.json", "run.json"):
+        files = edited.project.read_results("artifacts", name)
         assert len(files) == 2
         for content in files.values():
             assert keys(json.loads(content)) - set(base["tasks"]) <= described

@@ -1,5 +1,8 @@
 """The digest of code follows imports, and nothing else."""
 
+import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from domain_experts import digest
-from domain_experts.digest import code_digest, source_files, source_modules
+from domain_experts.digest import _plain, code_digest, source_files, source_modules
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.runs import Job
 
 FILES = {
     "__init__.py": "",
@@ -113,7 +118,7 @@ def test_the_static_closure_covers_what_python_imports():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     ours = {name for name in loaded if name.split(".")[0] == "domain_experts"}
-    assert ours - digest.NAMES_ONLY <= set(source_modules(["domain_experts.params"]))
+    assert ours - digest.NOT_COUNTED <= set(source_modules(["domain_experts.params"]))
 
 
 def test_files_are_named_relative_to_the_package(package):
@@ -131,3 +136,43 @@ def test_data_beside_a_module_count_as_its_source(package):
     assert source_files(["domain_experts.plot"])[-1].as_posix() == "plot/numbers.csv"
     (package / "plot/numbers.csv").write_text("2\n")
     assert code_digest(["domain_experts.plot"]) != before
+
+
+def test_what_is_measured_and_shown_changes_no_training():
+    """The training digest of every arm and backbone is free of evaluation, reporting, progress."""
+    for name, arm in ARMS.items():
+        backbones = [b for b, spec in BACKBONES.items() if spec.family == arm.family]
+        for backbone in backbones if arm.backbone else [NO_BACKBONE]:
+            modules = source_modules(Job("phase", "data", backbone, name).modules)
+            assert "domain_experts.training.job" in modules
+            kinds = {module.split(".")[1] for module in modules if "." in module}
+            assert not kinds & {"evaluation", "reporting", "results"}
+            assert "domain_experts.training.progress" not in modules
+
+
+def test_an_empty_constant_is_told_from_none():
+    for one, other in (("''", "None"), ("0", "False"), ("()", "[]")):
+        assert repr(_plain(ast.parse(f"x = {one}"))) != repr(_plain(ast.parse(f"x = {other}")))
+
+
+def _answers(name):
+    """Whether a Python is there, and no mere pointer to one that is not."""
+    found = shutil.which(name)
+    return (
+        found and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode
+    )
+
+
+OTHER_PYTHONS = [name for name in ("python3.12", "python3.13", "python3.14") if _answers(name)]
+
+
+@pytest.mark.skipif(not OTHER_PYTHONS, reason="only one version of Python is on the path")
+def test_digests_do_not_depend_on_the_version_of_python():
+    modules = ["domain_experts.training.sequence", "domain_experts.models.multi.m3oe"]
+    code = f"from domain_experts.digest import code_digest; print(code_digest({modules}))"
+    environment = os.environ | {"PYTHONPATH": str(digest.ROOT.parent)}
+    for name in OTHER_PYTHONS:
+        done = subprocess.run(
+            [name, "-c", code], capture_output=True, text=True, env=environment, check=True
+        )
+        assert done.stdout.strip() == code_digest(modules), done.stderr

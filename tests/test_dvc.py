@@ -10,8 +10,9 @@ from projects import ROOT, Project, make_smallest
 
 from domain_experts.dvc_pipeline import dvc_files, pull
 from domain_experts.errors import UserError
-from domain_experts.params import Study, load
+from domain_experts.params import load
 from domain_experts.phases import PHASES
+from domain_experts.study import Study
 
 # one worker, so that the finished project is made once
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -116,8 +117,9 @@ def test_without_a_lock_there_is_nothing_to_pull(project):
 
 
 def test_dvc_trains_nothing_that_snakemake_has_trained(tracked, finished):
-    name = "results/smoke/runs"
-    assert tracked.read_results(name, "*.json") == finished.read_results(name, "*.json")
+    for name in ("artifacts/smoke", "results/smoke"):
+        for pattern in ("record.json", "*.npy", "results.parquet"):
+            assert tracked.read_results(name, pattern) == finished.read_results(name, pattern)
     assert "up to date" in tracked.run("dvc", "repro").stdout
     assert tracked.nothing_to_do()
 
@@ -164,12 +166,12 @@ def test_pull_refuses_results_of_other_parameters(tracked, tmp_path):
 def test_an_experiment_changes_one_setting(tracked, tmp_path):
     shutil.copytree(tracked.folder, tmp_path / "a copy")
     project = Project(tmp_path / "a copy")
-    rates = "results/smoke/runs/baselines/planted-small/none/item_rate/default/seed=2022"
-    before = project.read_results(rates, "metrics.json")
+    rates = "artifacts/smoke/baselines/planted-small/none/item_rate/default/seed=2022"
+    before = project.read_results(rates, "test.npy")
     done = project.run("dvc", "exp", "run", "-S", "rates.smoothing=500", "baselines").stdout
     assert "Ran experiment" in done
     assert project.params()["rates"]["smoothing"] == 500
-    assert project.read_results(rates, "metrics.json") != before
+    assert project.read_results(rates, "test.npy") != before
 
 
 def test_the_locks_of_both_tiers_stand_side_by_side(tmp_path):

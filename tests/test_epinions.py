@@ -14,8 +14,8 @@ from domain_experts.data.fetch import fetch
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import SOURCES, Content
+from domain_experts.data.specs import Epinions
 from domain_experts.errors import UserError
-from domain_experts.params import Epinions
 
 FILE = "epinions_rating_with_timestamp.mat"
 

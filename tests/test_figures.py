@@ -13,7 +13,7 @@ from matplotlib import style
 from matplotlib.colors import to_hex
 
 from domain_experts import layout
-from domain_experts.params import Params, Study
+from domain_experts.params import Params
 from domain_experts.phases import FIGURES
 from domain_experts.registry import ARMS
 from domain_experts.reporting.collect import collect
@@ -24,6 +24,7 @@ from domain_experts.reporting.plots.diversity import varied
 from domain_experts.reporting.plots.panels import below, caption, gains, grid, outer_labels
 from domain_experts.reporting.plots.switches import ALL, ALL_BUT_SPLIT, flips
 from domain_experts.reporting.style import HEIGHT, PALETTE, RC, WIDTH, arm_color
+from domain_experts.study import Study
 
 FOLDER = layout.figures("quick")
 CAPTIONS = Path(__file__).parents[1] / "workflow/report"
@@ -47,7 +48,7 @@ def after(results, experiments):
             del values["experiments"][name]
         else:
             values["experiments"][name] |= keys
-    study = Study(Params.model_validate(values), "quick", results.study.leave_out)
+    study = Study(Params.model_validate(values), "quick", results.study.absent)
     by_path = {run.path: metrics for run, metrics in results.metrics.items()}
     metrics = {
         run: by_path.get(run.path) or by_path[replace(run, variant=()).path] for run in study.runs
@@ -142,8 +143,9 @@ def test_without_results_a_figure_says_why(results, name, left_out, notice):
             for key, experiment in params.experiments.items()
         }
         params = params.model_copy(update={"experiments": experiments})
-    absent = frozenset(results.study.all_datasets) if left_out == "all" else frozenset()
-    nothing = replace(results, study=Study(params, "quick", absent), metrics={}, comparisons=[])
+    study = Study(params, "quick")
+    states = dict.fromkeys(study.expected_runs, notice)
+    nothing = replace(results, study=study, metrics={}, states=states, comparisons=[])
     assert text_of(draw(nothing, name)) == notice
 
 

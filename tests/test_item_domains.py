@@ -20,9 +20,9 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES, Content, at_hand
 from domain_experts.data.sampling import ratios
+from domain_experts.data.specs import Amazon, Mamdr, Taobao
 from domain_experts.data.split import read_split, write_splits
 from domain_experts.errors import UserError
-from domain_experts.params import Amazon, Mamdr, Taobao
 
 FRACTIONS = SimpleNamespace(validation_fraction=0.2, test_fraction=0.2)
 WRITERS = {

@@ -19,9 +19,9 @@ from domain_experts.data import kuairand
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES, Content
+from domain_experts.data.specs import KuaiRand, SplitRule
 from domain_experts.errors import UserError
 from domain_experts.files import sha256, write_json
-from domain_experts.params import KuaiRand, SplitRule
 
 SOURCE = "kuairand-pure"
 *LOGS, USERS, VIDEOS = LAYOUTS[SOURCE]
@@ -259,7 +259,7 @@ def test_a_fifth_is_prepared_within_a_third_of_the_budget(placed):
         "from dataclasses import replace\n"
         "from domain_experts.data.prepare import prepare\n"
         "from domain_experts.data.registry import SOURCES, Content\n"
-        "from domain_experts.params import KuaiRand\n"
+        "from domain_experts.data.specs import KuaiRand\n"
         f"content = Content(counts={kuairand.counts(folder, SOURCE)})\n"
         "SOURCES['kuairand-pure'] = replace(SOURCES['kuairand-pure'], content=content)\n"
         "prepare('toy', KuaiRand(source='kuairand-pure', order='timestamp'))\n"

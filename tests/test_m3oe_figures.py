@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from domain_experts.params import Study
 from domain_experts.reporting.collect import collect
 from domain_experts.reporting.figures import draw
 from domain_experts.reporting.plots.m3oe_fusion import NO_WEIGHTS, fusion
@@ -15,6 +14,7 @@ from domain_experts.reporting.plots.m3oe_gain import NO_GAINS, relative_gains
 from domain_experts.reporting.plots.m3oe_row_order import NO_ORDERS
 from domain_experts.reporting.plots.m3oe_sensitivity import varied
 from domain_experts.reporting.style import PALETTE
+from domain_experts.study import Study
 
 DATA, BY_DOMAIN = "ml-1m-m3oe", "ml-1m-m3oe-by-domain"
 NAMED = ("a_D", "a_T", "b_D", "b_T")
@@ -108,8 +108,8 @@ def test_a_protocol_that_is_not_run_says_so(results):
 @pytest.mark.parametrize("absent", [(DATA,), (DATA, BY_DOMAIN)])
 def test_data_that_are_not_there_are_told_from_runs_that_are_not(results, absent):
     part = keep(results, lambda run: run.dataset == "planted-tasks")
-    study = Study(results.study.params, "quick", frozenset(absent))
-    figure = draw(replace(part, study=study), "m3oe_gain")
+    states = {r: "data not present" if r.dataset in absent else "not run" for r in part.states}
+    figure = draw(replace(part, states=states), "m3oe_gain")
     both = "data not present" if BY_DOMAIN in absent else "data not present, not run"
     for title, said in ((f"{DATA}, clean", "data not present"), ("ml-1m, released", both)):
         assert [text.get_text() for text in titled(figure, title).texts] == [said]

@@ -13,7 +13,7 @@ from fabricated import MULTI, PARAMS, changed
 from scipy import stats
 
 from domain_experts import layout
-from domain_experts.params import Params, Study, load
+from domain_experts.params import Params, load
 from domain_experts.reporting.collect import Results, collect
 from domain_experts.reporting.m3oe import variant_tables
 from domain_experts.reporting.m3oe.cells import (
@@ -35,6 +35,7 @@ from domain_experts.reporting.m3oe.variant_tables import (
 )
 from domain_experts.reporting.published import published
 from domain_experts.runs import variant_name
+from domain_experts.study import Study
 
 MAKERS = (m3oe, m3oe_released, m3oe_ablations, m3oe_automl, m3oe_row_order, m3oe_datasets)
 DATA, BY_DOMAIN = "ml-1m-m3oe", "ml-1m-m3oe-by-domain"
@@ -194,7 +195,8 @@ def test_a_misprint_is_named_with_the_data_that_have_it():
         datasets = [f"ml-1m-m3oe{end}", f"kuairand-pure{end}"]
         values["experiments"][name]["datasets"]["paper"] = datasets
     study = Study(Params.model_validate(values), "paper")
-    table = m3oe_released(Results(study, {}, [], [], [], pd.DataFrame()))
+    states = {r: "data not present" if "kuairand" in r.dataset else "not run" for r in study.runs}
+    table = m3oe_released(Results(study, {}, states, [], [], [], pd.DataFrame()))
     said = (
         "§ RelaImpr of M3oE on kuairand-pure, D3 T2: the paper prints +9.31 %, and its own cells "
         "give +5.03 %."
@@ -408,8 +410,8 @@ def test_an_experiment_that_is_not_in_the_tier_says_so(results, make):
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(("absent", "why"), [(MULTI, "data not present"), ((), "not run")])
 def test_without_results_every_row_says_why(results, make, absent, why):
-    study = Study(results.study.params, "quick", frozenset(absent))
-    table = make(replace(results, study=study, metrics={}, populations=[]))
+    states = {r: "data not present" if r.dataset in absent else "not run" for r in results.states}
+    table = make(replace(results, states=states, metrics={}, populations=[]))
     own = table.printed
     if "Data set" in own:
         own = own[~own["Data set"].str.endswith("published")]

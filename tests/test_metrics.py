@@ -7,8 +7,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
+from domain_experts.auc import macro_auc
 from domain_experts.errors import UserError
-from domain_experts.evaluation.metrics import evaluate, macro_auc
+from domain_experts.evaluation.metrics import evaluate
 
 NAMES = ("big", "small", "clicked")
 

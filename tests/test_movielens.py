@@ -13,9 +13,9 @@ from domain_experts.data import fetch, movielens
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES
+from domain_experts.data.specs import MovieLens
 from domain_experts.errors import UserError
 from domain_experts.files import sha256, write_json
-from domain_experts.params import MovieLens
 
 ATTRIBUTES = ("gender", "age", "occupation")
 MOVIELENS_LAYOUTS = ("movielens-100k", "recbole", "movielens-1m")
@@ -285,7 +285,7 @@ def test_movielens_100k_has_the_known_counts(real, monkeypatch, attribute):
 @pytest.mark.real_data
 def test_movielens_1m_is_prepared_within_its_budget(real):
     code = (
-        "from domain_experts.params import MovieLens; "
+        "from domain_experts.data.specs import MovieLens; "
         "from domain_experts.data.prepare import prepare; "
         "prepare('toy', MovieLens(source='ml-1m', domain='gender'))"
     )

@@ -11,9 +11,9 @@ from domain_experts.data import fetch, movielens
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES
+from domain_experts.data.specs import MovieLens, SplitRule
 from domain_experts.data.split import read_split, write_splits
 from domain_experts.files import sha256, write_json
-from domain_experts.params import MovieLens, SplitRule
 
 TENTHS = {"validation_fraction": 0.1, "test_fraction": 0.1}
 ORDERS = ("file", "timestamp", "two_sorts", "shuffled", "each_user")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from domain_experts.data import order
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.order import positional, positional_by_domain, with_split
-from domain_experts.params import SplitRule
+from domain_experts.data.specs import SplitRule
 from domain_experts.schema import Schema
 
 ratings = st.lists(

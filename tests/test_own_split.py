@@ -13,8 +13,9 @@ from domain_experts.cli import app
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
-from domain_experts.params import load, load_study
+from domain_experts.params import load
 from domain_experts.phases import PHASES
+from domain_experts.presence import load_study
 
 ROOT = Path(__file__).parents[1]
 OWN = {"rule": "stratified", "validation_fraction": 0.1, "test_fraction": 0.3}

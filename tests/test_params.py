@@ -13,8 +13,10 @@ from tasks import CTR_BACKBONES
 from domain_experts import layout
 from domain_experts.data.registry import LAYOUTS
 from domain_experts.errors import UserError
-from domain_experts.params import TIERS, Params, Study, json_schema, load, load_study
+from domain_experts.params import TIERS, Params, json_schema, load
+from domain_experts.presence import load_study
 from domain_experts.registry import ARMS, BACKBONES
+from domain_experts.study import Study
 
 ROOT = Path(__file__).parents[1]
 
@@ -199,8 +201,8 @@ def study(request):
 
 
 def test_every_run_has_its_own_files(study):
-    for place in (layout.run_results, layout.run_artifacts):
-        assert len({place(study.tier, run) for run in study.runs}) == len(study.runs)
+    places = {layout.run_artifacts(study.tier, run) for run in study.runs}
+    assert len(places) == len(study.runs)
 
 
 def test_upstream_runs_come_first_and_are_runs_of_the_study(study):
@@ -266,21 +268,19 @@ def test_left_out_data_are_expected_but_not_run():
     assert any(run.dataset == "ml-100k-gender" for run in study.expected["main"])
 
 
-def test_data_that_come_are_not_left_out_in_silence(tmp_path, monkeypatch):
+def test_data_that_come_are_in_the_plan(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL", raising=False)
     path = ROOT / "params.yaml"
-    study = load_study("paper", skip_missing=True, path=path)
+    study = load_study("paper", allow_missing=True, path=path)
     assert "taobao-10" in study.all_datasets
     assert "taobao-10" not in study.datasets
+    assert "taobao-10" in load_study("paper", path=path).datasets
     raw = layout.raw("taobao")
     raw.mkdir(parents=True)
     for name in LAYOUTS["taobao"]:
         (raw / name).touch()
-    with pytest.raises(UserError, match="not_at_hand names taobao, but its files are there"):
-        load_study("paper", skip_missing=True, path=path)
-    # a tier that does not use it does not mind
-    assert load_study("smoke", path=path).runs
+    assert "taobao-10" in load_study("paper", allow_missing=True, path=path).datasets
 
 
 def test_unknown_tier():

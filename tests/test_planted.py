@@ -10,9 +10,10 @@ from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.prepare import prepare
+from domain_experts.data.specs import Planted
 from domain_experts.data.split import stratified
 from domain_experts.errors import UserError
-from domain_experts.params import Planted, load
+from domain_experts.params import load
 
 SPEC = Planted(
     source="planted",

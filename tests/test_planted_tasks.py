@@ -12,8 +12,9 @@ from domain_experts import layout
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.planted_tasks import generate, task_directions
 from domain_experts.data.prepare import prepare
+from domain_experts.data.specs import PlantedTasks
 from domain_experts.data.split import stratified
-from domain_experts.params import PlantedTasks, load
+from domain_experts.params import load
 
 SPEC = PlantedTasks(
     source="planted-tasks",

@@ -16,8 +16,8 @@ from tasks import CTR_ARMS, SET, train
 
 from domain_experts.training.loop import Trainer
 
-TARGET = "results/smoke/runs/backbones/planted-small/mlp/base"
-METRICS = f"{TARGET}/default/seed=2022/metrics.json"
+TARGET = "artifacts/smoke/backbones/planted-small/mlp/base"
+METRICS = f"{TARGET}/default/seed=2022/record.json"
 SECONDS = 60
 
 

@@ -122,11 +122,11 @@ main()
 
 @pytest.mark.parametrize("kind", ["full", "unwritable"])
 def test_files_that_cannot_be_written(smallest_prepared, kind):
-    """A full disk (a limit on file sizes) or a file where results/ should be: one message."""
+    """A full disk (a limit on file sizes) or a file where artifacts/ should be: one message."""
     project = smallest_prepared
     limit = 3000 if kind == "full" else resource.RLIM_INFINITY
     if kind == "unwritable":
-        (project.folder / "results").write_text("in the way")
+        (project.folder / "artifacts").write_text("in the way")
     arguments = ["train", "baselines", "planted-small", "none", "item_rate", "--tier", "smoke"]
     command = [sys.executable, "-c", LIMITED.format(limit=limit), *arguments]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
@@ -136,11 +136,11 @@ def test_files_that_cannot_be_written(smallest_prepared, kind):
     assert "what was finished is kept" in done.stderr
     assert not list(project.folder.glob(".runs/*/.*"))
     if kind == "unwritable":
-        (project.folder / "results").unlink()
+        (project.folder / "artifacts").unlink()
     again = project.run("domain-experts", *arguments)
-    # with results/ in the way the run itself was finished: it comes from the store
+    # with artifacts/ in the way the run itself was finished: it comes from the store
     assert ("starts" in again.stdout) == (kind == "full")
-    index = "results/smoke/runs/baselines/planted-small/none/item_rate/runs.json"
+    index = "artifacts/smoke/baselines/planted-small/none/item_rate/runs.json"
     assert json.loads((project.folder / index).read_text())["runs"]
 
 

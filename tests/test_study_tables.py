@@ -9,10 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import REAL
+from fabricated import REAL, forget
 
-from domain_experts import layout
-from domain_experts.params import Study
 from domain_experts.reporting.ablation_tables import adapted_layers, arithmetic, gates, rank
 from domain_experts.reporting.collect import collect
 from domain_experts.reporting.control_tables import controls, oracle
@@ -23,6 +21,7 @@ from domain_experts.reporting.m3oe.main_tables import m3oe
 from domain_experts.reporting.main_tables import main_table
 from domain_experts.reporting.new_domain_table import new_domain
 from domain_experts.reporting.switch_table import switches
+from domain_experts.study import Study
 
 MAKERS = (controls, oracle, switches, gates, rank, adapted_layers, diversity, new_domain)
 
@@ -276,7 +275,7 @@ def test_other_arithmetic_is_compared_with_the_default(fabricated_tree, monkeypa
     # fabricated runs of another experiment stand for its own
     values["experiments"]["arithmetic"] = values["experiments"]["rank"]
     params = type(study.params).model_validate(values)
-    table = arithmetic(collect(Study(params, "quick", study.leave_out)))
+    table = arithmetic(collect(Study(params, "quick", study.absent)))
     own = table.numbers.set_index(["arm", "variant"])["less_default_mean"]
     expected = rank(collect(study)).numbers.set_index(["arm", "variant"])["less_default_mean"]
     pd.testing.assert_series_equal(own, expected)
@@ -290,7 +289,7 @@ def test_the_default_may_be_another_experiments(fabricated_tree, monkeypatch):
     values = study.params.model_dump()
     values["experiments"]["gates"]["datasets"] = {"quick": ["planted"]}
     values["experiments"]["gates"]["seeds"] = {"quick": [1]}
-    other = Study(type(study.params).model_validate(values), "quick", study.leave_out, partial=True)
+    other = Study(type(study.params).model_validate(values), "quick", study.absent)
     table = gates(collect(other)).numbers.set_index("variant")
     assert table.loc["default", "status"] == "present"
     assert set(table.drop("default")["status"]) == {"not run"}
@@ -363,9 +362,7 @@ def test_an_experiment_that_is_not_in_the_tier_says_so(fabricated_tree, monkeypa
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_without_results_every_row_says_why(fabricated, make):
-    for index in layout.results("quick").rglob("runs.json"):
-        index.unlink()
-    study = Study(fabricated.params, "quick", frozenset({REAL}), partial=True)
-    table = make(collect(study))
+    forget(fabricated, lambda run: True)
+    table = make(collect(fabricated))
     assert len(table.printed)
     assert table.printed.isin(["not run", "data not present"]).any(axis="columns").all()

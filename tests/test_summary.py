@@ -16,6 +16,7 @@ def runs(arm, waucs, seeds, split_seeds=None):
     return pd.DataFrame(
         {
             "status": "present",
+            "stale": False,
             "dataset": "d",
             "task": "click",
             "backbone": "mlp",

@@ -10,10 +10,12 @@ from scipy.special import expit
 from tasks import PARAMS, small_data, study, train
 from tasks import make_task as new_task
 
-from domain_experts.evaluation.metrics import evaluate, macro_auc
-from domain_experts.params import Study, load
+from domain_experts.auc import macro_auc
+from domain_experts.evaluation.metrics import evaluate
+from domain_experts.params import load
 from domain_experts.registry import ARMS
 from domain_experts.settings import Protocol
+from domain_experts.study import Study
 from domain_experts.training.deep import expert_of, is_expert, new_model, part_of
 from domain_experts.training.loop import Trainer
 

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from fabricated import LEFT_OUT, PARAMS, changed
+from fabricated import LEFT_OUT, PARAMS, changed, forget, rewrite
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.params import Study
 from domain_experts.phases import TABLES
 from domain_experts.reporting import main_tables
 from domain_experts.reporting.ablation_tables import experts_per_domain
@@ -25,7 +24,10 @@ from domain_experts.reporting.headline import print_headline
 from domain_experts.reporting.main_tables import main_table, overview
 from domain_experts.reporting.render import write_table
 from domain_experts.reporting.sharing import planted_sharing
+from domain_experts.reporting.status import print_status
 from domain_experts.reporting.tables import write_tables
+from domain_experts.results import read as read_results
+from domain_experts.results import write as write_results
 
 EXPERIMENTS = yaml.safe_load(PARAMS.read_text())["experiments"]
 FOLDER = layout.results("quick") / "tables"
@@ -140,10 +142,11 @@ def test_experts_per_domain_gains_are_over_one(written):
 
 def test_one_class_domains_are_named(fabricated):
     run = next(run for run in fabricated.runs if run.dataset == "planted")
-    path = layout.run_results("quick", run) / "metrics.json"
-    metrics = json.loads(path.read_text())
-    metrics["test"]["click"]["left_out"] = ["domain 7"]
-    path.write_text(json.dumps(metrics))
+    path = layout.results_file("quick")
+    frame = read_results(path)
+    gone = (frame["run"] == run.path.as_posix()) & (frame["domain"] == "domain 7")
+    gone &= (frame["metric"] == "auc") & (frame["split"] == "test")
+    write_results(frame[~gone], path)
     write(fabricated, main_table)
     assert "no part in WAUC, for domain 7" in (FOLDER / "main.md").read_text()
 
@@ -180,31 +183,20 @@ def test_metrics_for_dvc(written):
 
 
 def test_a_study_without_any_data_still_has_tables(fabricated):
-    study = Study(fabricated.params, "quick", frozenset(fabricated.all_datasets))
-    write_tables(study)
-    assert set(csv("main")["status"]) == {"data not present"}
+    forget(fabricated, lambda run: True)
+    write_tables(fabricated)
+    assert set(csv("main")["status"]) == {"not run"}
     assert len(csv("planted_sharing")) == 0
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "run.json"])
-def test_a_missing_result_names_the_way_out(fabricated, name):
-    run = fabricated.runs[0]
-    (layout.run_results("quick", run) / name).unlink()
-    with pytest.raises(UserError, match=rf"{name} is missing; delete .*runs\.json"):
+@pytest.mark.parametrize("name", ["results.parquet", "records.parquet"])
+def test_a_missing_or_damaged_file_names_the_way_out(fabricated, name):
+    path = layout.results("quick") / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"{name} is damaged .*-- evaluate"):
         write_tables(fabricated)
-
-
-def test_an_unfinished_job_is_named(fabricated):
-    index = layout.job_index("quick", fabricated.jobs()[0])
-    index.unlink()
-    with pytest.raises(UserError, match=re.escape(f"{index} is missing")):
-        write_tables(fabricated)
-
-
-def test_a_damaged_result_is_named(fabricated):
-    path = layout.run_results("quick", fabricated.runs[0]) / "metrics.json"
-    path.write_text("{")
-    with pytest.raises(UserError, match="is damaged"):
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing; .*-- evaluate"):
         write_tables(fabricated)
 
 
@@ -343,11 +335,7 @@ def test_the_binned_measure_is_named_only_where_it_is(fabricated):
 def rewrite_curves(study, chosen, change):
     """Change each point of the curves of the runs chosen."""
     for run in filter(chosen, study.runs):
-        path = layout.run_results("quick", run) / "metrics.json"
-        metrics = json.loads(path.read_text())
-        for point in metrics["curve"]:
-            change(point)
-        path.write_text(json.dumps(metrics))
+        rewrite(study, run, lambda record: list(map(change, record["curve"])))
 
 
 def test_experts_and_gates_that_kept_their_start_are_counted(fabricated):
@@ -389,10 +377,11 @@ def test_weight_on_experts_that_moved(fabricated):
 
 def test_an_expert_that_was_never_trained_has_not_moved(fabricated):
     run = next(r for r in fabricated.runs if (r.dataset, r.arm) == ("planted", "experts"))
-    path = layout.run_results("quick", run) / "metrics.json"
-    metrics = json.loads(path.read_text())
-    metrics["curve"] = [point for point in metrics["curve"] if point["lane"] != "3"]
-    path.write_text(json.dumps(metrics))
+
+    def untrained(record):
+        record["curve"] = [point for point in record["curve"] if point["lane"] != "3"]
+
+    rewrite(fabricated, run, untrained)
     write(fabricated, main_table)
     assert "1 of 24 experts" in markdown("main")
 
@@ -406,8 +395,7 @@ def test_what_ended_by_the_cap_is_named(fabricated, last_best, capped):
         for epoch in range(101)
     ]
     run = next(r for r in fabricated.runs if (r.dataset, r.arm) == ("planted", "moe_mlora"))
-    path = layout.run_results("quick", run) / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"curve": points}))
+    rewrite(fabricated, run, lambda record: record.update(curve=points))
     write(fabricated, main_table)
     said = "Ended by the cap on epochs, with patience left: planted, Wide&Deep: 1 of 3 gates."
     other = said.replace("Wide&Deep", "MLP")
@@ -421,37 +409,43 @@ def test_cost_has_the_number_of_experts(written):
     assert np.isnan(table["planted", "mlp", "base"])
 
 
-def partial(study):
-    """The same study, shown as far as it is finished; only generated data are at hand."""
-    absent = frozenset({"ml-100k-gender", LEFT_OUT})
-    return Study(study.params, study.tier, absent, partial=True)
-
-
-def test_a_partial_study_shows_what_is_finished(fabricated, capsys):
-    write(fabricated, main_table, overview, cost, datasets)
-    before = [line for line in markdown("main").splitlines() if LEFT_OUT not in line]
-    write(partial(fabricated), main_table, overview, cost, datasets)
-    assert set(csv("main").query(f"dataset == '{LEFT_OUT}'")["status"]) == {"not run"}
-    # results are shown although their data are gone; what can be downloaded waits to be run
-    assert [line for line in markdown("main").splitlines() if LEFT_OUT not in line] == before
+def test_what_is_not_run_is_a_hole(fabricated, capsys):
     job = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("planted", "mlora"))
-    gender = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("ml-100k-gender", "base"))
-    for unfinished in (job, gender):
-        layout.job_index("quick", unfinished).unlink()
-    write(partial(fabricated), main_table, overview, cost, datasets)
+    forget(fabricated, lambda run: run.job == job)
+    write(fabricated, main_table, overview, cost, datasets)
     status = csv("main").set_index(["dataset", "backbone", "arm"])["status"]
     assert status["planted", job.backbone, "mlora"] == "not run"
     assert status["planted", job.backbone, "moe_mlora"] == "present"
-    # MoE-MLoRA starts from Base, and is not shown without it
-    for arm in ("base", "moe_mlora"):
-        assert status["ml-100k-gender", gender.backbone, arm] == "not run"
-    assert status["ml-100k-gender", gender.backbone, "mlora"] == "present"
     assert "not run" in markdown("overview") + markdown("cost")
     print_headline("quick")
     printed = capsys.readouterr().out
-    assert "DATA NOT PRESENT" not in printed
-    waiting = (csv("main")["status"] == "not run").sum()
-    assert f"{waiting} of {len(csv('main'))} cells of the main table are not run" in printed
+    assert "1 of" in printed
+    assert "cells of the main table are not run" in printed
+    assert "DATA NOT PRESENT (1)" in printed
+    assert LEFT_OUT in printed
+
+
+def test_stale_numbers_are_marked(fabricated, capsys):
+    write(fabricated, main_table, overview)
+    assert "°" not in markdown("main") + markdown("overview")
+    runs = [r for r in fabricated.expected["main"] if (r.dataset, r.arm) == ("planted", "mlora")]
+    (run,) = (r for r in runs if (r.backbone, r.seed) == ("wdl", 2))
+    rewrite(fabricated, run, lambda record: record["provenance"].update(code="another"))
+    write(fabricated, main_table, overview, datasets)
+    for name in ("main", "overview"):
+        marked = [line for line in markdown(name).splitlines() if "° |" in line]
+        (row,) = marked
+        assert "| planted | Wide&Deep |" in row
+        assert "runs are stale: other code" in markdown(name)
+        assert "domain-experts status --tier quick" in markdown(name)
+    assert csv("main").query("stale")["arm"].tolist() == ["mlora"]
+    print_headline("quick")
+    assert "cells are STALE" in " ".join(capsys.readouterr().out.split())
+    print_status(fabricated)
+    said = capsys.readouterr().out
+    assert "Stale runs differ from today's in: code (1)" in said
+    (line,) = (line for line in said.splitlines() if line.strip().startswith("main"))
+    assert line.split()[1:3] == [str(len(fabricated.expected["main"]) - 36 - 1), "1"]
 
 
 def test_many_backbones_have_a_row_each_on_the_terminal(written, capsys):
@@ -466,11 +460,8 @@ def test_many_backbones_have_a_row_each_on_the_terminal(written, capsys):
 
 def test_a_seed_that_is_not_run_leaves_the_others(fabricated):
     job = next(j for j in fabricated.jobs() if (j.dataset, j.arm) == ("planted", "mlora"))
-    path = layout.job_index("quick", job)
-    index = json.loads(path.read_text())
-    index["runs"] = [entry for entry in index["runs"] if "seed=3" not in entry["path"]]
-    path.write_text(json.dumps(index))
-    write(partial(fabricated), main_table)
+    forget(fabricated, lambda run: run.job == job and run.seed == 3)
+    write(fabricated, main_table)
     row = (
         csv("main").set_index(["dataset", "backbone", "arm"]).loc["planted", job.backbone, "mlora"]
     )
@@ -484,18 +475,3 @@ def test_a_data_set_that_is_not_there_has_one_row(written):
         assert "| all |" in row
         assert "data not present" in row
         assert "| planted |" in markdown(name)
-
-
-def test_a_partial_study_looks_the_same_whether_or_not_data_were_downloaded(fabricated):
-    shutil.rmtree(layout.results("quick") / "runs")
-    missing = frozenset({"ml-100k-gender", LEFT_OUT})
-    for leave_out in (missing, frozenset()):
-        write(Study(fabricated.params, "quick", leave_out, partial=True), main_table)
-        assert set(csv("main")["status"]) == {"not run"}
-
-
-def test_a_partial_study_without_results_says_so(fabricated):
-    shutil.rmtree(layout.results("quick") / "runs")
-    write(partial(fabricated), main_table, datasets)
-    assert set(csv("datasets")["status"]) == {"not run"}
-    assert set(csv("main")["status"]) == {"not run"}

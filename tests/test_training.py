@@ -9,10 +9,12 @@ import torch
 from tasks import CTR_BACKBONES, PARAMS, study, train
 from torch import nn
 
+from domain_experts.auc import macro_auc
 from domain_experts.data.planted import generate
+from domain_experts.data.specs import Planted
 from domain_experts.data.split import stratified
-from domain_experts.evaluation.metrics import evaluate, macro_auc
-from domain_experts.params import Planted, load
+from domain_experts.evaluation.metrics import evaluate
+from domain_experts.params import load
 from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
@@ -68,7 +70,7 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
 
 def test_an_expert_that_waits_does_not_move(make_task, interactions):
     """A lane without batches in a step gets no gradient, no moments, no step."""
-    task = make_task("mlora")
+    task = make_task("experts", upstream={})
     model = new_model(task)
     for e in range(2):
         model.tower.add_expert(4, "glorot_normal", torch.Generator().manual_seed(e))

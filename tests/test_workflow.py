@@ -1,16 +1,13 @@
 """The Snakemake workflow, in whole temporary projects whose path has a space."""
 
-import re
 import shutil
-from pathlib import Path
 
 import pytest
 from projects import Project, make_project
 
-from domain_experts import params as parameters
-from domain_experts.data import registry
-from domain_experts.errors import UserError
+from domain_experts.params import load
 from domain_experts.phases import PHASES
+from domain_experts.study import Study
 
 # one worker, so that the finished project is made once
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -53,10 +50,9 @@ def test_each_phase_is_a_target(fresh):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("learning_rate=1", "--config takes tier, skip_missing and partial, not learning_rate"),
+        ("learning_rate=1", "--config takes tier and allow_missing, not learning_rate"),
         ("tier=huge", "tier 'huge' is unknown; known are smoke, quick, paper"),
-        ("skip_missing=perhaps", "skip_missing is true or false, not perhaps"),
-        ("partial=perhaps", "partial is true or false, not perhaps"),
+        ("allow_missing=perhaps", "allow_missing is true or false, not perhaps"),
     ],
 )
 def test_what_config_may_not_say_is_refused(fresh, argument, message):
@@ -79,30 +75,27 @@ def test_unusable_parameters_are_refused(fresh):
 
 def test_missing_data_leave_the_plan_if_asked_to(fresh):
     assert "fetch" in fresh.snakemake("-n", tier="quick").stdout
-    plan = fresh.run("snakemake", "-n", "--config", "tier=quick", "skip_missing=true").stdout
+    plan = fresh.run("snakemake", "-n", "--config", "tier=quick", "allow_missing=true").stdout
     assert "fetch" not in plan
     assert "train_gate" in plan
 
 
-def test_data_that_only_a_person_can_get_stop_the_plan(fresh, monkeypatch):
-    class ByHand:
-        by_hand = True
-        placement = "ml-1m: get ratings.dat from the owner and put it into data/raw/ml-1m/"
-
-    monkeypatch.chdir(fresh.folder)
-    monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL", raising=False)
-    monkeypatch.setitem(registry.SOURCES, "ml-1m", ByHand)
-    monkeypatch.setattr(registry, "at_hand", lambda source, local: False)
-    with pytest.raises(UserError, match=re.escape(ByHand.placement)) as caught:
-        parameters.load_study("paper")
-    assert "skip_missing=true" in str(caught.value)
-    left = parameters.load_study("paper", skip_missing=True)
-    assert {left.params.data.datasets[run.dataset].source for run in left.runs} == {"planted"}
+def test_data_that_only_a_person_can_get_stop_the_start(fresh):
+    listed = fresh.snakemake("-n", "--", "download", tier="paper").stdout
+    assert "fetch" in listed
+    refused = fresh.snakemake("--", "download", tier="paper", check=False)
+    assert refused.returncode == 1
+    assert "data sets of tier 'paper' are missing and cannot be downloaded" in refused.stdout
+    assert "allow_missing=true" in refused.stdout
+    assert not (fresh.folder / "data/raw").exists()
+    plan = fresh.run("snakemake", "-n", "--config", "tier=paper", "allow_missing=true").stdout
+    assert "fetch" not in plan
+    assert "train_gate" in plan
 
 
 def test_a_second_run_has_nothing_to_do(finished):
     assert finished.nothing_to_do()
-    done = finished.run("snakemake", "-n", "--config", "tier=smoke", "skip_missing=true")
+    done = finished.run("snakemake", "-n", "--config", "tier=smoke", "allow_missing=true")
     assert "Nothing to be done" in done.stdout
 
 
@@ -132,16 +125,19 @@ def test_a_third_seed_trains_one_run_a_job(copy):
     params = copy.params()
     params["tiers"]["smoke"]["seeds"].append(2023)
     copy.write_params(params)
-    runs = copy.folder / "results/smoke/runs/backbones/planted-small/mlp/base/default"
+    runs = copy.folder / "artifacts/smoke/backbones/planted-small/mlp/base/default"
     before = (runs / "seed=2022/run.json").read_bytes()
     copy.snakemake("--", "backbones")
     assert (runs / "seed=2022/run.json").read_bytes() == before
-    assert (runs / "seed=2023/metrics.json").is_file()
+    assert (runs / "seed=2023/record.json").is_file()
+
+
+REPORTING = ("--allowed-rules", "make_tables", "make_figures")
 
 
 def made_from_results(project):
     """Tables and figures, made as `make tables figures` makes them."""
-    project.snakemake("partial=true", "--", "tables", "figures")
+    project.snakemake(*REPORTING, "--forcerun", *REPORTING[1:], "--", "tables", "figures")
     return {
         **project.read_results("results/smoke/tables", "*"),
         **project.read_results("figures/smoke", "*"),
@@ -159,27 +155,17 @@ def only_results(copy):
 def test_tables_and_figures_come_from_results_alone(finished, only_results):
     tables = finished.read_results("results/smoke/tables", "*")
     figures = finished.read_results("figures/smoke", "*")
-    comparisons = only_results.folder / "results/smoke/comparisons.json"
-    before = comparisons.read_bytes()
+    results = only_results.folder / "results/smoke/results.parquet"
+    before = results.read_bytes()
     assert made_from_results(only_results) == tables | figures
-    assert comparisons.read_bytes() == before
+    assert results.read_bytes() == before
 
 
-def test_what_is_not_finished_is_a_hole(only_results):
-    gate = only_results.folder / "results/smoke/runs/gates/planted-small/mlp/moe_mlora"
-    (gate / "runs.json").unlink()
-    made = made_from_results(only_results)
-    main = made[Path("main.md")].decode()
-    assert "| MoE-MLoRA | not run |" in main
-    assert main.count("not run") == 1
-    assert made[Path("gates.png")]
-
-
-def test_a_partial_study_is_not_trained(only_results):
-    plan = only_results.snakemake("partial=true", "-n", "--", "tables", "figures", "report").stdout
-    assert "make_report" in plan
-    for rule in ("fetch", "prepare_dataset", "split_dataset", "train_"):
-        assert rule not in plan
+def test_results_outlive_their_artifacts(only_results):
+    results = only_results.folder / "results/smoke/results.parquet"
+    before = results.read_bytes()
+    only_results.run("domain-experts", "results", "--tier", "smoke")
+    assert results.read_bytes() == before
 
 
 def test_the_report_holds_tables_figures_and_captions(finished):
@@ -190,15 +176,15 @@ def test_the_report_holds_tables_figures_and_captions(finished):
 
 
 def _study(project):
-    return parameters.Study(parameters.load(project.folder / "params.yaml"), "smoke")
+    return Study(load(project.folder / "params.yaml"), "smoke")
 
 
 def test_a_failing_job_shows_its_message_and_leaves_the_rest(copy):
     split = next((copy.folder / "data/splits").rglob("*.npy"))
     split.write_bytes(split.read_bytes()[:100])
     shutil.rmtree(copy.folder / ".runs")
-    shutil.rmtree(copy.folder / "results/smoke/runs/gates")
+    shutil.rmtree(copy.folder / "artifacts/smoke/gates")
     done = copy.snakemake("--", "gates", check=False)
     assert done.returncode == 1
     assert split.name in done.stdout
-    assert (copy.folder / "results/smoke/runs/backbones/planted-small/mlp/base/runs.json").is_file()
+    assert (copy.folder / "artifacts/smoke/backbones/planted-small/mlp/base/runs.json").is_file()

@@ -17,18 +17,6 @@ app = typer.Typer(
 )
 
 TierOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
-SkipMissing = Annotated[
-    bool,
-    typer.Option(
-        envvar="DOMAIN_EXPERTS_SKIP_MISSING", help="leave out data sets that are not at hand"
-    ),
-]
-Partial = Annotated[
-    bool,
-    typer.Option(
-        envvar="DOMAIN_EXPERTS_PARTIAL", help="show the runs that are finished, and what is not"
-    ),
-]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
 
@@ -54,12 +42,12 @@ def prepare(dataset: str) -> None:
 
 
 @app.command()
-def split(dataset: str, tier: TierOption, skip_missing: SkipMissing = False) -> None:
+def split(dataset: str, tier: TierOption) -> None:
     """Draw the train/validation/test splits of all seeds of a tier."""
     from domain_experts.data.split import write_splits
-    from domain_experts.params import load_study
+    from domain_experts.presence import load_study
 
-    study = load_study(tier, skip_missing)
+    study = load_study(tier)
     if dataset not in study.datasets:
         known = ", ".join(study.datasets)
         raise UserError(f"data set '{dataset}' is not in tier '{tier}', which has {known}")
@@ -73,16 +61,15 @@ def train(
     backbone: str,
     arm: str,
     tier: TierOption,
-    skip_missing: SkipMissing = False,
     threads: Annotated[int, typer.Option(min=1, help="threads of this process")] = 1,
 ) -> None:
     """Train all runs of one job; finished ones come from the run store."""
     _set_threads(threads)
-    from domain_experts.params import load_study
+    from domain_experts.presence import load_study
     from domain_experts.runs import Job
     from domain_experts.training.job import execute
 
-    study = load_study(tier, skip_missing)
+    study = load_study(tier)
     job = Job(phase, dataset, backbone, arm)
     execute(study, job, device=study.params.device, threads=threads)
 
@@ -96,40 +83,49 @@ def _set_threads(threads: int) -> None:
 
 
 @app.command()
-def compare(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
-    """Paired comparisons of the arms from their test predictions."""
-    from domain_experts.evaluation.compare import write_comparisons
-    from domain_experts.params import load_study
-
-    write_comparisons(load_study(tier, skip_missing, partial=partial))
-
-
-@app.command()
-def project(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
-    """t-SNE of the outputs of M3oE's modules."""
+def evaluate(dataset: str, tier: TierOption) -> None:
+    """Logits and labels of a data set's finished runs to numbers."""
     _set_threads(1)
-    from domain_experts.evaluation.projections import write_projections
-    from domain_experts.params import load_study
+    from domain_experts.evaluation.evaluate import evaluate_dataset
+    from domain_experts.presence import load_study
 
-    write_projections(load_study(tier, skip_missing, partial=partial))
+    evaluate_dataset(load_study(tier), dataset)
 
 
 @app.command()
-def tables(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
-    """All tables, as CSV, Markdown and LaTeX, from the runs' metrics."""
-    from domain_experts.params import load_study
+def results(tier: TierOption) -> None:
+    """What is evaluated, and what was known of other runs, as one table with each run's status."""
+    from domain_experts.evaluation.evaluate import merge
+    from domain_experts.presence import load_study
+
+    merge(load_study(tier))
+
+
+@app.command()
+def tables(tier: TierOption) -> None:
+    """All tables, as CSV, Markdown, LaTeX and HTML, from the results alone."""
+    from domain_experts.presence import load_study
     from domain_experts.reporting.tables import write_tables
 
-    write_tables(load_study(tier, skip_missing, partial=partial))
+    write_tables(load_study(tier))
 
 
 @app.command()
-def figures(tier: TierOption, skip_missing: SkipMissing = False, partial: Partial = False) -> None:
-    """All figures, as PDF and PNG, from the runs' metrics."""
-    from domain_experts.params import load_study
+def figures(tier: TierOption) -> None:
+    """All figures, as PDF and PNG, from the results alone."""
+    from domain_experts.presence import load_study
     from domain_experts.reporting.figures import write_figures
 
-    write_figures(load_study(tier, skip_missing, partial=partial))
+    write_figures(load_study(tier))
+
+
+@app.command()
+def status(tier: TierOption) -> None:
+    """Count the runs of each experiment that are current, stale, not run, or without data."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.status import print_status
+
+    print_status(load_study(tier))
 
 
 @app.command()
@@ -141,11 +137,11 @@ def headline(tier: TierOption) -> None:
 
 
 @app.command()
-def runs(tier: TierOption, skip_missing: SkipMissing = False) -> None:
+def runs(tier: TierOption) -> None:
     """List the runs of a tier."""
-    from domain_experts.params import load_study
+    from domain_experts.presence import load_study
 
-    for run in load_study(tier, skip_missing).runs:
+    for run in load_study(tier).expected_runs:
         typer.echo(run.path)
 
 
@@ -184,7 +180,8 @@ def _generated(path: Path, text: str, check: bool, command: str) -> None:
 def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
     """Fetch a tier's data, models and results with DVC, so that nothing is left to do."""
     from domain_experts.dvc_pipeline import pull as pull_tier
-    from domain_experts.params import Study, load
+    from domain_experts.params import load
+    from domain_experts.study import Study
 
     pull_tier(Study(load(), tier), remote)
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
-# what these name counts by itself (modules; the values of settings): a new entry changes no result
-NAMES_ONLY = frozenset({f"{PACKAGE}.registry", f"{PACKAGE}.settings"})
+# what these name counts by itself (modules; the values of settings), or is for the eye alone: a new
+# entry or message changes no result
+NOT_COUNTED = frozenset(
+    f"{PACKAGE}.{name}" for name in ("registry", "settings", "training.progress")
+)
 
 
 def code_digest(modules: Sequence[str]) -> str:
@@ -40,7 +43,7 @@ def source_modules(modules: Sequence[str]) -> tuple[str, ...]:
     """
     found: set[str] = set()
     waiting = list(modules)
-    left_out = NAMES_ONLY - set(modules)
+    left_out = NOT_COUNTED - set(modules)
     while waiting:
         name = waiting.pop()
         if name not in found | left_out:
@@ -65,7 +68,19 @@ def _code(path: Path) -> bytes:
 
 @cache
 def _tree(source: str) -> bytes:
-    return ast.dump(_WithoutStrings().visit(ast.parse(source))).encode()
+    return repr(_plain(_WithoutStrings().visit(ast.parse(source)))).encode()
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as tuples, less what is empty: Pythons differ in their empty fields."""
+    if isinstance(node, ast.AST):
+        fields = [(name, _plain(value)) for name, value in ast.iter_fields(node)]
+        # an empty constant is one all the same
+        kept = [
+            (name, value) for name, value in fields if name == "value" or value not in ((), None)
+        ]
+        return type(node).__name__, *kept
+    return tuple(map(_plain, node)) if isinstance(node, list) else node
 
 
 class _WithoutStrings(ast.NodeTransformer):

@@ -12,8 +12,9 @@ from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.digest import PACKAGE, source_files
 from domain_experts.errors import UserError
-from domain_experts.params import Params, Study
+from domain_experts.params import Params
 from domain_experts.phases import PHASES, Output, Phase
+from domain_experts.study import Study
 
 FILES = {"quick": Path("dvc.yaml"), "paper": Path("workflow/paper/dvc.yaml")}
 

@@ -29,7 +29,7 @@ def card(dataset: str) -> Path:
 
 
 def splits(tier: str, dataset: str) -> Path:
-    """Folder of a data set's splits in a tier."""
+    """Folder of a data set's splits."""
     return Path("data/splits", tier, dataset)
 
 
@@ -54,20 +54,30 @@ def figures(tier: str) -> Path:
 
 
 def artifacts(tier: str) -> Path:
-    """Folder of a tier's weights and predictions."""
+    """Folder of a tier's weights, predictions and records."""
     return Path("artifacts", tier)
 
 
 def job_index(tier: str, job: Job) -> Path:
     """The one declared product of a training job: its runs and their files' checksums."""
-    return results(tier) / "runs" / job.path / INDEX
-
-
-def run_results(tier: str, run: Run) -> Path:
-    """Folder of `metrics.json` and `run.json`."""
-    return results(tier) / "runs" / run.path
+    return artifacts(tier) / job.path / INDEX
 
 
 def run_artifacts(tier: str, run: Run) -> Path:
-    """Folder of `model.safetensors` and `predictions.npy`."""
+    """Folder of a run's weights, logits and record."""
     return artifacts(tier) / run.path
+
+
+def evaluated(tier: str, dataset: str) -> Path:
+    """Folder of what is measured on a data set: `results.parquet` and `records.parquet`."""
+    return artifacts(tier) / "evaluated" / dataset
+
+
+def results_file(tier: str) -> Path:
+    """Every number of a tier (`domain_experts.results`)."""
+    return results(tier) / "results.parquet"
+
+
+def records_file(tier: str) -> Path:
+    """What training and data say of themselves: curves, gates, provenance."""
+    return results(tier) / "records.parquet"

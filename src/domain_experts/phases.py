@@ -7,8 +7,9 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.params import OwnSplit, Study
+from domain_experts.data.specs import OwnSplit
 from domain_experts.registry import ARMS, BACKBONES, Arm
+from domain_experts.study import Study
 
 TABLES = (
     "overview",
@@ -134,12 +135,8 @@ def _report(study: Study) -> Path:
     return layout.results(study.tier) / "report.html"
 
 
-def _comparisons(study: Study) -> Path:
-    return layout.results(study.tier) / "comparisons.json"
-
-
-def _projections(study: Study) -> Path:
-    return layout.results(study.tier) / "projections.csv"
+def _results(study: Study) -> list[Path]:
+    return [layout.results_file(study.tier), layout.records_file(study.tier)]
 
 
 def _table_files(study: Study) -> list[Path]:
@@ -165,10 +162,7 @@ def _training(
     def outputs(study: Study) -> list[Output]:
         if not study.jobs(name):
             return []
-        return [
-            Output(layout.results(study.tier) / "runs" / name, "result"),
-            Output(layout.artifacts(study.tier) / name, "model"),
-        ]
+        return [Output(layout.artifacts(study.tier) / name, "model")]
 
     def keys(study: Study) -> list[str]:
         read = set()
@@ -289,33 +283,34 @@ PHASES = {
             after=("backbones", "experts", "gates", "ablations", "baselines"),
         ),
         Phase(
-            "tables",
-            "Paired comparisons of the arms, t-SNE of modules, and all tables",
-            rules=("compare_arms", "project_modules", "make_tables"),
+            "evaluate",
+            "Metrics and paired comparisons of all runs, with the status of each",
+            rules=("evaluate_dataset", "merge_results"),
             after=("prepare", "split", *TRAINING),
-            modules=(
-                "domain_experts.evaluation.compare",
-                "domain_experts.evaluation.projections",
-                "domain_experts.reporting.tables",
-                LABELS,
-            ),
-            targets=lambda study: [
-                _comparisons(study),
-                _projections(study),
-                *_table_files(study),
-            ],
+            modules=("domain_experts.evaluation.evaluate",),
+            targets=_results,
             outputs=lambda study: [
-                Output(_comparisons(study), "result"),
-                Output(_projections(study), "result"),
-                Output(layout.results(study.tier) / "tables", "result"),
+                Output(layout.artifacts(study.tier) / "evaluated", "model"),
+                *(Output(path, "result") for path in _results(study)),
             ],
             keys=_grid,
+        ),
+        Phase(
+            "tables",
+            "All tables",
+            rules=("make_tables",),
+            after=("evaluate",),
+            modules=("domain_experts.reporting.tables", LABELS),
+            targets=_table_files,
+            outputs=lambda study: [Output(layout.results(study.tier) / "tables", "result")],
+            keys=_grid,
+            reads_models=False,
         ),
         Phase(
             "figures",
             "All figures",
             rules=("make_figures",),
-            after=(*TRAINING, "tables"),
+            after=("evaluate",),
             modules=("domain_experts.reporting.figures", LABELS),
             targets=_figure_files,
             outputs=lambda study: [Output(layout.figures(study.tier), "result")],

@@ -3,7 +3,8 @@
 Training imports only this module, so that a change to experiments or tiers retrains nothing.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -289,3 +290,40 @@ class RunSettings(Settings):
     protocol: Protocol
     multi_model: MultiModelSettings
     multi_protocol: MultiProtocol
+
+
+class Undeclared(AttributeError):
+    """A setting was read that its reader had not declared."""
+
+
+class _Declared:
+    """Some settings of a model; the others cannot be read."""
+
+    def __init__(self, values: Any, keys: tuple[str, ...], reader: str, at: str = "") -> None:
+        self._values, self._keys, self._reader, self._at = values, keys, reader, at
+
+    def model_copy(self, update: dict[str, Any]) -> "_Declared":
+        """As of a pydantic model, with some settings replaced: those can be read, too."""
+        values = self._values.model_copy(update=update)
+        keys = (*self._keys, *(f"{self._at}{name}" for name in update))
+        return _Declared(values, keys, self._reader, self._at)
+
+    def __getattr__(self, name: str) -> Any:
+        value, key = getattr(self._values, name), f"{self._at}{name}"
+        if any(key == own or key.startswith(f"{own}.") for own in self._keys):
+            return value
+        if any(own.startswith(f"{key}.") for own in self._keys):
+            return _Declared(value, self._keys, self._reader, f"{key}.")
+        raise Undeclared(
+            f"{self._reader} reads the setting '{key}', which it does not declare: the run store "
+            "would serve it runs that were trained with another value. Add it to `reads`."
+        )
+
+
+def declared(settings: RunSettings, keys: Iterable[str], reader: str) -> RunSettings:
+    """The same settings, of which only the dotted `keys` can be read.
+
+    Raises:
+        Undeclared: later, when `reader` reads another one.
+    """
+    return cast(RunSettings, _Declared(settings, tuple(keys), reader))

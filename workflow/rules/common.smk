@@ -12,12 +12,11 @@ from snakemake.exceptions import WorkflowError
 from domain_experts import layout
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.params import Study, load_study
 from domain_experts.phases import FIGURES, PHASES, TABLES
+from domain_experts.presence import load_study, require_data
 from domain_experts.runs import Job
 
-SKIP_MISSING = "DOMAIN_EXPERTS_SKIP_MISSING"
-PARTIAL = "DOMAIN_EXPERTS_PARTIAL"
+ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
 
 
 def flag(name, variable):
@@ -29,15 +28,26 @@ def flag(name, variable):
 
 
 def read_study():
-    """The study of the tier that --config names, and whether missing data are left out."""
-    unknown = sorted(set(config) - {"tier", "skip_missing", "partial"})
+    """The study of the tier that --config names, and whether it does without missing data."""
+    unknown = sorted(set(config) - {"tier", "allow_missing"})
     if unknown:
         raise UserError(
-            f"--config takes tier, skip_missing and partial, not {', '.join(unknown)}: settings "
-            "belong in params.yaml, or in `dvc exp run -S key=value`"
+            f"--config takes tier and allow_missing, not {', '.join(unknown)}: settings belong in "
+            "params.yaml, or in `dvc exp run -S key=value`"
         )
-    skip = flag("skip_missing", SKIP_MISSING)
-    return load_study(config.get("tier"), skip, partial=flag("partial", PARTIAL)), skip
+    allowed = flag("allow_missing", ALLOW_MISSING)
+    return load_study(config.get("tier"), allowed), allowed
+
+
+def refuse_missing():
+    """Say so before any work starts if data are missing that no download brings."""
+    wanted = {
+        job.wildcards.source for job in workflow.dag.needrun_jobs() if job.rule.name == "fetch"
+    }
+    try:
+        require_data(STUDY, wanted)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def refuse_unwritable():
@@ -52,21 +62,19 @@ def refuse_unwritable():
 
 try:
     refuse_unwritable()
-    STUDY, SKIP = read_study()
+    STUDY, ALLOWED = read_study()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 # The commands of this interpreter's environment are found even if it is not activated. Which
-# data or runs are left out is no part of a command: a changed command would run all jobs again.
+# data are missing is no part of a command: a changed command would run all jobs again.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" {SKIP_MISSING}={str(SKIP).lower()} {PARTIAL}={str(STUDY.partial).lower()}; "
+    f" {ALLOW_MISSING}={str(ALLOWED).lower()}; "
 )
 
 TIER = STUDY.tier
 TABLE_FOLDER = layout.results(TIER) / "tables"
-COMPARISONS = layout.results(TIER) / "comparisons.json"
-PROJECTIONS = layout.results(TIER) / "projections.csv"
 DEVICE = STUDY.params.device
 GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
 
@@ -124,22 +132,25 @@ def job_inputs(wildcards):
     ]
 
 
-def all_indexes(backbone=None):
-    """Indexes of all jobs, or of a backbone's; of a partial study those that are there, data at
-    hand or not.
-    """
-    jobs = Study(STUDY.params, TIER).jobs() if STUDY.partial else STUDY.jobs()
-    indexes = [layout.job_index(TIER, job) for job in jobs if backbone in (None, job.backbone)]
-    return [str(path) for path in indexes if path.is_file() or not STUDY.partial]
+def dataset_indexes(wildcards):
+    """Indexes of all jobs on a data set."""
+    jobs = (job for job in STUDY.jobs() if job.dataset == wildcards.dataset)
+    return [str(layout.job_index(TIER, job)) for job in jobs]
+
+
+def evaluated(dataset):
+    """What is measured on a data set."""
+    folder = layout.evaluated(TIER, dataset)
+    return [folder / "results.parquet", folder / "records.parquet"]
 
 
 def all_expected():
-    """Digest of the runs that tables and figures show, those of missing data included."""
+    """Digest of the runs that tables and figures show, those of absent data included."""
     expected = {
         name: [[str(run.path), run.payload()] for run in runs]
         for name, runs in STUDY.expected.items()
     }
-    return digest([expected, sorted(STUDY.leave_out)])
+    return digest(expected)
 
 
 def raw_input(wildcards):

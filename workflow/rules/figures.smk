@@ -1,8 +1,6 @@
 rule make_figures:
     input:
-        str(COMPARISONS),
-        str(PROJECTIONS),
-        all_indexes(),
+        targets("evaluate"),
     output:
         [
             report(

@@ -1,45 +1,6 @@
-rule compare_arms:
-    input:
-        all_indexes(),
-    output:
-        # of a partial study it keeps comparisons whose predictions are gone
-        update(str(COMPARISONS)) if STUDY.partial else str(COMPARISONS),
-    log:
-        log_of("tables/comparisons"),
-    benchmark:
-        benchmark_of("tables/comparisons")
-    params:
-        tier=TIER,
-        settings=all_expected(),
-        code=code_digest(["domain_experts.evaluation.compare"]),
-    shell:
-        "domain-experts compare --tier {params.tier} 2>&1 | tee {log:q}"
-
-
-rule project_modules:
-    input:
-        # no other model leaves the outputs of its modules
-        all_indexes("m3oe"),
-    output:
-        # of a partial study it keeps the points of runs whose artifacts are gone
-        update(str(PROJECTIONS)) if STUDY.partial else str(PROJECTIONS),
-    log:
-        log_of("tables/projections"),
-    benchmark:
-        benchmark_of("tables/projections")
-    params:
-        tier=TIER,
-        settings=all_expected(),
-        code=code_digest(["domain_experts.evaluation.projections"]),
-    shell:
-        "domain-experts project --tier {params.tier} 2>&1 | tee {log:q}"
-
-
 rule make_tables:
     input:
-        str(COMPARISONS),
-        str(PROJECTIONS),
-        all_indexes(),
+        targets("evaluate"),
     output:
         [
             report(
@@ -60,7 +21,7 @@ rule make_tables:
     params:
         tier=TIER,
         settings=all_expected(),
-        code=code_digest(["domain_experts.reporting.tables", "domain_experts.registry"]),
+        code=phase_code("tables"),
     shell:
         "domain-experts tables --tier {params.tier} 2>&1 | tee {log:q}"
 

@@ -17,7 +17,7 @@ from domain_experts.data.text import encode, read_csv
 from domain_experts.errors import UserError
 
 if TYPE_CHECKING:
-    from domain_experts.params import Amazon
+    from domain_experts.data.specs import Amazon
 
 _SUFFIX = "_5.json.gz"
 _KEYS = ("reviewerID", "asin")

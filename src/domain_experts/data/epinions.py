@@ -14,7 +14,7 @@ from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
 if TYPE_CHECKING:
-    from domain_experts.params import Epinions
+    from domain_experts.data.specs import Epinions
 
 # of the matrix `rating`; helpfulness was given after the rating, so it can be no feature
 _USER, _ITEM, _CATEGORY, _RATING, _HELPFULNESS, _TIME = range(6)

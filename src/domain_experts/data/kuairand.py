@@ -17,7 +17,7 @@ from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
 if TYPE_CHECKING:
-    from domain_experts.params import KuaiRand
+    from domain_experts.data.specs import KuaiRand
 
 TABS = (0, 1, 4)
 TASKS = {"click": "is_click", "long_view": "long_view"}
@@ -210,5 +210,5 @@ def _refuse_other_counts(found: Mapping[str, Any], published: Mapping[str, Any])
             "KuaiRand-Pure is not as M3oE publishes it (Table 1), so no data set is made of it:\n  "
             + "\n  ".join(differences)
             + "\nCheck the raw files (data/raw/kuairand-pure), or leave its data sets out "
-            "(data.not_at_hand in params.yaml)."
+            "(allow_missing=true)."
         )

@@ -20,7 +20,7 @@ from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
 if TYPE_CHECKING:
-    from domain_experts.params import Mamdr
+    from domain_experts.data.specs import Mamdr
 
 _COLUMNS = ("uid", "pid", "domain", "label")
 _SPLITS = ("train.csv", "val.csv", "test.csv")

@@ -11,7 +11,7 @@ from domain_experts.data.movielens_files import AGES, GENDERS, Ratings, read
 from domain_experts.schema import Schema
 
 if TYPE_CHECKING:
-    from domain_experts.params import MovieLens
+    from domain_experts.data.specs import MovieLens
 
 Fields = dict[str, tuple[np.ndarray, int]]
 Dense = dict[str, np.ndarray]

@@ -9,7 +9,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
-    from domain_experts.params import SplitRule
+    from domain_experts.data.specs import SplitRule
 
 # one shuffled order for all: the runs' seeds vary the training, not the rows
 _SHUFFLE_SEED = 0

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.params import Generated, Planted
+from domain_experts.data.specs import Generated, Planted
 from domain_experts.schema import Schema
 
 # standard deviation of the domains' biases: their positive rates differ a little

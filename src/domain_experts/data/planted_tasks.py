@@ -10,7 +10,7 @@ from domain_experts.data.planted import (
     probability,
     to_interactions,
 )
-from domain_experts.params import PlantedTasks
+from domain_experts.data.specs import PlantedTasks
 
 
 def generate(spec: PlantedTasks) -> Interactions:

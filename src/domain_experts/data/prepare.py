@@ -10,9 +10,9 @@ from domain_experts.data import planted, planted_tasks
 from domain_experts.data.interactions import write
 from domain_experts.data.order import with_split
 from domain_experts.data.registry import SOURCES
+from domain_experts.data.specs import Dataset, Generated, OwnSplit, PlantedTasks
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
-from domain_experts.params import Dataset, Generated, OwnSplit, PlantedTasks
 
 
 def prepare(dataset: str, spec: Dataset) -> None:

@@ -26,7 +26,7 @@ from domain_experts.data.text import (
 from domain_experts.errors import UserError
 
 if TYPE_CHECKING:
-    from domain_experts.params import Taobao
+    from domain_experts.data.specs import Taobao
 
 PUBLISHED_THEMES = (10, 20, 30)
 

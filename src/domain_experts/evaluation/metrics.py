@@ -6,38 +6,13 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from domain_experts.errors import UserError
-from domain_experts.evaluation.auc import (
+from domain_experts.auc import (
     Array,
     Floats,
-    auc_by_domain,
     auc_covariance,
     binned_auc_by_domain,
     ratio,
 )
-
-
-def macro_auc(scores: Array, labels: Array, domain: Array, domains: int) -> float:
-    """Unweighted mean of the exact AUC over the domains and tasks that have both classes.
-
-    Args:
-        scores: (N, T) logits or probabilities.
-        labels: (N, T) 0 or 1.
-        domain: (N,) domain ids below `domains`.
-        domains: number of domains.
-
-    Raises:
-        UserError: no domain has both classes, or a score is NaN.
-    """
-    tasks = zip(scores.T, labels.T, strict=True)
-    auc = np.concatenate([auc_by_domain(s, y, domain, domains) for s, y in tasks])
-    known = auc[~np.isnan(auc)]
-    if not len(known):
-        raise UserError(
-            "no domain has rows of both classes, so AUC is undefined: the data set or its "
-            "validation share (data.validation_fraction in params.yaml) is too small"
-        )
-    return float(known.mean())
 
 
 def evaluate(
@@ -63,7 +38,7 @@ def evaluate(
         binned: also report the 500-threshold AUC of the public code.
 
     Returns:
-        Plain dictionary for JSON; what is undefined is None. See `metrics.json` in the docs.
+        Plain dictionary; what is undefined is None. See docs/metrics.md.
 
     Raises:
         UserError: a logit is NaN.

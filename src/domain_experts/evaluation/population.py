@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, TEST, TRAIN
-from domain_experts.evaluation.auc import Array
 
 
 def population(interactions: Interactions, split: Array) -> dict[str, Any]:

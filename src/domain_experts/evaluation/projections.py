@@ -1,6 +1,7 @@
 """t-SNE of what the inner parts of a model give, on some test rows (M3oE, Figure 3)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,50 +9,34 @@ from safetensors.numpy import load_file
 from sklearn.manifold import TSNE
 
 from domain_experts import layout
-from domain_experts.files import replacing
-from domain_experts.finished import finished
-from domain_experts.params import Study
+from domain_experts.results import PROJECTION_COLUMNS
 from domain_experts.runs import Run
+from domain_experts.study import Study
 
-PROJECTIONS, VIEWS = "projections.csv", "views.safetensors"
-COLUMNS = ["run", "dataset", "arm", "domain", "task", "panel", "part", "x", "y"]
+VIEWS = "views.safetensors"
 # the paper shows the domain with most rows of KuaiRand, and else the first
 _SHOWN_DOMAIN = {"kuairand-pure": 1}
 TASK = 0
 DIGITS = 3
 
 
-def write_projections(study: Study) -> None:
-    """Write results/<tier>/projections.csv: points of three panels a data set and arm.
+def projection(study: Study, run: Run) -> list[dict[str, Any]]:
+    """Points of three panels, with the keys PROJECTION_COLUMNS; none of a run that leaves no views.
 
     Panels: the domain experts and their module, the task experts and theirs, and the modules with
     what the towers see. A panel's points are projected together, for one domain and the first task.
-    Of a data set's runs with default settings the one of the lowest seed is shown. A partial study
-    keeps the points of runs whose artifacts are gone.
+    Of a data set's runs with default settings the one of the lowest seed is projected.
     """
-    path = layout.results(study.tier) / PROJECTIONS
-    old = pd.read_csv(path) if study.partial and path.is_file() else pd.DataFrame(columns=COLUMNS)
-    parts = []
-    for run in _shown(study):
-        file = layout.run_artifacts(study.tier, run) / VIEWS
-        if file.is_file():
-            parts.append(_projected(study, run, load_file(file)))
-        else:
-            parts.append(old[old["run"] == run.path.as_posix()])
-    frame = pd.concat([pd.DataFrame(columns=COLUMNS), *parts])
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format=f"%.{DIGITS}f")
-
-
-def _shown(study: Study) -> Iterator[Run]:
-    """The runs that leave views, one a data set and arm."""
-    there = finished(study)
-    seen: set[tuple[str, str]] = set()
-    for run in sorted(there, key=lambda run: run.seed):
-        key = (run.dataset, run.arm)
-        if run.backbone == "m3oe" and not run.variant and key not in seen:
-            seen.add(key)
-            yield run
+    file = layout.run_artifacts(study.tier, run) / VIEWS
+    alike = [
+        other.seed
+        for other in study.expected_runs
+        if (other.dataset, other.arm, other.backbone) == (run.dataset, run.arm, run.backbone)
+    ]
+    if run.variant or run.seed != min(alike) or not file.is_file():
+        return []
+    frame = _projected(study, run, load_file(file)).round(DIGITS)
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _projected(study: Study, run: Run, views: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -70,10 +55,7 @@ def _projected(study: Study, run: Run, views: Mapping[str, np.ndarray]) -> pd.Da
         frames.append(
             pd.DataFrame({"panel": panel, "part": names, "x": points[:, 0], "y": points[:, 1]})
         )
-    frame = pd.concat(frames)
-    return frame.assign(
-        run=run.path.as_posix(), dataset=run.dataset, arm=run.arm, domain=domain, task=TASK
-    )[COLUMNS]
+    return pd.concat(frames).assign(domain=domain, task=TASK)[PROJECTION_COLUMNS]
 
 
 def _each(letter: str, outputs: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.functions import applied
 
 # the released configurations: three layers of four heads, each of width 8
 LAYERS = 3
@@ -88,9 +89,7 @@ class Interacting(nn.Module):
         """Map x (d_in, F, B) to (heads * width, F, B)."""
         projected = self.weight.T @ x.flatten(1)
         qkvr = projected.view(4, self.heads, -1, *x.shape[1:])
-        # torch gives a Function's `apply` no types
-        attended: Tensor = FieldAttention.apply(qkvr)  # type: ignore[no-untyped-call]
-        return attended.flatten(0, 1)
+        return applied(FieldAttention, qkvr).flatten(0, 1)
 
 
 class Model(CTRModel):
@@ -109,14 +108,14 @@ class Model(CTRModel):
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         e = self.embedding(fields)
-        towers = self.settings.hidden[-1]
-        attention, tower = torch.split(self.head, [len(self.head) - towers, towers])
-        # from field by field to (heads * width, F), as the attention gives it
-        attention = attention.view(e.shape[1], -1, attention.shape[1]).transpose(0, 1).flatten(0, 1)
+        last = self.settings.hidden[-1]
+        by_field, tower_head = torch.split(self.head, [len(self.head) - last, last])
+        # to (heads * width, F), as the attention gives it
+        head = by_field.view(e.shape[1], -1, by_field.shape[1]).transpose(0, 1).flatten(0, 1)
         attended = [
-            self.attention(rows.permute(2, 1, 0)).flatten(0, 1).T @ attention
+            self.attention(rows.permute(2, 1, 0)).flatten(0, 1).T @ head
             for rows in torch.split(e, ROWS)
         ]
         wide: Tensor = self.linear(fields, dense)
         hidden = deep(self.concatenated(e, dense))
-        return wide + torch.cat(attended) + hidden @ tower
+        return wide + torch.cat(attended) + hidden @ tower_head

@@ -54,6 +54,6 @@ class Model(CTRModel):
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         x0 = self.concatenated(self.embedding(fields), dense)
         wide: Tensor = self.linear(fields, dense)
-        crossed, tower = torch.split(self.head, [x0.shape[1], self.settings.hidden[-1]])
-        explicit: Tensor = self.cross(x0, crossed)
-        return wide + explicit + deep(x0) @ tower
+        cross_head, tower_head = torch.split(self.head, [x0.shape[1], self.settings.hidden[-1]])
+        explicit: Tensor = self.cross(x0, cross_head)
+        return wide + explicit + deep(x0) @ tower_head

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan, beside
+from domain_experts.models.functions import applied, of_one_type
 from domain_experts.models.init import glorot
-from domain_experts.models.precision import of_one_type
 
 # the paper's reduction ratio, and DeepCTR's default
 REDUCTION = 3
@@ -80,9 +80,7 @@ class Bilinear(nn.Module):
     def forward(self, e: Tensor) -> Tensor:
         """Map e (S, F, d, B) to the pairs (S, P d, B)."""
         W = self.W.transpose(2, 3).flatten(1, 2)
-        # torch gives a Function's `apply` no types
-        p: Tensor = PairProducts.apply(*of_one_type(e.contiguous(), W))  # type: ignore[no-untyped-call]
-        return p
+        return applied(PairProducts, *of_one_type(e.contiguous(), W))
 
 
 class Model(CTRModel):

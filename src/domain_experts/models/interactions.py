@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from domain_experts.models.functions import applied
+
 
 def pairs(fields: int) -> Tensor:
     """Field numbers i < j of all P = F (F - 1) / 2 pairs, (2, P)."""
@@ -32,6 +34,4 @@ class BiInteraction(torch.autograd.Function):
 
 def bi_interaction(e: Tensor) -> Tensor:
     """sum_{i<j} e_i * e_j elementwise, (B, F, d) to (B, d) (He and Chua 2017)."""
-    # torch gives a Function's `apply` no types
-    pooled: Tensor = BiInteraction.apply(e)  # type: ignore[no-untyped-call]
-    return pooled
+    return applied(BiInteraction, e)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.functions import applied, of_one_type
 from domain_experts.models.init import glorot
-from domain_experts.models.precision import of_one_type
 
 # DeepCTR's default
 MAPS = (128, 128)
@@ -81,9 +81,7 @@ class CIN(nn.Module):
         x = x_0
         pooled: list[Tensor] = []
         for W, b in zip(self.W, self.b, strict=True):
-            # torch gives a Function's `apply` no types
-            inputs = of_one_type(x_0, x, W, b.unsqueeze(1))
-            maps: Tensor = Compressed.apply(*inputs)  # type: ignore[no-untyped-call]
+            maps = applied(Compressed, *of_one_type(x_0, x, W, b.unsqueeze(1)))
             last = len(pooled) == len(self.W) - 1
             x, direct = (maps, maps) if last else maps.chunk(2)
             pooled.append(direct.view(len(direct), len(e), -1).sum(2))

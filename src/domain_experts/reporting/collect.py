@@ -1,4 +1,4 @@
-"""The results of a study, read from its result files; nothing else is opened."""
+"""The results of a study as tables and figures want them, read from its two result files."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,19 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from domain_experts import layout
-from domain_experts.errors import UserError
-from domain_experts.files import read_json
-from domain_experts.finished import finished
-from domain_experts.params import EXPERTS_KEY, Study
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.results import ABSENT, NOT_RUN, PROJECTION_COLUMNS, STALE, load
 from domain_experts.runs import Run, variant_name
+from domain_experts.study import EXPERTS_KEY, Study
 
-PRESENT, NOT_RUN, ABSENT = "present", "not run", "data not present"
+PRESENT = "present"
 
 _COLUMNS = {
     "run": "str",
     "status": "str",
+    "stale": "bool",
     "dataset": "str",
     "task": "str",
     "backbone": "str",
@@ -44,7 +42,9 @@ class Results:
 
     study: Study
     metrics: Mapping[Run, dict[str, Any]]
-    """`metrics.json` of every run that is finished."""
+    """Record and metrics of every run that has numbers."""
+    states: Mapping[Run, str]
+    """Status of every expected run, as `domain_experts.results` has it."""
     comparisons: list[dict[str, Any]]
     """Paired differences between arms, one a data set, backbone, seed and task."""
     bayes: list[dict[str, Any]]
@@ -75,21 +75,16 @@ class Results:
         """Whether a run has results, and if not, whether its data are at hand."""
         if run in self.metrics:
             return PRESENT
-        return self.missing(run.dataset)
+        return ABSENT if self.states.get(run) == ABSENT else NOT_RUN
+
+    def stale(self, run: Run) -> bool:
+        """Whether a run's results come from other code, settings, data or torch than today's."""
+        return self.states.get(run) == STALE
 
     def missing(self, dataset: str) -> str:
-        """Why a run on a data set has no results.
-
-        Data that a finished run has read count as at hand wherever its results are shown; and of a
-        partial study all data but those that nobody has placed, so that it looks the same in every
-        clone.
-        """
-        data = self.study.params.data
-        if self.study.partial:
-            gone = data.datasets[dataset].source in data.not_at_hand
-        else:
-            gone = dataset in self.study.leave_out
-        return ABSENT if gone and dataset not in self._tasks else NOT_RUN
+        """Why a data set has no results."""
+        found = {self.status(run) for run in self.states if run.dataset == dataset}
+        return ABSENT if found == {ABSENT} else NOT_RUN
 
     def expected(self, *experiments: str) -> list[Run]:
         """The runs of some experiments, each once, finished or not; experiments may be unknown."""
@@ -114,6 +109,7 @@ class Results:
         row = {
             "run": run.path.as_posix(),
             "status": self.status(run),
+            "stale": self.stale(run),
             "dataset": run.dataset,
             "task": "",
             "backbone": run.backbone,
@@ -145,40 +141,140 @@ def _parameters(metrics: dict[str, Any]) -> int:
 
 
 def collect(study: Study) -> Results:
-    """Read the metrics of the finished runs, and their comparisons.
+    """Read the results of a study.
 
     Raises:
         UserError: a file is missing or damaged; the message says how to get it back.
     """
-    folder, remedy = (
-        layout.results(study.tier),
-        f"run `snakemake --config tier={study.tier} -- tables`",
-    )
-    compared = read_json(folder / "comparisons.json", remedy)
-    points = folder / "projections.csv"
-    if not points.is_file():
-        raise UserError(f"{points} is missing; {remedy}")
+    stored = load(study)
+    paths = stored.expected
+    own: dict[str, dict[str, Any]] = {}
+    pairs: dict[tuple[str, str, str], dict[str, Any]] = {}
+    columns = ["run", "split", "domain", "task", "metric", "against", "value"]
+    for run, split, domain, task, metric, against, value in stored.numbers[columns].itertuples(
+        index=False
+    ):
+        if against:
+            node = pairs.setdefault((run, against, task), {})
+        else:
+            node = own.setdefault(run, {}).setdefault(split, {}).setdefault(task, {})
+        if domain:
+            node.setdefault("by_domain", {}).setdefault(metric, {})[domain] = value
+        else:
+            node[metric] = value
+    metrics = {
+        paths[run]: stored.records[run]
+        | {split: _tasks(tasks, stored.records[run]["domains"]) for split, tasks in found.items()}
+        for run, found in own.items()
+    }
+    compared = [
+        _comparison(paths[run], paths[against], task, found, metrics[paths[run]])
+        for (run, against, task), found in pairs.items()
+        if against in paths
+    ]
+    points = [
+        {"run": run.path.as_posix(), "dataset": run.dataset, "arm": run.arm} | point
+        for run, record in metrics.items()
+        for point in record["projection"]
+    ]
     return Results(
         study,
-        {run: read_run(study.tier, run, "metrics.json") for run in finished(study)},
-        compared["comparisons"],
-        compared["bayes"],
-        compared["populations"],
-        pd.read_csv(points),
+        metrics,
+        {run: stored.status[path] for path, run in paths.items()},
+        compared,
+        _bayes(stored.facts, stored.data),
+        _populations(stored.facts, stored.data),
+        pd.DataFrame(points, columns=["run", "dataset", "arm", *PROJECTION_COLUMNS]),
     )
 
 
-def read_run(tier: str, run: Run, name: str) -> dict[str, Any]:
-    """Read `metrics.json` or `run.json` of a run.
+def _tasks(tasks: dict[str, dict[str, Any]], domains: list[str]) -> dict[str, Any]:
+    """Metrics of one split by task, those by domain as lists in the order of the domains."""
+    found = {}
+    for task, metrics in tasks.items():
+        by_domain = {m: [v.get(d) for d in domains] for m, v in metrics["by_domain"].items()}
+        known = by_domain.get("auc", [None] * len(domains))
+        left_out = [name for name, auc in zip(domains, known, strict=True) if auc is None]
+        found[task] = metrics | {"by_domain": by_domain, "left_out": left_out}
+    return found
 
-    Raises:
-        UserError: it, or its job's index, is missing or damaged.
-    """
-    index = layout.job_index(tier, run.job)
-    if not index.is_file():
-        raise UserError(f"{index} is missing: its runs are not finished; run snakemake again")
-    values: dict[str, Any] = read_json(
-        layout.run_results(tier, run) / name,
-        f"delete {index} and run snakemake again (the run store still has finished runs)",
-    )
-    return values
+
+def _comparison(
+    run: Run, against: Run, task: str, found: dict[str, Any], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """One paired comparison on one task."""
+    domains, by_domain = metrics["domains"], found.get("by_domain", {})
+    return {
+        "dataset": run.dataset,
+        "split_seed": run.split_seed,
+        "backbone": run.backbone,
+        "seed": run.seed,
+        "arm": run.arm,
+        "against": against.arm,
+        "task": task,
+        "domains": domains,
+        "rows": metrics["rows"]["test"],
+        "auc_difference": [by_domain.get("auc_difference", {}).get(d) for d in domains],
+        "standard_error": [by_domain.get("auc_difference_se", {}).get(d) for d in domains],
+        "wauc_difference": found.get("wauc_difference"),
+        "wauc_standard_error": found.get("wauc_difference_se"),
+    }
+
+
+def _bayes(facts: pd.DataFrame, data: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """AUC of the true probabilities, by data set, split and task."""
+    found = []
+    own = facts[facts["metric"].isin(["bayes_auc", "bayes_wauc"])]
+    for key, rows in own.groupby(["dataset", "split_seed", "task"], sort=False):
+        dataset, split_seed, task = map(str, key)
+        values = rows.set_index("domain")["value"].to_dict()
+        domains = data[dataset]["domains"]
+        found.append(
+            {
+                "dataset": dataset,
+                "split_seed": int(split_seed),
+                "task": task,
+                "domains": domains,
+                "auc": [values.get(d) for d in domains],
+                "wauc": values.get(""),
+            }
+        )
+    return found
+
+
+def _populations(facts: pd.DataFrame, data: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Who is in each split, by data set and split."""
+    found = []
+    for key, rows in facts.groupby(["dataset", "split_seed"], sort=False):
+        dataset, split_seed = map(str, key)
+        domains, tasks = data[dataset]["domains"], data[dataset]["tasks"]
+        keys = ["metric", "split", "task", "domain"]
+        counted = rows[~rows["metric"].str.startswith("bayes")]
+        values = counted.set_index(keys)["value"].astype(int).to_dict()
+
+        def counts(
+            metric: str,
+            split: str = "",
+            task: str = "",
+            values: dict[Any, int] = values,
+            domains: list[str] = domains,
+        ) -> list[int]:
+            return [values[metric, split, task, d] for d in domains]
+
+        found.append(
+            {
+                "dataset": dataset,
+                "split_seed": int(split_seed),
+                "domains": domains,
+                "tasks": tasks,
+                "users": counts("users"),
+                "items": counts("items"),
+                "rows": {split: counts("rows", split) for split in ("train", "validation", "test")},
+                "positives": {task: counts("positives", task=task) for task in tasks},
+                "test_users": counts("test_users"),
+                "seen_test_users": counts("seen_test_users"),
+                "all_test_users": values["test_users", "", "", ""],
+                "all_seen_test_users": values["seen_test_users", "", "", ""],
+            }
+        )
+    return found

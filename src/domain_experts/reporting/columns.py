@@ -5,10 +5,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import ABSENT, PRESENT, Results
+from domain_experts.reporting.collect import PRESENT, Results
 from domain_experts.reporting.render import MISSING, mean_sd
+from domain_experts.results import ABSENT
+from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
+STALE_MARK = "°"
 
 
 def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
@@ -43,9 +46,23 @@ def wauc(frame: pd.DataFrame) -> list[str]:
 
 
 def or_status(frame: pd.DataFrame, cells: Iterable[str]) -> list[str]:
-    """The cells, or why they are empty where there is no result."""
-    pairs = zip(frame["status"], cells, strict=True)
-    return [cell if status == PRESENT else status for status, cell in pairs]
+    """The cells, marked if they are stale, or why they are empty where there is no result."""
+    known = zip(frame["status"], frame["stale"].eq(True), cells, strict=True)
+    return [
+        (f"{cell}{STALE_MARK}" if stale else cell) if status == PRESENT else status
+        for status, stale, cell in known
+    ]
+
+
+def stale_text(study: Study, stale: int, runs: int) -> str:
+    """What the mark of stale cells means; empty if there are none."""
+    if not stale:
+        return ""
+    return (
+        f" {STALE_MARK} {stale} of {runs} runs are stale: other code, settings, data or torch than "
+        f"today's made them (`domain-experts status --tier {study.tier}` says which). Renew them "
+        f"with `snakemake --config tier={study.tier}`."
+    )
 
 
 def one_row_if_absent(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +86,9 @@ def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:
     if runs.empty:
         return f"{text} No runs in this tier. {made}"
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
-    return f"{text} Seeds {seeds}. {made}"
+    present = runs[runs["status"] == PRESENT].drop_duplicates("run")
+    stale = stale_text(results.study, int(present["stale"].sum()), len(present))
+    return f"{text} Seeds {seeds}. {made}{stale}"
 
 
 def left_out(results: Results) -> tuple[str, ...]:

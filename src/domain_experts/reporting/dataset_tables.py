@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from domain_experts.reporting.collect import PRESENT, Results, read_run
+from domain_experts.reporting.collect import PRESENT, Results
 from domain_experts.reporting.columns import caption, labels, left_out, or_status
 from domain_experts.reporting.main_tables import EXPERIMENTS
 from domain_experts.reporting.render import MISSING, Table, counts, mean_sd, number
@@ -10,10 +10,9 @@ from domain_experts.reporting.summary import over_seeds
 
 
 def cost(results: Results) -> Table:
-    """Data set x backbone x arm: time, throughput, memory; the one table that reads run.json."""
-    study = results.study
+    """Data set x backbone x arm: time, throughput, memory."""
     records = {
-        run: read_run(study.tier, run, "run.json") for run in results.metrics if not run.variant
+        run: metrics["provenance"] for run, metrics in results.metrics.items() if not run.variant
     }
     measured = ["wall_s", "train_rows_per_s", "epochs", "peak_memory_mb", "experts"]
     expected = [run for run in results.expected(*EXPERIMENTS) if not run.variant]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from domain_experts.params import Planted
+from domain_experts.data.specs import Planted
 from domain_experts.registry import ARMS
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.columns import caption, labels, means, wauc

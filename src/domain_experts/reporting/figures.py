@@ -6,7 +6,6 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from domain_experts import layout
-from domain_experts.params import Study
 from domain_experts.reporting.collect import Results, collect
 from domain_experts.reporting.m3oe.cells import MAIN, RELEASED, ROW_ORDER
 from domain_experts.reporting.plots.ablations import ABLATIONS, ablations
@@ -25,6 +24,7 @@ from domain_experts.reporting.plots.new_domain import new_domain
 from domain_experts.reporting.plots.panels import notice, why_empty
 from domain_experts.reporting.plots.switches import switches
 from domain_experts.reporting.style import RC, save
+from domain_experts.study import Study
 
 DRAWN: dict[str, tuple[Callable[[Results], Figure], tuple[str, ...]]] = {
     "gain_by_domain": (gain_by_domain, ("main",)),

@@ -9,8 +9,9 @@ from rich.table import Table
 from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import ABSENT, NOT_RUN, PRESENT
+from domain_experts.reporting.collect import PRESENT
 from domain_experts.reporting.render import MISSING, mean_sd, number
+from domain_experts.results import ABSENT, NOT_RUN
 from domain_experts.runs import DEFAULT_VARIANT
 
 FEW = 2
@@ -41,6 +42,12 @@ def print_headline(tier: str) -> None:
     waiting = (frame["status"] == NOT_RUN).sum()
     if waiting:
         console.print(f"{waiting} of {len(frame)} cells of the main table are {NOT_RUN}.")
+    stale = int((present["stale"]).sum())
+    if stale:
+        console.print(
+            f"{stale} of {len(present)} cells are STALE: other code, settings, data or torch made "
+            f"them; see `domain-experts status --tier {tier}`."
+        )
     absent = datasets.loc[datasets["status"] == ABSENT, "dataset"]
     if len(absent):
         names = ", ".join(absent)

@@ -39,7 +39,7 @@ def overview(results: Results) -> Table:
     marked = _other_splits(results)
     for arm in arms:
         keys = [key for key in row_keys if arm not in floors or key != "backbone"]
-        cells = frame.loc[frame["arm"] == arm, [*keys, "wauc_mean", "wauc_sd", "status"]]
+        cells = frame.loc[frame["arm"] == arm, [*keys, "wauc_mean", "wauc_sd", "status", "stale"]]
         own = rows[keys].merge(cells, "left", keys)
         numbers[[f"{arm}_wauc_mean", f"{arm}_wauc_sd"]] = own[["wauc_mean", "wauc_sd"]]
         # an arm that no experiment has in this row is no hole

@@ -55,6 +55,7 @@ _LATEX = str.maketrans(
         "–": "--",
         "×": r"$\times$",
         "†": r"$^\dagger$",
+        "°": r"$^\circ$",
         "‡": r"$^\ddagger$",
         "α": r"$\alpha$",
         "β": r"$\beta$",

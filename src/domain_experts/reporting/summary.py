@@ -25,11 +25,15 @@ def paired_gain(
 def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
     """Mean, standard deviation (n - 1) and, for the first value, count over seeds.
 
-    `status` is "present" if any seed is there.
+    `status` is "present" if any seed is there, `stale` if any is.
     """
     groups = runs.groupby(keys, sort=False)
     # the last in the alphabet: "present" comes after "not run" and "data not present"
-    columns = {"status": groups["status"].max(), "seeds": groups[values[0]].count()}
+    columns = {
+        "status": groups["status"].max(),
+        "stale": groups["stale"].max(),
+        "seeds": groups[values[0]].count(),
+    }
     for value in values:
         columns |= {f"{value}_mean": groups[value].mean(), f"{value}_sd": groups[value].std()}
     return pd.DataFrame(columns).reset_index()

@@ -6,7 +6,6 @@ import pandas as pd
 
 from domain_experts import layout
 from domain_experts.files import write_json
-from domain_experts.params import Study
 from domain_experts.reporting.ablation_tables import (
     adapted_layers,
     arithmetic,
@@ -28,6 +27,7 @@ from domain_experts.reporting.render import write_csv, write_table
 from domain_experts.reporting.sharing import planted_sharing
 from domain_experts.reporting.switch_table import switches
 from domain_experts.runs import Run
+from domain_experts.study import Study
 
 MAKERS = (
     overview,

@@ -16,6 +16,6 @@ def epochs_of(task: Task) -> int:
     """
     domain = np.asarray(task.interactions.domain)[task.index("train")]
     rows = np.bincount(domain, minlength=len(task.interactions.schema.domains)).tolist()
-    used = len(rows) * task.run.settings.adapter.experts_per_domain
+    used = len(rows) * task.settings.adapter.experts_per_domain
     visited = sum(rows_visited(curve, rows, used) for curve in task.curves.values())
     return math.ceil(visited / len(domain))

@@ -1,7 +1,7 @@
 """What the arms that train a CTR model share."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from domain_experts.errors import UserError
 from domain_experts.models.build import build
 from domain_experts.models.ctr import ClickModel, CTRModel, Plan
 from domain_experts.models.routers import Gate
+from domain_experts.settings import Protocol
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.loop import Lane, Trainer
@@ -19,18 +20,19 @@ from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
 
-def plan(task: Task, star_dim: int | None = None) -> Plan:
+def plan(task: Task, star_dim: int | None = None, tower: bool = False) -> Plan:
     """What a run's model is built from; every arm of a seed starts from the same weights.
 
     Args:
         task: the run.
         star_dim: STAR's embedding width, which takes the place of the model's.
+        tower: the model has a deep tower, whose switches matter.
 
     Raises:
         UserError: the data set's pretrained vectors are not as wide as the model's embeddings.
     """
     run, interactions = task.run, task.interactions
-    protocol, model = run.settings.protocol, run.settings.model
+    protocol, model = task.settings.protocol, task.settings.model
     key = "model.embedding_dim"
     if star_dim is not None:
         key = "star.embedding_dim"
@@ -46,11 +48,17 @@ def plan(task: Task, star_dim: int | None = None) -> Plan:
         interactions.schema,
         model,
         torch_stream(run.seed, "init", "backbone"),
-        protocol.tower_init,
-        protocol.embedding_std,
-        protocol.dropout_place == "after_activation",
-        {name: torch.from_numpy(np.array(table)) for name, table in interactions.vectors.items()},
+        embedding_std=protocol.embedding_std,
+        vectors={n: torch.from_numpy(np.array(t)) for n, t in interactions.vectors.items()},
+        **_of_tower(protocol) if tower else {},
     )
+
+
+def _of_tower(protocol: Protocol) -> dict[str, Any]:
+    return {
+        "tower_init": protocol.tower_init,
+        "dropout_last": protocol.dropout_place == "after_activation",
+    }
 
 
 def new_model(task: Task) -> CTRModel:
@@ -59,7 +67,7 @@ def new_model(task: Task) -> CTRModel:
     Raises:
         UserError: as `plan` does.
     """
-    return build(task.run.backbone, plan(task))
+    return build(task.run.backbone, plan(task, tower=True))
 
 
 def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> None:
@@ -71,7 +79,7 @@ def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> No
         experts: how many.
         times: the rank, over that of the settings.
     """
-    adapter, init = task.run.settings.adapter, task.run.settings.protocol.expert_init
+    adapter, init = task.settings.adapter, task.settings.protocol.expert_init
     for e in range(experts):
         stream = torch_stream(task.run.seed, "init", "expert", e)
         model.tower.add_expert(adapter.alpha, init, stream, adapter.layers, times)
@@ -83,7 +91,7 @@ def new_gate(task: Task, model: CTRModel) -> Gate:
     Raises:
         UserError: gate.top_k exceeds the number of experts.
     """
-    gate = task.run.settings.gate
+    gate = task.settings.gate
     if gate.top_k is not None and gate.top_k > model.experts:
         raise UserError(f"gate.top_k is {gate.top_k}, but there are {model.experts} experts")
     return Gate(
@@ -92,7 +100,7 @@ def new_gate(task: Task, model: CTRModel) -> Gate:
         gate.dim,
         torch_stream(task.run.seed, "init", "gate"),
         features=model.tower_input() if gate.input == "features" else 0,
-        layers=len(task.run.settings.model.hidden) if gate.per_layer else 1,
+        layers=len(task.settings.model.hidden) if gate.per_layer else 1,
         top_k=gate.top_k,
         temperature=gate.temperature,
         load_balance=gate.load_balance,
@@ -102,7 +110,7 @@ def new_gate(task: Task, model: CTRModel) -> Gate:
 def frozen_experts(task: Task) -> CTRModel:
     """The trained backbone with the first `experts_per_domain` trained experts of each domain."""
     domains = len(task.interactions.schema.domains)
-    experts = domains * task.run.settings.adapter.experts_per_domain
+    experts = domains * task.settings.adapter.experts_per_domain
     model = new_model(task)
     add_experts(model, task, experts)
     load_weights(model, task.upstream["base"])
@@ -153,13 +161,13 @@ def new_trainer(
     return Trainer(
         model.to(device),
         Rows.of(task.interactions, device),
-        run.settings,
+        task.settings,
         run.seed,
         Checkpoint(task.checkpoint.with_stem(f"{task.checkpoint.stem}{part}"), task.key),
         task.progress,
         # the gradient of l2 |w|^2 is 2 l2 w
-        decay=2 * run.settings.model.l2,
-        loss=LOSSES[run.settings.protocol.loss],
+        decay=2 * task.settings.model.l2,
+        loss=LOSSES[task.settings.protocol.loss],
         carry_best=carry_best,
         carry_optimizer=carry_optimizer,
     )

@@ -10,5 +10,5 @@ def train(task: Task) -> Outcome:
     The reported predictions use each domain's first expert.
     """
     domains = len(task.interactions.schema.domains)
-    per_domain = task.run.settings.adapter.experts_per_domain
+    per_domain = task.settings.adapter.experts_per_domain
     return train_experts(task, range(domains), per_domain)

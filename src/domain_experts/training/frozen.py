@@ -59,7 +59,7 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
     lanes = []
     for i, parameters in enumerate(own):
         validation = validation_rows
-        if task.run.settings.protocol.selection == "own_domain":
+        if task.settings.protocol.selection == "own_domain":
             validation = validation_rows[of_row[validation_rows] == i % groups]
         if can_select(task, validation, f"expert {i}"):
             own_rows = train_rows[of_row[train_rows] == i % groups]

@@ -20,7 +20,6 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.evaluation.metrics import evaluate
 from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
@@ -28,21 +27,21 @@ from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress
 from domain_experts.training.store import Entry
 from domain_experts.training.task import Outcome, Task
+from domain_experts.versions import torch_version
 
 if TYPE_CHECKING:
-    from domain_experts.params import Study
+    from domain_experts.study import Study
 
-METRICS, PROVENANCE = "metrics.json", "run.json"
-MODEL, PREDICTIONS, VIEWS = "model.safetensors", "predictions.npy", "views.safetensors"
-RESULTS = (METRICS, PROVENANCE)
+RECORD, PROVENANCE = "record.json", "run.json"
+MODEL, VIEWS = "model.safetensors", "views.safetensors"
 LIBRARIES = ("torch", "numpy", "scipy", "domain-experts")
 
 
 def execute(study: "Study", job: Job, device: str, threads: int) -> None:
     """Make all runs of a job: from the store if finished, else by training; then publish them.
 
-    Results go to `layout.run_results`, weights and test predictions to `layout.run_artifacts`, and
-    last the job's index with the checksums of all that the seed determines.
+    Weights, logits of validation and test rows, and record go to `layout.run_artifacts`, and last
+    the job's index with the checksums of all that the seed determines.
 
     Raises:
         UserError: data, splits or upstream weights are missing or damaged; another process trains
@@ -51,10 +50,10 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
     keep_freed_memory()
     runs = study.runs_of(job)
     interactions = Interactions.open(layout.interactions(job.dataset))
-    device = _device(device, threads) if "training" in ARMS[job.arm].reads else "cpu"
+    device = _device(device, threads) if _is_trained(job.arm) else "cpu"
     entries = []
     for run in runs:
-        key = run_key(study, run, interactions)
+        key = run_key(study, run, interactions, device, threads)
         entry = Entry(key)
         with entry.lock():
             files = entry.finished()
@@ -62,24 +61,46 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
                 names = _train(study, run, interactions, entry, device, threads)
                 files = entry.finish(names)
             for name in files:
-                folder = layout.run_results if name in RESULTS else layout.run_artifacts
-                entry.publish(name, folder(study.tier, run))
+                entry.publish(name, layout.run_artifacts(study.tier, run))
         # what run.json says is not determined by the seed
         lasting = {name: digest for name, digest in files.items() if name != PROVENANCE}
         entries.append({"path": run.path.as_posix(), "key": key, "files": lasting})
     write_json(layout.job_index(study.tier, job), {"runs": entries})
 
 
-def run_key(study: "Study", run: Run, interactions: Interactions) -> str:
-    """Key of a run in the store: its settings, its data, its code, and the runs it starts from."""
-    identity = {
+def run_key(study: "Study", run: Run, interactions: Interactions, device: str, threads: int) -> str:
+    """Key of a run in the store: all that its bytes depend on.
+
+    These are its settings, its data and split, its code, torch, the device, the number of threads,
+    and the runs it starts from.
+    """
+    identity = _made_of(study, run, interactions, device, threads)
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _made_of(
+    study: "Study", run: Run, interactions: Interactions, device: str, threads: int
+) -> dict[str, Any]:
+    return {
         "settings": run.payload(),
         "data": interactions.card["content"],
         "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
         "code": code_digest(run.job.modules),
-        "upstream": [run_key(study, up, interactions) for up in study.upstream(run)],
+        "torch": torch_version(),
+        "device": device,
+        "threads": threads,
+        "upstream": {
+            up.arm: run_key(
+                study, up, interactions, device if _is_trained(up.arm) else "cpu", threads
+            )
+            for up in study.upstream(run)
+        },
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _is_trained(arm: str) -> bool:
+    """Whether an arm has a training loop, which alone can use a GPU."""
+    return "training" in ARMS[arm].reads
 
 
 def _device(asked: str, threads: int) -> str:
@@ -114,17 +135,18 @@ def _train(
         progress=progress,
     )
     outcome: Outcome = import_module(run.spec.trainer).train(task)
-    metrics = _metrics(task, outcome)
 
-    names = [PREDICTIONS, METRICS, PROVENANCE]
-    with replacing(entry.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.save(file, outcome.logits["test"], allow_pickle=False)
+    names = [RECORD, PROVENANCE]
+    for split, logits in outcome.logits.items():
+        names.append(f"{split}.npy")
+        with replacing(entry.folder / names[-1]) as temporary, temporary.open("wb") as file:
+            np.save(file, logits, allow_pickle=False)
     for name, arrays in ((MODEL, outcome.state), (VIEWS, outcome.views)):
         if arrays:
             names.append(name)
             with replacing(entry.folder / name) as temporary:
                 save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary)
-    write_json(entry.folder / METRICS, metrics)
+    write_json(entry.folder / RECORD, _record(run, task, outcome))
     write_json(
         entry.folder / PROVENANCE,
         {
@@ -133,20 +155,16 @@ def _train(
             "epochs": progress.epochs,
             "sessions": progress.sessions,
             "peak_memory_mb": _peak_memory(),
-            "device": device,
-            "threads": threads,
+            **_made_of(study, run, interactions, device, threads),
             "machine": _processor(),
+            "python": platform.python_version(),
             "versions": {name: version(name) for name in LIBRARIES},
-            "code": code_digest(run.job.modules),
-            "data": interactions.card["content"],
             "provenance": interactions.card["provenance"],
             "key": entry.key,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    summary = metrics["test"][interactions.schema.tasks[0]]["wauc"]
-    found = "unknown" if summary is None else f"{summary:.4f}"
-    progress.say(f"done in {progress.seconds:.1f} s, {progress.epochs} epochs: test WAUC {found}")
+    progress.say(f"done in {progress.seconds:.1f} s, {progress.epochs} epochs{_best(outcome)}")
     return names
 
 
@@ -160,7 +178,7 @@ def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
 
 def _curve(study: "Study", run: Run) -> list[dict[str, Any]]:
     """Published curve of an upstream run."""
-    path = layout.run_results(study.tier, run) / METRICS
+    path = layout.run_artifacts(study.tier, run) / RECORD
     remedy = _check(study, run, path)
     curve: list[dict[str, Any]] = read_json(path, remedy)["curve"]
     return curve
@@ -185,24 +203,16 @@ def _check(study: "Study", run: Run, path: Path) -> str:
     return remedy
 
 
-def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
-    """What the seed determines: the content of metrics.json."""
-    run, schema = task.run, task.interactions.schema
+def _best(outcome: Outcome) -> str:
+    """The best validation AUC of a training, in words."""
+    values = [point["validation_auc"] for point in outcome.curve if point["best"]]
+    return f": best validation AUC {max(values):.4f}" if values else ""
+
+
+def _record(run: Run, task: Task, outcome: Outcome) -> dict[str, Any]:
+    """What the seed determines and logits do not tell: the content of record.json."""
+    schema = task.interactions.schema
     domain = np.asarray(task.interactions.domain)
-    labels = np.asarray(task.interactions.labels)
-    domains = len(schema.domains)
-    groups = task.interactions.planted_groups
-    evaluations = {
-        split: evaluate(
-            outcome.logits[split],
-            labels[task.index(split)],
-            domain[task.index(split)],
-            schema.domains,
-            schema.tasks,
-            binned=run.settings.protocol.binned_auc,
-        )
-        for split in outcome.logits
-    }
     return {
         "run": {
             "dataset": run.dataset,
@@ -216,15 +226,14 @@ def _metrics(task: Task, outcome: Outcome) -> dict[str, Any]:
         },
         "domains": schema.domains,
         "tasks": schema.tasks,
-        "planted_groups": groups,
+        "planted_groups": task.interactions.planted_groups,
         "rows": {
-            split: np.bincount(domain[task.index(split)], minlength=domains).tolist()
+            split: np.bincount(domain[task.index(split)], minlength=len(schema.domains)).tolist()
             for split in SPLITS
         },
         "parameters": {**outcome.parameters, "total": sum(outcome.parameters.values())},
         "curve": outcome.curve,
         "gate": None if outcome.gate is None else outcome.gate.tolist(),
-        **evaluations,
     }
 
 

@@ -18,8 +18,7 @@ import torch
 from scipy.special import expit
 from torch import Tensor, nn
 
-from domain_experts.evaluation.auc import exceeded_thresholds
-from domain_experts.evaluation.metrics import macro_auc
+from domain_experts.auc import exceeded_thresholds, macro_auc
 from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
 from domain_experts.settings import RunSettings
@@ -218,8 +217,9 @@ class Trainer:
         masks = [numpy_stream(self.seed, phase, lane.name, epoch, "dropout") for lane in lanes]
         totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
         self.model.train()
-        if not self.settings.protocol.frozen_dropout:
-            self.model.dropout.train(any(p.requires_grad for p in self.model.dropped()))
+        dropped = [p.requires_grad for p in self.model.dropped()]
+        if dropped and not any(dropped) and not self.settings.protocol.frozen_dropout:
+            self.model.dropout.eval()
         for step in range(max(map(len, batches))):
             stepping = [i for i, own in enumerate(batches) if step < len(own)]
             parts = [batches[i][step] for i in stepping]
@@ -364,6 +364,7 @@ class Trainer:
 def _compiled(model: ClickModel) -> Callable[..., Tensor]:
     """The model, compiled but for its dropout: the compiler does not know numpy's streams."""
     dropout = model.dropout
+    # torch gives `disable` no types; only this one dropout is left out, so not its class's method
     dropout.forward = torch.compiler.disable(dropout.forward)  # type: ignore[method-assign,no-untyped-call]
     compiled: Callable[..., Tensor] = torch.compile(model)
     return compiled

@@ -19,7 +19,7 @@ def new_domain(task: Task) -> int:
     Raises:
         UserError: the data set has no such domain, or no other one.
     """
-    held_out = task.run.settings.new_domain.held_out
+    held_out = task.settings.new_domain.held_out
     domains = len(task.interactions.schema.domains)
     if held_out >= domains or domains < 2:
         raise UserError(
@@ -42,7 +42,7 @@ def train_on_share(task: Task, model: CTRModel, trained: dict[str, nn.Parameter]
     A larger share holds all rows of a smaller one. All validation rows of the domain are used.
     """
     rows = rows_of(task, "train", new=True)
-    kept = math.ceil(task.run.settings.new_domain.share * len(rows))
+    kept = math.ceil(task.settings.new_domain.share * len(rows))
     chosen = numpy_stream(task.run.seed, "new domain").permutation(rows)[:kept]
     trainer = new_trainer(task, model)
     validation = rows_of(task, "validation", new=True)

@@ -17,7 +17,7 @@ def smoothed_rate_logits(task: Task, field: int) -> np.ndarray:
     Returns:
         (N, T) log-odds minus the overall log-odds: 0 for an id without training rows.
     """
-    m = task.run.settings.rates.smoothing
+    m = task.settings.rates.smoothing
     train = task.index("train")
     codes = np.asarray(task.interactions.fields[:, field])
     labels = np.asarray(task.interactions.labels, np.float64)

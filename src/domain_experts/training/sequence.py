@@ -30,9 +30,9 @@ from domain_experts.training.task import Outcome, Task
 
 def train(task: Task) -> Outcome:
     """Train in E + 2 phases."""
-    protocol = task.run.settings.protocol
+    protocol = task.settings.protocol
     domains = len(task.interactions.schema.domains)
-    experts = domains * task.run.settings.adapter.experts_per_domain
+    experts = domains * task.settings.adapter.experts_per_domain
     uniform = protocol.routing == "uniform"
     model = new_model(task)
     add_experts(model, task, experts)

@@ -7,6 +7,6 @@ from domain_experts.training.task import Outcome, Task
 
 def train(task: Task) -> Outcome:
     """Train shared and domain weights together."""
-    star = task.run.settings.star
+    star = task.settings.star
     model = Star(plan(task, star.embedding_dim), auxiliary=star.auxiliary)
     return train_whole(task, model, "joint")

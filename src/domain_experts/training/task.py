@@ -10,7 +10,8 @@ import numpy as np
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS
 from domain_experts.errors import UserError
-from domain_experts.runs import Run
+from domain_experts.runs import Run, reads
+from domain_experts.settings import RunSettings, declared
 from domain_experts.training.progress import Progress
 
 
@@ -32,6 +33,12 @@ class Task:
     key: str
     """The run's key in the store; marks its checkpoint."""
     progress: Progress
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings that the arm declares; another one cannot be read: no key would tell."""
+        run = self.run
+        return declared(run.settings, reads(run.arm, run.backbone), run.arm)
 
     @property
     def planted_groups(self) -> tuple[int, ...]:

@@ -23,8 +23,8 @@ class MultiPlan:
 
     schema: Schema
     settings: MultiModelSettings
-    start: float
-    """Logit at which fusion scalars start."""
+    start: float | None
+    """Logit at which fusion scalars start, of a model that has some."""
     generator: torch.Generator
     """Random stream of the initial weights."""
 

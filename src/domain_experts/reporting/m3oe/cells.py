@@ -38,6 +38,7 @@ ROUNDING = 0.00011
 _COLUMNS = {
     "run": "str",
     "status": "str",
+    "stale": "bool",
     "source": "str",
     "dataset": "str",
     "task": "str",
@@ -246,6 +247,7 @@ def _row(results: Results, run: Run, seen: dict[tuple[str, int], float]) -> dict
     row: dict[str, Any] = {
         "run": run.path.as_posix(),
         "status": results.status(run),
+        "stale": results.stale(run),
         "source": results.study.params.data.datasets[run.dataset].source,
         "dataset": run.dataset,
         # a cell has a task, a run has all of them

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from domain_experts.params import Study
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.columns import KEYS, caption, labels, means, or_status
 from domain_experts.reporting.convergence import ending_notes
@@ -26,6 +25,7 @@ from domain_experts.reporting.m3oe.cells import (
 )
 from domain_experts.reporting.render import MISSING, Table, counts, number
 from domain_experts.reporting.summary import over_seeds
+from domain_experts.study import Study
 
 ORDERS = {
     "timestamp": "by time",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from domain_experts.params import Planted
+from domain_experts.data.specs import Planted
 from domain_experts.registry import ARMS
 from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (

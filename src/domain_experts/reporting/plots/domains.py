@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from domain_experts.registry import ARMS, BACKBONES
-from domain_experts.reporting.collect import NOT_RUN, Results
+from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (
     below,
     default_runs,
@@ -29,6 +29,7 @@ from domain_experts.reporting.plots.panels import (
     zero,
 )
 from domain_experts.reporting.style import MARKERS, arm_color
+from domain_experts.results import NOT_RUN
 from domain_experts.runs import Run
 
 MANY = 12

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from seaborn import color_palette
 
 from domain_experts.registry import BACKBONES
-from domain_experts.reporting.collect import NOT_RUN, Results
+from domain_experts.reporting.collect import Results
 from domain_experts.reporting.convergence import endings
 from domain_experts.reporting.plots.panels import (
     below,
@@ -25,6 +25,7 @@ from domain_experts.reporting.plots.panels import (
     not_there,
     notice,
 )
+from domain_experts.results import NOT_RUN
 from domain_experts.runs import Run
 
 FEW = 8

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from domain_experts.registry import BACKBONES
-from domain_experts.reporting.collect import NOT_RUN, Results
+from domain_experts.reporting.collect import Results
 from domain_experts.reporting.plots.panels import (
     below,
     caption,
@@ -22,6 +22,7 @@ from domain_experts.reporting.plots.panels import (
 )
 from domain_experts.reporting.style import PALETTE
 from domain_experts.reporting.tables import curves
+from domain_experts.results import NOT_RUN
 from domain_experts.runs import Run
 
 ARMS = ("base", "experts", "moe_mlora")

@@ -191,6 +191,11 @@ def below(results: Results, runs: Iterable[Run], label: str, text: str) -> str:
             why = SOME_MISSING if PRESENT in found else found.pop()
             reasons.setdefault(why, []).append(dataset)
     text += "".join(f" {', '.join(names)}: {why}." for why, names in reasons.items())
+    stale = sum(results.stale(run) for run in runs)
+    if stale:
+        text += (
+            f" Stale (made by other code, settings, data or torch): {stale} of {len(runs)} runs."
+        )
     # a percent sign stays with its number
     filled = textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), CHARACTERS)
     return f"{label}\n{filled}".lstrip("\n")

@@ -96,22 +96,24 @@ class AutoIFSTrainer(MultiTrainer):
 def train(task: Task) -> Outcome:
     """Search, rewind, retrain."""
     run, device = task.run, torch.device(task.device)
-    own = run.settings.multi_model.autoifs
+    own = task.settings.multi_model.autoifs
     plan = MultiPlan(
         task.interactions.schema,
-        run.settings.multi_model,
-        run.settings.multi_protocol.start,
+        task.settings.multi_model,
+        None,
         torch_stream(run.seed, "init", "multi", 0),
     )
     model = Model(plan).to(device)
-    training = run.settings.training.model_copy(update={"batch_size": own.batch_size})
+    training = task.settings.training.model_copy(update={"batch_size": own.batch_size})
     trainer = AutoIFSTrainer(
         model,
         Rows.of(task.interactions, device),
-        run.settings.model_copy(update={"training": training}),
+        task.settings.model_copy(update={"training": training}),
         run.seed,
         Checkpoint(task.checkpoint, task.key),
         task.progress,
+        # its optimisers have penalties of their own
+        decay=0.0,
     )
     every, gates = dict(model.named_parameters()), model.gate_parameters()
     trainer.phase("search", [whole_lane(task, every)], own.search_epochs)

@@ -37,13 +37,14 @@ class MultiTrainer(Trainer):
         seed: int,
         checkpoint: Checkpoint,
         progress: Progress,
+        decay: float,
     ) -> None:
         self.protocol = settings.multi_protocol
         self.scalars = model.scalars()
-        self.upper = Adam(
-            [(list(self.scalars.values()), settings.multi_model.weight_decay)],
-            self.protocol.upper_learning_rate,
-        )
+        self.upper = Adam([], 0.0)
+        if self.scalars:
+            groups = [(list(self.scalars.values()), decay)]
+            self.upper = Adam(groups, self.protocol.upper_learning_rate)
         super().__init__(
             model,
             rows,
@@ -51,7 +52,7 @@ class MultiTrainer(Trainer):
             seed,
             checkpoint,
             progress,
-            decay=settings.multi_model.weight_decay,
+            decay=decay,
             loss=LOSSES[self.protocol.loss],
         )
 
@@ -60,7 +61,7 @@ class MultiTrainer(Trainer):
         return {**super().optimizers, "upper": self.upper}
 
     def _adam(self, trained: Mapping[str, nn.Parameter]) -> Adam:
-        if self.protocol.scalars in ("upper", "fixed"):
+        if self.scalars and self.protocol.scalars in ("upper", "fixed"):
             apart = set(map(id, self.scalars.values()))
             trained = {name: p for name, p in trained.items() if id(p) not in apart}
         return super()._adam(trained)

@@ -99,19 +99,26 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
     plan = MultiPlan(
         own,
-        run.settings.multi_model,
-        run.settings.multi_protocol.start,
+        task.settings.multi_model,
+        _start(task),
         torch_stream(run.seed, "init", "multi", scope.number),
     )
     path = task.checkpoint.with_stem(f"{task.checkpoint.stem}-{scope.number}")
     return MultiTrainer(
         model_class(plan).to(device),
         inside,
-        run.settings,
+        task.settings,
         run.seed,
         Checkpoint(path, task.key),
         task.progress,
+        task.settings.multi_model.weight_decay,
     )
+
+
+def _start(task: Task) -> float | None:
+    """Logit at which fusion scalars start, of a model that has some."""
+    has_scalars = "multi_protocol" in BACKBONES[task.run.backbone].reads
+    return task.settings.multi_protocol.start if has_scalars else None
 
 
 def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Scope) -> bool:

@@ -1,0 +1,276 @@
+"""From logits and labels to numbers: `train → evaluate → results`.
+
+One job evaluates a data set. Whatever is trained is evaluated, whether the rest is there or not.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from domain_experts import layout
+from domain_experts.auc import Array
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import SPLITS, read_split
+from domain_experts.errors import UserError
+from domain_experts.evaluation.compare import bayes, compare, pairs
+from domain_experts.evaluation.metrics import evaluate
+from domain_experts.evaluation.population import population
+from domain_experts.evaluation.projections import projection
+from domain_experts.files import read_json
+from domain_experts.presence import absent_datasets
+from domain_experts.results import (
+    ABSENT,
+    CURRENT,
+    NOT_RUN,
+    RECORD_COLUMNS,
+    Results,
+    identity,
+    read,
+    table,
+    write,
+)
+from domain_experts.runs import Job, Run
+from domain_experts.study import Study
+
+RESULTS, RECORDS = "results.parquet", "records.parquet"
+WHAT = ["run", "dataset"]
+"""What a record is about."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The n rows of one split of a data set, in D domains."""
+
+    labels: Array
+    """(n, T)"""
+    domain: Array
+    """(n,)"""
+    truth: Array | None
+    """(n,) or (n, T) true probabilities of generated data."""
+    domains: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+def evaluate_dataset(study: Study, dataset: str) -> None:
+    """Write the numbers and records of a data set's finished runs, and of the data.
+
+    Raises:
+        UserError: a file of a finished run is missing, damaged, or does not fit the split's rows.
+    """
+    folder = layout.evaluated(study.tier, dataset)
+    made = [run for run in finished(study) if run.dataset == dataset]
+    rows: list[Row] = []
+    records = []
+    interactions = Interactions.open(layout.interactions(dataset)) if made else None
+    by_split = sorted(made, key=lambda run: run.split_seed)
+    for split_seed, group in groupby(by_split, key=lambda run: run.split_seed):
+        assert interactions is not None
+        runs = list(group)
+        split = read_split(study.tier, dataset, split_seed)
+        cut = {name: _rows(interactions, split == s) for s, name in enumerate(SPLITS)}
+        about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
+        facts = [*_population(interactions, split), *bayes(cut["test"])]
+        rows += [about | {"status": CURRENT} | row for row in facts]
+        logits, who_of = {}, {}
+        for run in runs:
+            record = _record(study, run)
+            key = record["provenance"]["key"]
+            settings = json.dumps(record["settings"], sort_keys=True)
+            who = identity(run) | {"settings": settings, "key": key, "status": CURRENT}
+            for name in ("validation", "test"):
+                scores = _logits(study, run, name, cut[name])
+                rows += [who | {"split": name} | row for row in _numbers(run, scores, cut[name])]
+            logits[run], who_of[run] = scores, who
+            record["projection"] = projection(study, run)
+            records.append(_stored(run.path.as_posix(), dataset, key, record))
+        for run, other in pairs(runs):
+            about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
+            found = compare(logits[run], logits[other], cut["test"])
+            rows += [about | row for row in found]
+    if interactions is not None:
+        schema = interactions.schema
+        data = {
+            "domains": schema.domains,
+            "tasks": schema.tasks,
+            "planted_groups": interactions.planted_groups,
+            "provenance": interactions.card["provenance"],
+        }
+        records.append(_stored("", dataset, interactions.card["content"], data))
+    write(table(rows), folder / RESULTS)
+    write(table_of_records(records), folder / RECORDS, RECORD_COLUMNS)
+
+
+def merge(study: Study) -> None:
+    """Write the results of a tier: what is evaluated, and of other runs what was known before.
+
+    Raises:
+        UserError: a results file cannot be used; nothing is overwritten then.
+    """
+    folders = [layout.evaluated(study.tier, dataset) for dataset in study.all_datasets]
+    there = [folder for folder in folders if (folder / RESULTS).is_file()]
+    numbers = [read(folder / RESULTS) for folder in there]
+    records = [read(folder / RECORDS, RECORD_COLUMNS) for folder in there]
+    new_records = pd.concat([table_of_records([]), *records])
+    path, records_path = layout.results_file(study.tier), layout.records_file(study.tier)
+    if path.is_file():
+        old, old_records = read(path), read(records_path, RECORD_COLUMNS)
+        known = pd.MultiIndex.from_frame(new_records[WHAT])
+        kept = ~pd.MultiIndex.from_frame(old[WHAT]).isin(known) & (old["metric"] != "")
+        numbers.insert(0, old[kept])
+        kept = ~pd.MultiIndex.from_frame(old_records[WHAT]).isin(known)
+        new_records = pd.concat([old_records[kept], new_records])
+    frame = pd.concat([table([]), *numbers], ignore_index=True)
+    frame = _in_order(study, pd.concat([frame, _without_numbers(study, frame)], ignore_index=True))
+    by_run = {row["run"]: json.loads(row["record"]) for row in new_records.to_dict("records")}
+    status = Results(study, frame, by_run, {}).status
+    frame["status"] = [
+        status.get(run, said) for run, said in zip(frame["run"], frame["status"], strict=True)
+    ]
+    write(frame, path)
+    write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
+
+
+def _without_numbers(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each expected run that has no numbers, which says why."""
+    absent, there = absent_datasets(study), set(frame["run"])
+    read_before = set(frame["dataset"])
+    return table(
+        identity(run) | {"status": ABSENT if run.dataset in absent - read_before else NOT_RUN}
+        for run in study.expected_runs
+        if run.path.as_posix() not in there
+    )
+
+
+def _in_order(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by run, in the study's order, what it does not expect last; facts about data first."""
+    place = {run.path.as_posix(): i for i, run in enumerate(study.expected_runs)} | {"": -1}
+    order = frame["run"].map(lambda run: place.get(run, len(place)))
+    datasets = {name: i for i, name in enumerate(study.all_datasets)}
+    data = frame["dataset"].map(lambda name: datasets.get(name, len(datasets)))
+    keys = frame.assign(_run=order, _data=data)
+    keys = keys.sort_values(["_run", "_data", "run", "split_seed"], kind="stable")
+    return keys.drop(columns=["_run", "_data"]).reset_index(drop=True)
+
+
+def finished(study: Study) -> list[Run]:
+    """The expected runs that are trained, with all that they start from.
+
+    Raises:
+        UserError: a job's index is damaged.
+    """
+    listed = cache(lambda job: _listed(study, job))
+
+    def is_there(run: Run) -> bool:
+        return run.path.as_posix() in listed(run.job) and all(map(is_there, study.upstream(run)))
+
+    return [run for run in study.expected_runs if is_there(run)]
+
+
+def _listed(study: Study, job: Job) -> set[str]:
+    index = layout.job_index(study.tier, job)
+    if not index.is_file():
+        return set()
+    runs = read_json(index, f"delete it and train {job.path} again")["runs"]
+    return {entry["path"] for entry in runs}
+
+
+def table_of_records(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Records as a frame."""
+    return pd.DataFrame(rows, columns=RECORD_COLUMNS.names).astype("str")
+
+
+def _stored(run: str, dataset: str, key: str, record: Mapping[str, Any]) -> dict[str, str]:
+    text = json.dumps(record, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return {"run": run, "dataset": dataset, "key": key, "record": text}
+
+
+def _record(study: Study, run: Run) -> dict[str, Any]:
+    """What training says of a run: record.json, and run.json under `provenance`."""
+    folder, remedy = layout.run_artifacts(study.tier, run), _remedy(study, run)
+    record: dict[str, Any] = read_json(folder / "record.json", remedy)
+    provenance = read_json(folder / "run.json", remedy)
+    settings = provenance.pop("settings")
+    return record | {"settings": settings, "provenance": provenance}
+
+
+def _rows(interactions: Interactions, chosen: Array) -> Rows:
+    truth = interactions.truth
+    return Rows(
+        interactions.labels[chosen],
+        interactions.domain[chosen],
+        None if truth is None else truth[chosen],
+        interactions.schema.domains,
+        interactions.schema.tasks,
+    )
+
+
+def _logits(study: Study, run: Run, split: str, rows: Rows) -> Array:
+    """(n, T) logits of a run."""
+    path, remedy = layout.run_artifacts(study.tier, run) / f"{split}.npy", _remedy(study, run)
+    logits = _load(path, remedy)
+    if logits.shape != rows.labels.shape:
+        raise UserError(
+            f"{path} holds {logits.shape} logits, but the {split} rows need {rows.labels.shape}; "
+            f"{remedy}"
+        )
+    return logits
+
+
+def _remedy(study: Study, run: Run) -> str:
+    return f"delete {layout.job_index(study.tier, run.job)} and run snakemake again"
+
+
+def _load(path: Path, remedy: str) -> Array:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+
+
+def _numbers(run: Run, logits: Array, rows: Rows) -> Iterator[Row]:
+    """The metrics of a run on the rows of a split; what is undefined has no row."""
+    binned = run.settings.protocol.binned_auc
+    found = evaluate(logits, rows.labels, rows.domain, rows.domains, rows.tasks, binned)
+    for task, metrics in found.items():
+        yield from numbers(rows.domains, task, metrics)
+
+
+def numbers(domains: tuple[str, ...], task: str, metrics: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of one task's metrics, as `evaluation.metrics.evaluate` gives them."""
+    for metric, value in metrics.items():
+        if metric == "by_domain":
+            for name, values in value.items():
+                yield from by_domain(domains, values, metric=name, task=task)
+        elif metric != "left_out" and value is not None:
+            yield {"task": task, "metric": metric, "value": value}
+
+
+def by_domain(domains: tuple[str, ...], values: Any, **about: str) -> Iterator[Row]:
+    """A row for each domain whose value is known."""
+    for name, value in zip(domains, values, strict=True):
+        if value is not None:
+            yield about | {"domain": name, "value": value}
+
+
+def _population(interactions: Interactions, split: Array) -> Iterator[Row]:
+    """Who is in the splits, as rows about data."""
+    found = population(interactions, split)
+    domains = interactions.schema.domains
+    for metric in ("users", "items", "test_users", "seen_test_users"):
+        yield from by_domain(domains, found[metric], metric=metric)
+    for metric in ("test_users", "seen_test_users"):
+        yield {"metric": metric, "value": found[f"all_{metric}"]}
+    for name, counts in found["rows"].items():
+        yield from by_domain(domains, counts, metric="rows", split=name)
+    for task, counts in found["positives"].items():
+        yield from by_domain(domains, counts, metric="positives", task=task)

@@ -1,0 +1,259 @@
+"""The results of a tier: one long table of numbers, one of records, and how current each run is.
+
+`results.parquet` has a row for each number: run x split x domain x task x metric (COLUMNS).
+Numbers about data, not about a run, have an empty `run`. An empty `domain` means all domains, an
+empty `task` all tasks. `against` names the arm that a paired difference is taken from. A run that
+was expected and has no numbers has one row without a metric, whose `status` says why.
+
+`records.parquet` has a row for each run, and one with an empty `run` for each data set: what
+training and data say of themselves, as JSON.
+
+Both are read without torch, data or weights; nothing else is read by tables, figures and report.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from domain_experts import layout
+from domain_experts.digest import code_digest
+from domain_experts.errors import UserError
+from domain_experts.files import read_json, replacing
+from domain_experts.runs import Run, variant_name
+from domain_experts.study import Study
+from domain_experts.versions import torch_version
+
+VERSION = "1"
+CURRENT, STALE, NOT_RUN, ABSENT = "current", "stale", "not run", "data not present"
+STATUSES = (CURRENT, STALE, NOT_RUN, ABSENT)
+COLUMNS = pa.schema(
+    [
+        ("run", pa.string()),
+        ("dataset", pa.string()),
+        ("backbone", pa.string()),
+        ("arm", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("split_seed", pa.int64()),
+        ("settings", pa.string()),
+        ("split", pa.string()),
+        ("domain", pa.string()),
+        ("task", pa.string()),
+        ("metric", pa.string()),
+        ("against", pa.string()),
+        ("value", pa.float64()),
+        ("status", pa.string()),
+        ("key", pa.string()),
+    ]
+)
+RECORD_COLUMNS = pa.schema([(n, pa.string()) for n in ("run", "dataset", "key", "record")])
+PROJECTION_COLUMNS = ["domain", "task", "panel", "part", "x", "y"]
+"""Of a record's `projection`: points of M3oE's outputs in two dimensions."""
+IDENTITY = ["run", "dataset", "split_seed", "split", "domain", "task", "metric", "against"]
+"""What tells two numbers apart."""
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """The columns that say which run a row is about."""
+    return {
+        "run": run.path.as_posix(),
+        "dataset": run.dataset,
+        "backbone": run.backbone,
+        "arm": run.arm,
+        "variant": variant_name(run.variant),
+        "seed": run.seed,
+        "split_seed": run.split_seed,
+        "settings": json.dumps(run.payload(), sort_keys=True),
+    }
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame with the columns of `results.parquet`; what a row lacks is empty."""
+    frame = pd.DataFrame(list(rows)).reindex(columns=COLUMNS.names).astype(object)
+    words = [field.name for field in COLUMNS if field.type == pa.string()]
+    return frame.fillna(dict.fromkeys(words, "")).astype(
+        dict.fromkeys(words, "str") | {"seed": "int64", "split_seed": "int64", "value": "float64"}
+    )
+
+
+def write(frame: pd.DataFrame, path: Path, columns: pa.Schema = COLUMNS) -> None:
+    """Write a table of results or records; equal content gives equal bytes.
+
+    Raises:
+        UserError: two rows under one identity, or a metric that is not a number.
+    """
+    if columns is COLUMNS:
+        _refuse(frame, path)
+    written = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)
+    written = written.replace_schema_metadata({"version": VERSION})
+    with replacing(path) as temporary:
+        pq.write_table(written, temporary, compression="zstd")
+
+
+def read(path: Path, columns: pa.Schema = COLUMNS) -> pd.DataFrame:
+    """Read a table of results or records.
+
+    Raises:
+        UserError: it is missing, damaged, of another version, lacks a column, or holds two rows
+            under one identity or a metric that is not a number.
+    """
+    remedy = f"make it again: delete it and run `snakemake --config tier={_tier(path)} -- evaluate`"
+    try:
+        found = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+    of = (found.schema.metadata or {}).get(b"version", b"none").decode()
+    if of != VERSION:
+        raise UserError(f"{path} is of version {of}, and this code reads {VERSION}; {remedy}")
+    if missing := [name for name in columns.names if name not in found.column_names]:
+        raise UserError(f"{path} lacks the column {', '.join(missing)}; {remedy}")
+    frame: pd.DataFrame = found.select(columns.names).cast(columns).to_pandas()
+    if columns is COLUMNS:
+        _refuse(frame, path)
+    return frame
+
+
+def _tier(path: Path) -> str:
+    return path.parent.name if path.parent.parent.name == "results" else "TIER"
+
+
+def _refuse(frame: pd.DataFrame, path: Path) -> None:
+    """Refuse what no reader could tell apart or show."""
+    twice = frame.duplicated(IDENTITY)
+    if twice.any():
+        row = frame[twice].iloc[0]
+        where = ", ".join(f"{name} '{row[name]}'" for name in IDENTITY if row[name] != "")
+        raise UserError(f"{path}: two numbers under one identity ({where}); keep one of them")
+    nameless = frame["value"].isna() & (frame["metric"] != "")
+    if nameless.any():
+        row = frame[nameless].iloc[0]
+        raise UserError(
+            f"{path}: {row['metric']} of {row['run'] or row['dataset']} is not a number; what is "
+            "undefined has no row"
+        )
+    if unknown := sorted(set(frame["status"]) - set(STATUSES)):
+        raise UserError(f"{path}: unknown status {unknown}; known are {', '.join(STATUSES)}")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is known of a study's runs, whatever code made it."""
+
+    study: Study
+    stored: pd.DataFrame
+    """`results.parquet` as it is."""
+    records: Mapping[str, dict[str, Any]]
+    """Run's path -> its record."""
+    data: Mapping[str, dict[str, Any]]
+    """Data set -> its record: `domains`, `tasks`, `planted_groups`, `provenance`."""
+
+    @cached_property
+    def expected(self) -> dict[str, Run]:
+        """Every expected run by its path, with the runs that those start from."""
+        return {run.path.as_posix(): run for run in self.study.expected_runs}
+
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """The numbers of expected runs, with their status as of today's code and settings."""
+        frame = self.stored[(self.stored["metric"] != "") & self.stored["run"].isin(self.expected)]
+        return frame.assign(status=frame["run"].map(self.status))
+
+    @cached_property
+    def facts(self) -> pd.DataFrame:
+        """The numbers about data."""
+        return self.stored[(self.stored["run"] == "") & (self.stored["metric"] != "")]
+
+    @cached_property
+    def status(self) -> dict[str, str]:
+        """Status of every expected run."""
+        said = self.stored[self.stored["metric"] == ""].set_index("run")["status"].to_dict()
+        found = {}
+        for path in self.expected:
+            if path not in self._with_numbers:
+                found[path] = said.get(path, NOT_RUN)
+            else:
+                found[path] = STALE if self.outdated[path] else CURRENT
+        return found
+
+    @cached_property
+    def outdated(self) -> dict[str, tuple[str, ...]]:
+        """In what the runs that have numbers differ from what would be made today, in words."""
+        found: dict[str, tuple[str, ...]] = {}
+        # upstream runs come first
+        for path, run in self.expected.items():
+            if path in self._with_numbers:
+                upstream = [up.path.as_posix() for up in self.study.upstream(run)]
+                inherited = [why for up in upstream for why in found.get(up, ("upstream runs",))]
+                made_of = self.records[path]["provenance"]["upstream"]
+                keys = {
+                    arm: self._key(up) for arm, up in zip(run.spec.needs, upstream, strict=True)
+                }
+                other = ["upstream runs"] if made_of not in (None, keys) else []
+                found[path] = tuple(dict.fromkeys([*self._differences(run), *inherited, *other]))
+        return found
+
+    @cached_property
+    def _with_numbers(self) -> set[str]:
+        return set(self.stored.loc[self.stored["metric"] != "", "run"]) & set(self.records)
+
+    def _key(self, path: str) -> str | None:
+        return self.records[path]["provenance"]["key"] if path in self.records else None
+
+    def _differences(self, run: Run) -> list[str]:
+        record = self.records[run.path.as_posix()]
+        made = record["provenance"]
+        today = {
+            "code": code_digest(run.job.modules),
+            "torch": torch_version(),
+            **self._data_today(run),
+        }
+        # None: it was not recorded
+        found = [what for what, value in today.items() if made[what] not in (None, value)]
+        if record["settings"] not in (None, run.payload()):
+            found.append("settings")
+        return list(dict.fromkeys("data" if what == "split" else what for what in found))
+
+    def _data_today(self, run: Run) -> dict[str, str]:
+        """Digests of the run's data and split, as far as they are there to compare with."""
+        tier, found = self.study.tier, {}
+        card = layout.card(run.dataset)
+        if card.is_file():
+            found["data"] = _read_once(card)["content"]
+        index = layout.split_index(tier, run.dataset)
+        split = _read_once(index)["seeds"].get(str(run.split_seed)) if index.is_file() else None
+        return found | ({"split": split["sha256"]} if split else {})
+
+
+_CACHE: dict[Path, tuple[int, Any]] = {}
+
+
+def _read_once(path: Path) -> Any:
+    changed = path.stat().st_mtime_ns
+    if path not in _CACHE or _CACHE[path][0] != changed:
+        _CACHE[path] = changed, read_json(path, "delete it and run snakemake again")
+    return _CACHE[path][1]
+
+
+def load(study: Study) -> Results:
+    """Read the results of a study.
+
+    Raises:
+        UserError: as `read`.
+    """
+    stored = read(layout.results_file(study.tier))
+    frame = read(layout.records_file(study.tier), RECORD_COLUMNS)
+    records = {
+        row["run"]: json.loads(row["record"]) for row in frame.to_dict("records") if row["run"]
+    }
+    own = frame[frame["run"] == ""]
+    data = dict(zip(own["dataset"], map(json.loads, own["record"]), strict=True))
+    return Results(study, stored, records, data)

@@ -1,0 +1,258 @@
+"""The runs of a tier: every experiment of params.yaml expanded, with what each run starts from."""
+
+import fnmatch
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+from domain_experts.data.registry import SOURCES
+from domain_experts.errors import UserError
+from domain_experts.params import ALL, TIERS, Experiment, Params, validated
+from domain_experts.registry import ARMS, NO_BACKBONE
+from domain_experts.runs import Job, Run, reads
+from domain_experts.settings import RunSettings
+
+EXPERTS_KEY = "adapter.experts_per_domain"
+Variant = tuple[tuple[str, Any], ...]
+
+
+class Study:
+    """The runs of one tier: every experiment expanded, with the runs that those start from."""
+
+    def __init__(
+        self,
+        params: Params,
+        tier: str,
+        absent: frozenset[str] = frozenset(),
+    ) -> None:
+        if tier not in TIERS:
+            raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
+        self.params = params
+        self.tier = next(name for name in TIERS if name == tier)
+        self.absent = absent
+        """Data sets to do without: their runs are expected, but not made."""
+
+    @cached_property
+    def expected(self) -> dict[str, tuple[Run, ...]]:
+        """Experiment -> its runs, absent data sets included.
+
+        Raises:
+            UserError: an experiment varies what is no setting, or what none of its arms reads.
+        """
+        return {
+            name: tuple(dict.fromkeys(self._expand(name, experiment)))
+            for name, experiment in self.params.experiments.items()
+        }
+
+    @cached_property
+    def expected_runs(self) -> tuple[Run, ...]:
+        """Every expected run and what it starts from, upstream runs first, each once."""
+        found: dict[Run, None] = {}
+
+        def add(run: Run) -> None:
+            for upstream in self.upstream(run):
+                add(upstream)
+            found[run] = None
+
+        for run in itertools.chain(*self.expected.values()):
+            add(run)
+        return tuple(found)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run to make, upstream runs first, each once."""
+        return tuple(run for run in self.expected_runs if run.dataset not in self.absent)
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Data sets of the tier, in order of appearance, less the absent."""
+        return tuple(d for d in self.all_datasets if d not in self.absent)
+
+    @cached_property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Data sets of the tier, the absent included."""
+        return tuple(dict.fromkeys(run.dataset for runs in self.expected.values() for run in runs))
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Raw sources that the tier's data sets are read from."""
+        found = (self.params.data.datasets[name].source for name in self.datasets)
+        return tuple(dict.fromkeys(source for source in found if source in SOURCES))
+
+    def jobs(self, phase: str | None = None) -> tuple[Job, ...]:
+        """The training jobs, of one phase or of all."""
+        jobs = dict.fromkeys(run.job for run in self.runs)
+        return tuple(job for job in jobs if phase in (None, job.phase))
+
+    def runs_of(self, job: Job) -> tuple[Run, ...]:
+        """The runs of one job.
+
+        Raises:
+            UserError: params.yaml asks for no such job in this tier.
+        """
+        runs = tuple(run for run in self.runs if run.job == job)
+        if not runs:
+            raise UserError(
+                f"tier '{self.tier}' has no job {job.path}; see `domain-experts runs` for those it "
+                "has, and `experiments` in params.yaml"
+            )
+        return runs
+
+    def upstream(self, run: Run) -> tuple[Run, ...]:
+        """The runs whose weights `run` starts from."""
+        found = []
+        for arm in run.spec.needs:
+            found.append(self._run(run.dataset, run.backbone, arm, run.variant, run.seed))
+        return tuple(found)
+
+    def seeds(self, dataset: str) -> tuple[int, ...]:
+        """Seeds of the splits of a data set."""
+        return tuple(sorted({run.split_seed for run in self.runs if run.dataset == dataset}))
+
+    def settings(
+        self, arm: str, variant: Variant = (), dataset: str = "", backbone: str = NO_BACKBONE
+    ) -> RunSettings:
+        """The resolved settings of an arm.
+
+        params.yaml's own come first, then the data set's configuration of the backbone, the tier's
+        `set`, and the variant.
+
+        Raises:
+            UserError: a dotted key names no setting, its value is out of range, or the experts are
+                to go into a layer that the tower lacks, or into none.
+        """
+        params = self.params
+        values: dict[str, Any] = {
+            "model": params.model.model_dump(),
+            "adapter": params.adapter.model_dump(),
+            "gate": params.gate.model_dump(),
+            "star": params.star.model_dump(),
+            "training": params.training.model_dump(),
+            "rates": params.rates.model_dump(),
+            "new_domain": params.new_domain.model_dump(),
+            "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
+            "multi_model": params.multi_model.model_dump(),
+            "multi_protocol": params.multi_protocols[ARMS[arm].multi_protocol].model_dump(),
+        }
+        where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
+        own = self._configured(dataset, backbone)
+        for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
+            *parents, last = key.split(".")
+            node: Any = values
+            for parent in parents:
+                node = node.get(parent) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise UserError(f"{where}: '{key}' is not a setting")
+            node[last] = value
+        settings = validated(RunSettings, values, where)
+        _refuse_unknown_layers(settings, where)
+        return settings
+
+    def _configured(self, dataset: str, backbone: str) -> Iterator[tuple[str, Any]]:
+        """What `configurations` says of a data set and backbone, the general first."""
+        for name in (ALL, backbone):
+            for pattern, entries in self.params.configurations.items():
+                if fnmatch.fnmatchcase(dataset, pattern):
+                    yield from entries.get(name, {}).items()
+
+    def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
+        seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
+        for dataset, arm in itertools.product(
+            experiment.datasets.get(self.tier, ()), experiment.arms
+        ):
+            for variant in (*_grid(experiment), *(self._flips(arm) if experiment.flip else ())):
+                for backbone in experiment.backbones_in(self.tier, arm):
+                    for seed in seeds:
+                        yield self._run(dataset, backbone, arm, variant, seed)
+        # last, so that a key that is no setting at all is told as such
+        _refuse_unread(name, experiment)
+
+    def _flips(self, arm: str) -> Iterator[Variant]:
+        """Each switch that matters to the arm, with the value that its counterpart has."""
+        own, counterpart = ARMS[arm].protocol, ARMS[arm].counterpart
+        if counterpart is None:
+            raise UserError(f"params.yaml: arm '{arm}' has no counterpart whose switches to flip")
+        there = self.params.protocols[counterpart].model_dump()
+        for switch, value in self.params.protocols[own].model_dump().items():
+            if there[switch] != value and _is_read(f"protocol.{switch}", ARMS[arm].reads):
+                yield ((f"protocol.{switch}", there[switch]),)
+
+    def _run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
+        def resolved(changed: Variant) -> RunSettings:
+            return self.settings(arm, changed, dataset, backbone)
+
+        defaults, values = resolved(()).model_dump(), resolved(variant).model_dump()
+        changed = tuple(
+            (key, _at(values, key))
+            for key, _ in variant
+            if _at(values, key) != _at(defaults, key) and _is_read(key, reads(arm, backbone))
+        )
+        if arm == "experts":
+            # trained once, for the largest number that any experiment asks for
+            changed = tuple((key, value) for key, value in changed if key != EXPERTS_KEY)
+        settings = resolved(changed)
+        if arm == "experts":
+            most = self._most_experts_per_domain(dataset, backbone)
+            settings = settings.model_copy(
+                update={"adapter": settings.adapter.model_copy(update={"experts_per_domain": most})}
+            )
+        return Run(dataset, backbone, arm, changed, seed, settings)
+
+    def _most_experts_per_domain(self, dataset: str, backbone: str) -> int:
+        asked = [
+            value
+            for experiment in self.params.experiments.values()
+            if dataset in experiment.datasets.get(self.tier, ())
+            and any(backbone in experiment.backbones_in(self.tier, arm) for arm in experiment.arms)
+            for variant in _grid(experiment)
+            for key, value in variant
+            if key == EXPERTS_KEY
+        ]
+        configured = self.settings("experts", (), dataset, backbone)
+        default: int = configured.adapter.experts_per_domain
+        return int(max([default, *asked]))
+
+
+def _grid(experiment: Experiment) -> Iterator[Variant]:
+    """Variants of an experiment, the default first if nothing varies in all of them."""
+    yield from itertools.product(*([(k, v) for v in vs] for k, vs in experiment.vary.items()))
+    for variant in experiment.variants:
+        yield tuple(variant.items())
+
+
+def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
+    layers, depth = settings.adapter.layers, len(settings.model.hidden)
+    if layers is not None and not (layers and max(layers) < depth):
+        raise UserError(
+            f"{where}: adapter.layers {list(layers)}: the tower's layers are 0 to {depth - 1} "
+            "(model.hidden); name one or more of them, or null for all"
+        )
+
+
+def _refuse_unread(name: str, experiment: Experiment) -> None:
+    """Refuse a key that varies nothing: its variants would be the default once more."""
+    read = {
+        key
+        for tier in TIERS
+        for arm in experiment.arms
+        for backbone in experiment.backbones_in(tier, arm)
+        for key in reads(arm, backbone)
+    }
+    for key in itertools.chain(experiment.vary, *experiment.variants):
+        if not _is_read(key, read):
+            raise UserError(
+                f"params.yaml: experiments.{name}: none of its arms and backbones reads '{key}'; "
+                "take the key out, or name an arm or backbone that reads it"
+            )
+
+
+def _is_read(key: str, keys: Iterable[str]) -> bool:
+    """Whether a setting is one of those read: a variant of another one would be the same run."""
+    return any(key == read or key.startswith(f"{read}.") for read in keys)
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

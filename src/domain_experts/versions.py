@@ -1,0 +1,8 @@
+"""Versions of libraries that results depend on."""
+
+from importlib.metadata import version
+
+
+def torch_version() -> str:
+    """The public version of torch, without what tells its builds apart."""
+    return version("torch").partition("+")[0]

@@ -1,0 +1,227 @@
+"""From logits and labels to numbers: whole trees of predictions, and what comes of them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from fabricated import DATASETS, LEFT_OUT, MULTI, change_json, evaluate_all
+from sklearn.metrics import log_loss, roc_auc_score
+
+from domain_experts import layout
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import read_split
+from domain_experts.errors import UserError
+from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.results import load, read
+from domain_experts.study import Study
+
+
+@pytest.fixture
+def tree(fabricated_whole):
+    return fabricated_whole
+
+
+def find(study, **wanted):
+    return next(run for run in study.runs if all(getattr(run, k) == v for k, v in wanted.items()))
+
+
+def numbers(study, **wanted):
+    """The rows of the results that have these values."""
+    frame = read(layout.results_file(study.tier))
+    for name, value in wanted.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def test_metrics_are_those_of_the_predictions(tree):
+    """Oracle: scikit-learn, domain by domain."""
+    run = find(tree, dataset="planted", backbone="wdl", arm="moe_mlora", seed=2, variant=())
+    rows = Interactions.open(layout.interactions("planted"))
+    for number, split in ((1, "validation"), (2, "test")):
+        chosen = read_split(tree.tier, "planted", 2) == number
+        logits = np.load(layout.run_artifacts(tree.tier, run) / f"{split}.npy")[:, 0].astype(float)
+        labels, domain = rows.labels[chosen, 0], rows.domain[chosen]
+        found = numbers(tree, run=run.path.as_posix(), split=split, against="")
+        auc = found[found["metric"] == "auc"].set_index("domain")["value"]
+        assert list(auc.index) == list(rows.schema.domains)
+        for d, name in enumerate(rows.schema.domains):
+            own = domain == d
+            assert auc[name] == pytest.approx(roc_auc_score(labels[own], logits[own]), abs=1e-12)
+        whole = found[found["domain"] == ""].set_index("metric")["value"]
+        counts = np.bincount(domain, minlength=8)
+        assert whole["wauc"] == pytest.approx(np.average(auc, weights=counts))
+        assert whole["macro_auc"] == pytest.approx(auc.mean())
+        assert whole["log_loss"] == pytest.approx(log_loss(labels, 1 / (1 + np.exp(-logits))))
+
+
+def test_differences_are_those_of_the_predictions(tree):
+    runs = {
+        arm: find(tree, dataset="planted", backbone="wdl", arm=arm, seed=2, variant=())
+        for arm in ("moe_mlora", "mlora")
+    }
+    rows = Interactions.open(layout.interactions("planted"))
+    test = read_split(tree.tier, "planted", 2) == 2
+    labels, domain = rows.labels[test, 0], rows.domain[test]
+    auc = {}
+    for arm, run in runs.items():
+        logits = np.load(layout.run_artifacts(tree.tier, run) / "test.npy")[:, 0]
+        auc[arm] = [roc_auc_score(labels[domain == d], logits[domain == d]) for d in range(8)]
+    difference = np.subtract(auc["moe_mlora"], auc["mlora"])
+    pair = numbers(
+        tree, run=runs["moe_mlora"].path.as_posix(), against=runs["mlora"].path.as_posix()
+    )
+    by_metric = pair.groupby("metric")["value"].apply(list)
+    np.testing.assert_allclose(by_metric["auc_difference"], difference, atol=1e-12)
+    weights = np.bincount(domain) / len(domain)
+    assert by_metric["wauc_difference"] == [pytest.approx(weights @ difference)]
+    expected = np.sqrt(np.sum(weights**2 * np.square(by_metric["auc_difference_se"])))
+    assert by_metric["wauc_difference_se"] == [pytest.approx(expected)]
+
+
+def test_only_arms_on_the_same_split_are_compared(tree):
+    compared = numbers(tree, dataset="ml-100k-gender", metric="wauc_difference")
+    arm_of = {run.path.as_posix(): run.arm for run in tree.runs}
+    found = set(zip(compared["arm"], compared["against"].map(arm_of), strict=True))
+    to_base = {("mlora", "base"), ("experts", "base"), ("moe_mlora", "base")}
+    assert found == to_base | {("moe_mlora", "mlora")}
+
+
+def test_bayes_auc_is_that_of_the_true_probabilities(tree):
+    bayes = numbers(tree, run="", metric="bayes_auc")
+    generated = {name for name, (_, groups) in (DATASETS | MULTI).items() if groups}
+    assert set(bayes["dataset"]) == generated & set(tree.datasets)
+    rows = Interactions.open(layout.interactions("planted"))
+    first = bayes.query("dataset == 'planted' and split_seed == 1 and domain == 'domain 0'")
+    own = (read_split(tree.tier, "planted", 1) == 2) & (rows.domain == 0)
+    expected = roc_auc_score(rows.labels[own, 0], rows.truth[own])
+    assert first["value"].tolist() == [pytest.approx(expected)]
+
+
+def test_populations_are_of_every_split_of_a_run(tree):
+    found = numbers(tree, run="", metric="rows")
+    pairs = set(zip(found["dataset"], found["split_seed"], strict=True))
+    assert pairs == {(run.dataset, run.split_seed) for run in tree.runs}
+    one = found.query("dataset == 'planted' and split_seed == 1")
+    rows = Interactions.open(layout.interactions("planted"))
+    assert one["value"].sum() == len(rows.domain)
+    users = numbers(tree, run="", metric="users", dataset="planted", domain="domain 0")
+    assert users["value"].iloc[0] == len(np.unique(rows.fields[rows.domain == 0, 0]))
+
+
+def test_equal_predictions_give_equal_bytes(tree):
+    path = layout.results_file(tree.tier)
+    before = path.read_bytes()
+    evaluate_all(tree, ["planted"])
+    assert path.read_bytes() == before
+    path.unlink()
+    merge(tree)
+    assert path.read_bytes() == before
+
+
+def test_missing_predictions_name_the_way_out(tree):
+    run = find(tree, arm="mlora")
+    (layout.run_artifacts(tree.tier, run) / "test.npy").unlink()
+    with pytest.raises(UserError, match=r"test\.npy is missing; delete .*runs\.json"):
+        evaluate_dataset(tree, run.dataset)
+
+
+def test_predictions_of_other_rows_are_refused(tree):
+    run = find(tree, arm="mlora")
+    np.save(layout.run_artifacts(tree.tier, run) / "test.npy", np.zeros((3, 1), np.float32))
+    with pytest.raises(UserError, match="the test rows need"):
+        evaluate_dataset(tree, run.dataset)
+
+
+def test_damaged_predictions_are_refused(tree):
+    run = find(tree, arm="mlora")
+    (layout.run_artifacts(tree.tier, run) / "validation.npy").write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        evaluate_dataset(tree, run.dataset)
+
+
+def test_what_is_known_outlives_data_and_artifacts(tree):
+    path, records = layout.results_file(tree.tier), layout.records_file(tree.tier)
+    before = path.read_bytes(), records.read_bytes()
+    shutil.rmtree("data")
+    shutil.rmtree("artifacts")
+    merge(tree)
+    assert (path.read_bytes(), records.read_bytes()) == before
+
+
+def test_a_run_that_is_not_finished_is_not_evaluated(tree):
+    gone = find(tree, arm="mlora", dataset="planted", backbone="wdl")
+    layout.job_index(tree.tier, gone.job).unlink()
+    for path in (layout.results_file(tree.tier), layout.records_file(tree.tier)):
+        path.unlink()
+    evaluate_all(tree, ["planted"])
+    status = load(tree).status
+    assert {status[run.path.as_posix()] for run in tree.runs if run.job == gone.job} == {"not run"}
+    gate = find(tree, arm="moe_mlora", dataset="planted", backbone="wdl", variant=())
+    assert status[gate.path.as_posix()] == "current"
+    absent = {status[r.path.as_posix()] for r in tree.expected_runs if r.dataset == LEFT_OUT}
+    assert absent == {"data not present"}
+
+
+def test_a_damaged_results_file_is_not_overwritten(tree):
+    path = layout.results_file(tree.tier)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"results\.parquet is damaged"):
+        merge(tree)
+    assert path.read_bytes() == b"PAR1"
+
+
+def stale(study):
+    """Paths of the stale runs, with the reasons."""
+    results = load(study)
+    chosen = {path for path, status in results.status.items() if status == "stale"}
+    assert chosen == {path for path, why in results.outdated.items() if why}
+    return {path: results.outdated[path] for path in chosen}
+
+
+def test_all_is_current_at_first(tree):
+    assert stale(tree) == {}
+
+
+@pytest.mark.parametrize("what", ["code", "torch", "data", "split"])
+def test_other_origins_make_a_run_and_what_starts_from_it_stale(tree, what):
+    base = find(tree, arm="base", dataset="planted", backbone="wdl", seed=2)
+    change_json(layout.run_artifacts(tree.tier, base) / "run.json", **{what: "another"})
+    evaluate_all(tree, ["planted"])
+    found = stale(tree)
+    why = {"split": "data"}.get(what, what)
+    assert found[base.path.as_posix()] == (why,)
+
+    def starts_from_base(run):
+        return any(up == base or starts_from_base(up) for up in tree.upstream(run))
+
+    downstream = {run.path.as_posix() for run in filter(starts_from_base, tree.expected_runs)}
+    assert set(found) == downstream | {base.path.as_posix()}
+    stored = numbers(tree, status="stale")
+    assert set(stored["run"]) == set(found)
+
+
+def test_other_settings_make_stale_what_reads_them(tree):
+    values = tree.params.model_dump()
+    values["gate"]["dim"] = 7
+    changed = Study(type(tree.params).model_validate(values), tree.tier, tree.absent)
+    found = stale(changed)
+    arms = {path.split("/")[3] for path, why in found.items() if "settings" in why}
+    # the number of epochs of the last is that of MoE-MLoRA
+    assert arms == {"moe_mlora", "moe_mlora_sequence", "moe_mlora_released", "mlora_epochs"}
+
+
+def test_upstream_runs_that_were_trained_again_make_stale(tree):
+    base = find(tree, arm="base", dataset="planted", backbone="wdl", seed=2)
+    change_json(layout.run_artifacts(tree.tier, base) / "run.json", key="another")
+    evaluate_all(tree, ["planted"])
+    gate = find(tree, arm="moe_mlora", dataset="planted", backbone="wdl", seed=2, variant=())
+    assert stale(tree)[gate.path.as_posix()] == ("upstream runs",)
+
+
+def test_changed_data_make_stale_what_was_trained_on_them(tree):
+    card = layout.card("planted")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"content": "others"}))
+    found = stale(tree)
+    assert {path.split("/")[1] for path in found} == {"planted"}
+    assert {why for reasons in found.values() for why in reasons} == {"data"}
