@@ -28,6 +28,7 @@ from domain_experts.registry import (
     MultiProtocolName,
     ProtocolName,
 )
+from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
@@ -95,6 +96,35 @@ class Experiment(Settings):
     seeds: dict[TierName, tuple[Seed, ...]] = Field(
         default={}, description="seeds instead of the tier's own"
     )
+    compare: tuple[str, ...] = Field(
+        default=(),
+        description="what differences are taken from: an arm (of the same backbone), arm/backbone, "
+        "or `default` (the arm with default settings); by default `default` if settings vary, else "
+        "`base` or the first arm",
+    )
+    metric: Literal["wauc", "macro_auc"] = Field(
+        default="wauc",
+        description="of which differences are taken: domains weighted by their rows, or alike",
+    )
+    show: tuple[str, ...] = Field(
+        default=(), description="further columns of its table (`reporting.columns`)"
+    )
+    labels: dict[str, str] = Field(
+        default={}, description="variants in words: their names as in the runs' paths"
+    )
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What differences are taken from."""
+        if self.compare:
+            return self.compare
+        if self.vary or self.variants or self.flip:
+            return (DEFAULT_VARIANT,)
+        if "base" in self.arms:
+            return ("base",)
+        first = next(iter(self.arms))
+        given = self.arms[first] if isinstance(self.arms, dict) else ()
+        return (f"{first}/{given[0]}",) if given else (first,)
 
     def backbones_in(self, tier: TierName, arm: str) -> tuple[str, ...]:
         """The backbones of an arm in a tier."""
@@ -160,6 +190,10 @@ class Params(Settings):
                 _known(f"{where}.arms", arm, ARMS)
                 self._refuse_without_groups(where, arm, experiment)
                 _refuse_backbones(where, arm, experiment)
+            for reference in experiment.references:
+                arm, _, backbone = reference.partition("/")
+                _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT))
+                _known(f"{where}.compare", backbone, (*BACKBONES, ""))
         for pattern, entries in self.configurations.items():
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")

@@ -12,9 +12,9 @@ Both are read without torch, data or weights; nothing else is read by tables, fi
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ class Results:
         record = self.records[run.path.as_posix()]
         made = record["provenance"]
         today = {
-            "code": code_digest(run.job.modules),
+            "code": self._code(run.job.modules),
             "torch": torch_version(),
             **self._data_today(run),
         }
@@ -221,6 +221,10 @@ class Results:
         if record["settings"] not in (None, run.payload()):
             found.append("settings")
         return list(dict.fromkeys("data" if what == "split" else what for what in found))
+
+    @cached_property
+    def _code(self) -> Callable[[tuple[str, ...]], str]:
+        return cache(code_digest)
 
     def _data_today(self, run: Run) -> dict[str, str]:
         """Digests of the run's data and split, as far as they are there to compare with."""

@@ -10,7 +10,7 @@ from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.params import ALL, TIERS, Experiment, Params, validated
 from domain_experts.registry import ARMS, NO_BACKBONE
-from domain_experts.runs import Job, Run, reads
+from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads
 from domain_experts.settings import RunSettings
 
 EXPERTS_KEY = "adapter.experts_per_domain"
@@ -105,6 +105,37 @@ class Study:
         for arm in run.spec.needs:
             found.append(self._run(run.dataset, run.backbone, arm, run.variant, run.seed))
         return tuple(found)
+
+    def comparisons(self, experiment: str) -> Iterator[tuple[Run, Run, str]]:
+        """An experiment's runs, each with what it is compared with, and that reference's name.
+
+        Both have one seed and one split, and so the same test rows. The reference may be a run of
+        another experiment. An arm without a backbone is compared across the only backbone there is.
+        """
+        known = self._by_settings
+        backbones = {(run.dataset, run.arm): [] for run in self.expected_runs}
+        for dataset, backbone, arm, *_ in known:
+            own = backbones[dataset, arm]
+            if backbone not in own:
+                own.append(backbone)
+        for reference in self.params.experiments[experiment].references:
+            arm, _, backbone = reference.partition("/")
+            for run in self.expected[experiment]:
+                of = run.arm if arm == DEFAULT_VARIANT else arm
+                there = [backbone] if backbone else backbones.get((run.dataset, of), [])
+                if not backbone and (run.backbone in there or len(there) != 1):
+                    there = [run.backbone]
+                other = known.get((run.dataset, there[0], of, (), run.seed))
+                if other and other != run and other.split_seed == run.split_seed:
+                    yield run, other, reference
+
+    @cached_property
+    def _by_settings(self) -> dict[tuple[str, str, str, Variant, int], Run]:
+        """Every expected run by data set, backbone, arm, variant and seed."""
+        return {
+            (run.dataset, run.backbone, run.arm, run.variant, run.seed): run
+            for run in self.expected_runs
+        }
 
     def seeds(self, dataset: str) -> tuple[int, ...]:
         """Seeds of the splits of a data set."""

@@ -1,103 +1,155 @@
-"""Columns and captions that tables have in common."""
+"""Columns of tables: how a number of the runs' frame is headed and printed.
 
-from collections.abc import Iterable
+A metric or fact that is not named here can be shown all the same, under its own name.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.collect import PRESENT, Results
-from domain_experts.reporting.render import MISSING, mean_sd
-from domain_experts.results import ABSENT
-from domain_experts.study import Study
+from domain_experts.reporting.frame import ALL_TASKS
+from domain_experts.reporting.render import BEST, MISSING, SECOND, mean_sd, number
+from domain_experts.results import ABSENT, NOT_RUN, STALE
+from domain_experts.runs import DEFAULT_VARIANT
 
-KEYS = ["dataset", "task", "backbone", "arm", "variant"]
-STALE_MARK = "°"
+STALE_MARK, SIGNIFICANT, OTHER_SPLIT = "°", "*", "†"
+NO_NUMBERS = (NOT_RUN, ABSENT)
 
 
-def labels(frame: pd.DataFrame, marked: Iterable[str] = ()) -> pd.DataFrame:
-    """The key columns as printed; task and variant only where there is more than one."""
+@dataclass(frozen=True)
+class Column:
+    """A value of runs, printed as its mean over seeds with their standard deviation."""
+
+    head: str
+    digits: int = 4
+    spread: bool = True
+    """Print the standard deviation."""
+    better: Literal["higher", "lower"] | None = None
+    """Which values are the best."""
+    unit: Literal["", "%"] = ""
+
+    def cells(self, frame: pd.DataFrame, name: str) -> list[str]:
+        """The value `name` of a frame of `over_seeds` as text."""
+        scale = 100 if self.unit else 1
+        spread = frame[f"{name}_sd"] if self.spread else [float("nan")] * len(frame)
+        texts = [
+            mean_sd(mean * scale, sd * scale, self.digits)
+            for mean, sd in zip(frame[name], spread, strict=True)
+        ]
+        return [text if text == MISSING or not self.unit else f"{text} %" for text in texts]
+
+
+_COUNT = {"digits": 0, "spread": False}
+COLUMNS = {
+    "wauc": Column("WAUC", better="higher"),
+    "macro_auc": Column("Mean AUC", better="higher"),
+    "auc": Column("AUC", better="higher"),
+    "binned_wauc": Column("500-bin WAUC"),
+    "log_loss": Column("Log loss", better="lower"),
+    "macro_log_loss": Column("Mean log loss", better="lower"),
+    "calibration": Column("Calibration", 3),
+    "bayes_wauc": Column("Best possible"),
+    "new_domain_auc": Column("AUC on the new domain", better="higher"),
+    "new_domain_rows": Column("Its training rows", **_COUNT),
+    "gate_own_group": Column("Gate on own group", 3),
+    "gate_own_group_chance": Column("by chance", 3, spread=False),
+    "gate_own_expert": Column("on own expert", 3),
+    "gate_own_expert_chance": Column("by chance ", 3, spread=False),
+    "gate_on_moved": Column("on experts that moved", 3),
+    "seen_users": Column("Test users seen in training", 0, spread=False, unit="%"),
+    "epochs_trained": Column("Epochs trained", 1, spread=False),
+    "parameters": Column("Parameters", **_COUNT),
+    "domains": Column("Domains", **_COUNT),
+    "rows": Column("Rows", **_COUNT),
+    "train": Column("Training rows", **_COUNT),
+    "validation": Column("Validation rows", **_COUNT),
+    "test": Column("Test rows", **_COUNT),
+    "smallest": Column("Smallest domain", **_COUNT),
+    "largest": Column("Largest domain", **_COUNT),
+    "users": Column("Users", **_COUNT),
+    "items": Column("Items", **_COUNT),
+    "positive_rate": Column("Positive rate", 3, spread=False),
+    "wall_s": Column("Seconds per run", 1),
+    "train_rows_per_s": Column("Training rows/s", **_COUNT),
+    "epochs": Column("Epochs", 1, spread=False),
+    "peak_memory_mb": Column("Peak memory, MB", **_COUNT),
+    "a_D": Column("α domain", 3),
+    "a_T": Column("α task", 3),
+    "b_D": Column("β domain", 3),
+    "b_T": Column("β task", 3),
+}
+
+
+def column(name: str) -> Column:
+    """The column of a value."""
+    return COLUMNS.get(name, Column(name))
+
+
+def labelled(frame: pd.DataFrame, variants: dict[str, str], marked: set[str]) -> pd.DataFrame:
+    """The key columns as printed: task, backbone and variant only where there are several."""
     printed = pd.DataFrame({"Data set": frame["dataset"]})
-    if "task" in frame and len({*frame["task"]} - {""}) > 1:
+    if {*frame["task"]} - {"", ALL_TASKS} and frame["task"].nunique() > 1:
         printed["Task"] = frame["task"].replace("", MISSING)
-    if "backbone" in frame:
-        labels = {name: backbone.label for name, backbone in BACKBONES.items()}
-        printed["Backbone"] = frame["backbone"].map(labels | {NO_BACKBONE: MISSING})
-    if "arm" in frame:
-        printed["Arm"] = [arm_label(arm, marked) for arm in frame["arm"]]
-    if "variant" in frame and len({*frame["variant"]}) > 1:
-        printed["Variant"] = frame["variant"]
+    if {*frame["backbone"]} - {NO_BACKBONE}:
+        printed["Backbone"] = [backbone_label(name) for name in frame["backbone"]]
+    printed["Arm"] = [
+        ARMS[arm].label + OTHER_SPLIT * (arm in marked) for arm in frame["arm"]
+    ]
+    if {*frame["variant"]} - {DEFAULT_VARIANT}:
+        printed["Variant"] = [variants.get(name, name) for name in frame["variant"]]
+    absent = frame["status"] == ABSENT
+    printed.loc[absent, [name for name in printed if name != "Data set"]] = "all"
     return printed
 
 
-def arm_label(arm: str, marked: Iterable[str] = ()) -> str:
-    """An arm's label, with a dagger if it is among the marked."""
-    return ARMS[arm].label + ("†" if arm in marked else "")
+def backbone_label(name: str) -> str:
+    """A backbone as printed."""
+    return MISSING if name == NO_BACKBONE else BACKBONES[name].label
 
 
-def means(frame: pd.DataFrame, name: str, signed: bool = False) -> list[str]:
-    """`mean ± sd` of a value that `over_seeds` has summed up."""
-    pairs = zip(frame[f"{name}_mean"], frame[f"{name}_sd"], strict=True)
-    return [mean_sd(mean, sd, signed=signed) for mean, sd in pairs]
-
-
-def wauc(frame: pd.DataFrame) -> list[str]:
-    """The WAUC column; it also says where there is no result, and why."""
-    return or_status(frame, means(frame, "wauc"))
-
-
-def or_status(frame: pd.DataFrame, cells: Iterable[str]) -> list[str]:
-    """The cells, marked if they are stale, or why they are empty where there is no result."""
-    known = zip(frame["status"], frame["stale"].eq(True), cells, strict=True)
+def with_status(frame: pd.DataFrame, cells: list[str]) -> list[str]:
+    """The cells with their status: stale ones marked, missing ones with the reason."""
     return [
-        (f"{cell}{STALE_MARK}" if stale else cell) if status == PRESENT else status
-        for status, stale, cell in known
+        status if status in NO_NUMBERS else cell + STALE_MARK * (status == STALE and cell != MISSING)
+        for status, cell in zip(frame["status"], cells, strict=True)
     ]
 
 
-def stale_text(study: Study, stale: int, runs: int) -> str:
-    """What the mark of stale cells means; empty if there are none."""
-    if not stale:
-        return ""
-    return (
-        f" {STALE_MARK} {stale} of {runs} runs are stale: other code, settings, data or torch than "
-        f"today's made them (`domain-experts status --tier {study.tier}` says which). Renew them "
-        f"with `snakemake --config tier={study.tier}`."
-    )
+def gain_cells(frame: pd.DataFrame, over: str) -> list[str]:
+    """Mean differences to a reference, with a star where their interval excludes 0."""
+    cells = []
+    for mean, sd, low, high in zip(
+        *(frame[f"{part}{over}"] for part in ("gain ", "sd ", "low ", "high ")), strict=True
+    ):
+        star = SIGNIFICANT if low > 0 or high < 0 else ""
+        cells.append(mean_sd(mean, sd, signed=True) + star)
+    return cells
 
 
-def one_row_if_absent(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
-    """The printed rows of `frame`, all those of a data set that is not there as one."""
-    absent = (frame["status"] == ABSENT).to_numpy()
-    printed = printed.reset_index(drop=True)
-    which = [name for name in ("Backbone", "Arm", "Variant") if name in printed]
-    printed.loc[absent, which] = "all"
-    shown: pd.DataFrame = printed[~(absent & frame.duplicated("dataset").to_numpy())]
-    return shown
+def over_label(over: str, metric: str) -> str:
+    """Heading of the differences to a reference."""
+    arm, _, backbone = over.partition("/")
+    if over == DEFAULT_VARIANT:
+        return "Less the default"
+    name = BACKBONES[backbone].label if backbone else ARMS[arm].label
+    return f"Less {name}" if metric != "wauc" else f"Gain over {name}"
 
 
-def caption(results: Results, runs: pd.DataFrame | None, text: str) -> str:
-    """Say what is shown, of which tier and seeds, and how it was made."""
-    tier = results.study.tier
-    made = (
-        f"Tier {tier}; made by `domain-experts tables --tier {tier}` from the runs' result files."
-    )
-    if runs is None:
-        return f"{text} {made}"
-    if runs.empty:
-        return f"{text} No runs in this tier. {made}"
-    seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
-    present = runs[runs["status"] == PRESENT].drop_duplicates("run")
-    stale = stale_text(results.study, int(present["stale"].sum()), len(present))
-    return f"{text} Seeds {seeds}. {made}{stale}"
+def ranked(frame: pd.DataFrame, name: str, within: list[str]) -> list[str]:
+    """BEST and SECOND of a value among the rows that share `within`; no rank among fewer than 3."""
+    better = column(name).better
+    if better is None:
+        return [""] * len(frame)
+    values = frame[name].round(column(name).digits)
+    groups = values.groupby([frame[key] for key in within])
+    place = groups.rank(method="dense", ascending=better == "lower")
+    several = groups.transform("count") > 2
+    words = {1.0: BEST, 2.0: SECOND}
+    return [words.get(p, "") if s else "" for p, s in zip(place, several, strict=True)]
 
 
-def left_out(results: Results) -> tuple[str, ...]:
-    """Name the domains that have no AUC."""
-    found = dict.fromkeys(
-        f"{run.dataset}, {task}: no AUC, and no part in WAUC, for {', '.join(names)} "
-        "(test rows of one class)."
-        for run, metrics in results.metrics.items()
-        for task in metrics["tasks"]
-        if (names := metrics["test"][task]["left_out"])
-    )
-    return tuple(found)
+def status_text(value: float, digits: int = 0) -> str:
+    """A count, or a dash."""
+    return number(value, digits)

@@ -1,31 +1,37 @@
-"""Published numbers: data beside the code, one cell a line; unknown cells have no line."""
+"""Published numbers: data beside the code, one number a line; unknown ones have no line.
+
+Each names the data set, backbone, arm and variant of params.yaml whose runs it can be held against,
+and so the rows it is about.
+"""
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 
 import pandas as pd
 
 from domain_experts.errors import UserError
+from domain_experts.reporting.render import MISSING, number
 
-COLUMNS = ("source", "dataset", "backbone", "arm", "metric", "value")
-PARTS = ("variant", "domain", "task")
-"""Columns that a file may have after `arm`; where it has none they are empty."""
-KEYS = ["dataset", "backbone", "arm"]
+COLUMNS = (
+    "source", "dataset", "backbone", "arm", "variant", "domain", "task", "metric", "value",
+)
+KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 TOLERANCE = 0.002
+NUMBERS = (
+    f"In brackets: this less the published value; met if within max({TOLERANCE}, 2 standard "
+    "deviations over seeds)"
+)
 
 _AUC = (lambda value: 0 <= value <= 1, "an AUC between 0 and 1")
 _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")
-_CHANGE = (lambda value: -1 < value < math.inf, "a relative change above -1")
 METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
     "wauc": _AUC,
     "macro_auc": _AUC,
-    # M3oE: of one domain and task, and the plain mean of all these
     "auc": _AUC,
-    "overall_auc": _AUC,
-    "log_loss": _POSITIVE,
-    "rela_impr": _CHANGE,
+    "macro_log_loss": _POSITIVE,
     "users": _POSITIVE,
     "items": _POSITIVE,
     "rows": _POSITIVE,
@@ -34,33 +40,20 @@ METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def published(metric: str, keys: Sequence[str] = KEYS) -> pd.DataFrame:
-    """Published cells of one metric: its keys and `published`.
+def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
+    """Published values of one metric: dataset, task, backbone, arm, variant, `published_<metric>`.
 
     Args:
-        metric: One of METRICS.
-        keys: Of dataset, backbone, arm, variant, domain and task, those that tell the metric's
-            cells apart. The data set is one of params.yaml, or for M3oE the source of several.
+        metric: one of METRICS; of another one there are none.
+        by_cell: those of single domains, with their number from 1 as `domain`.
 
     Raises:
         UserError: a line does not fit; the message names file and line.
     """
-    names = ["metric", *KEYS, *PARTS]
-    cells: dict[tuple[str, ...], float] = {}
-    for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
-        if not file.name.endswith(".csv"):
-            continue
-        reader = csv.DictReader(file.read_text(encoding="utf-8").splitlines(), strict=True)
-        for row in reader:
-            where = f"published/{file.name}, line {reader.line_num}"
-            value = _value(row, where)
-            key = tuple(row.get(name, "") for name in names)
-            if key in cells:
-                raise UserError(f"{where}: this cell has a value already; keep one of the lines")
-            cells[key] = value
-    frame = pd.DataFrame([*cells], columns=names, dtype="str").assign(published=[*cells.values()])
-    chosen = frame.loc[frame["metric"] == metric, [*keys, "published"]]
-    return chosen.astype({"published": "float64"}).reset_index(drop=True)
+    frame = _all()
+    own = frame[(frame["metric"] == metric) & ((frame["domain"] != "") == by_cell)]
+    names = [*KEYS, *(["domain"] if by_cell else [])]
+    return own.rename(columns={"value": f"published_{metric}"})[[*names, f"published_{metric}"]]
 
 
 def verdict(difference: float, sd: float) -> str:
@@ -72,12 +65,41 @@ def verdict(difference: float, sd: float) -> str:
     return "met" if abs(difference) <= tolerance else "not met"
 
 
+def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
+    """Published values, how far the frame's means are from them, and the verdicts."""
+    texts = []
+    for known, mean, sd in zip(
+        frame[f"published_{value}"], frame[value], frame[f"{value}_sd"], strict=True
+    ):
+        text = number(known)
+        if text != MISSING and not math.isnan(mean):
+            less = mean - known
+            text += f" ({number(less, signed=True)}, {verdict(less, sd)})"
+        texts.append(text)
+    return texts
+
+
+@cache
+def _all() -> pd.DataFrame:
+    rows: dict[tuple[str, ...], float] = {}
+    names = [name for name in COLUMNS if name not in ("source", "value")]
+    for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
+        if not file.name.endswith(".csv"):
+            continue
+        reader = csv.DictReader(file.read_text(encoding="utf-8").splitlines(), strict=True)
+        for row in reader:
+            where = f"published/{file.name}, line {reader.line_num}"
+            value = _value(row, where)
+            key = tuple(row[name] for name in names)
+            if key in rows:
+                raise UserError(f"{where}: this cell has a value already; keep one of the lines")
+            rows[key] = value
+    return pd.DataFrame([*rows], columns=names, dtype="str").assign(value=[*rows.values()])
+
+
 def _value(row: dict[str, str], where: str) -> float:
-    with_parts = (*COLUMNS[:4], *PARTS, *COLUMNS[4:])
-    if tuple(row) not in (COLUMNS, with_parts) or None in row.values():
-        raise UserError(
-            f"{where}: expected the columns {', '.join(COLUMNS)}, or {', '.join(with_parts)}"
-        )
+    if tuple(row) != COLUMNS or None in row.values():
+        raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}")
     if row["metric"] not in METRICS:
         raise UserError(
             f"{where}: metric '{row['metric']}' is unknown; known are {', '.join(METRICS)}"

@@ -5,44 +5,18 @@ from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from domain_experts.files import replacing
 
 MISSING = "–"
-# columns of words are set to the left, numbers to the right
-WORDS = (
-    "Data set",
-    "Task",
-    "Backbone",
-    "Arm",
-    "Variant",
-    "Status",
-    "Seed",
-    "Note",
-    "Layers",
-    "New domain",
-    "Ranks",
-    "Switch",
-    "From",
-    "To",
-    "Varied",
-    "Model",
-    "Domain",
-    "Order",
-)
-_HTML = """<!doctype html>
-<meta charset="utf-8">
-<style>
-body {{ font: 14px sans-serif; max-width: 75em }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: 0.2em 0.7em; border-bottom: 1px solid #ccc; text-align: right }}
-td {{ white-space: nowrap }}
-{left} {{ text-align: left }}
-</style>
-<p>{caption}</p>
-{table}
-<ul>{notes}</ul>
-"""
+BEST, SECOND = "best", "second"
+LONG = 40
+"""Rows beyond which a LaTeX table may break over pages."""
+_CSS = {BEST: "font-weight: bold", SECOND: "text-decoration: underline", "": ""}
+_MARKDOWN = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
+# pandas converts bold by itself
+_COMMANDS = {"font-weight: bold": "textbf:--rwrap", "text-decoration: underline": "underline:--rwrap"}
 _LATEX = str.maketrans(
     {
         "&": r"\&",
@@ -50,30 +24,34 @@ _LATEX = str.maketrans(
         "_": r"\_",
         "#": r"\#",
         "$": r"\$",
+        "~": r"\textasciitilde{}",
         "±": r"$\pm$",
         "−": "$-$",
         "–": "--",
         "×": r"$\times$",
         "†": r"$^\dagger$",
         "°": r"$^\circ$",
-        "‡": r"$^\ddagger$",
+        "*": "$^*$",
         "α": r"$\alpha$",
         "β": r"$\beta$",
-        "§": r"\S{}",
     }
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the report."""
+    """A table as read: `caption`, rows of text under headings, notes; and the numbers behind it."""
 
     name: str
     caption: str
     numbers: pd.DataFrame
     """Goes into the CSV."""
     printed: pd.DataFrame
-    """The same as text, under headings for readers."""
+    """The same as text. Headings of two lines are tuples."""
+    words: int
+    """How many of the first columns hold words; the others hold numbers."""
+    emphasis: pd.DataFrame
+    """Of the cells of `printed`: BEST, SECOND or empty."""
     notes: tuple[str, ...] = ()
 
 
@@ -83,8 +61,7 @@ def number(value: float, digits: int = 4, signed: bool = False) -> str:
         return MISSING
     # what rounds to zero has no sign
     rounded = round(value, digits) or 0.0
-    sign = "+" if signed and rounded else ""
-    return f"{rounded:{sign}.{digits}f}".replace("-", "−")
+    return f"{rounded:{'+' if signed and rounded else ''},.{digits}f}".replace("-", "−")
 
 
 def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False) -> str:
@@ -93,65 +70,80 @@ def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False) -> st
     return text if pd.isna(sd) else f"{text} ± {number(sd, digits)}"
 
 
-def counts(values: "pd.Series[float]") -> list[str]:
-    """Whole numbers with thousands separated; a dash where one is missing."""
-    return [MISSING if pd.isna(value) else f"{value:,.0f}" for value in values]
-
-
 def write_table(folder: Path, table: Table) -> None:
     """Write `<name>.csv`, `.md`, `.tex` and `.html`."""
     write_csv(folder / f"{table.name}.csv", table.numbers)
-    _write(folder / f"{table.name}.md", _markdown(table))
-    _write(folder / f"{table.name}.tex", _latex(table))
-    _write(folder / f"{table.name}.html", _html(table))
+    for suffix, text in (
+        ("md", markdown(table)),
+        ("tex", latex(table)),
+        ("html", html(table)),
+    ):
+        write_text(folder / f"{table.name}.{suffix}", text)
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame; missing values are empty.
-
-    Ten significant digits: what is rounded again for the terminal agrees with the tables.
-    """
-    _write(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    """Write a frame, with ten significant digits; missing values are empty."""
+    write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _markdown(table: Table) -> str:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-    rules = [":--" if name in WORDS else "--:" for name in table.printed]
-    rows = [line(row) for row in table.printed.to_numpy().tolist()]
-    text = [table.caption, "", line(list(table.printed.columns)), line(rules), *rows]
-    if table.notes:
-        text += ["", *(f"- {note}" for note in table.notes)]
-    return "\n".join(text) + "\n"
-
-
-def _latex(table: Table) -> str:
-    def line(cells: list[str]) -> str:
-        return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
-
-    comments = [f"% {text}" for text in (table.caption, *table.notes)]
-    columns = "".join("l" if name in WORDS else "r" for name in table.printed)
-    text = [*comments, "% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}"]
-    text += [r"\toprule", line(list(table.printed.columns)), r"\midrule"]
-    rows = table.printed.to_numpy().tolist()
-    for i, row in enumerate(rows):
-        if i > 0 and row[0] != rows[i - 1][0]:
-            text.append(r"\midrule")
-        text.append(line(row))
-    return "\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n"
+def markdown(table: Table) -> str:
+    """The table for Markdown, caption first, notes last."""
+    cells = table.printed.astype("object")
+    for name in cells:
+        cells[name] = [
+            f"{_MARKDOWN[mark][0]}{_escaped(cell)}{_MARKDOWN[mark][1]}"
+            for cell, mark in zip(cells[name], table.emphasis[name], strict=True)
+        ]
+    heads = [_escaped(str(name)) for name in cells]
+    rules = [":--" if i < table.words else "--:" for i in range(len(heads))]
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, rules, *cells.to_numpy().tolist())]
+    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join([table.caption, "", *lines, *notes]) + "\n"
 
 
-def _html(table: Table) -> str:
-    words = [i for i, name in enumerate(table.printed, start=1) if name in WORDS]
-    return _HTML.format(
-        left=", ".join(f"{cell}:nth-child({i})" for i in words for cell in ("th", "td")),
-        caption=escape(table.caption),
-        table=table.printed.to_html(index=False, border=0),
-        notes="".join(f"<li>{escape(note)}</li>" for note in table.notes),
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("*", r"\*")
+
+
+def latex(table: Table) -> str:
+    """The table for LaTeX (booktabs; longtable if it is long), with \\caption and \\label."""
+    heads = [str(name).translate(_LATEX) for name in table.printed]
+    cells = table.printed.map(lambda cell: cell.translate(_LATEX)).set_axis(heads, axis="columns")
+    long = len(cells) > LONG
+    style = _styled(cells, table.emphasis.set_axis(heads, axis="columns"))
+    caption = " ".join((table.caption, *table.notes)).translate(_LATEX)
+    text: str = style.to_latex(
+        environment="longtable" if long else "table",
+        position=None if long else "htbp",
+        position_float=None if long else "centering",
+        column_format="l" * table.words + "r" * (len(heads) - table.words),
+        hrules=True,
+        caption=caption,
+        label=f"tab:{table.name}",
+        convert_css=True,
     )
+    needs = "booktabs" + (", longtable" if long else "")
+    return f"% needs the packages {needs}\n{text}"
+
+
+def html(table: Table) -> str:
+    """The table as a piece of HTML: a figure with caption, table and notes."""
+    style = _styled(table.printed.map(escape), table.emphasis)
+    body = style.to_html(table_attributes='class="numbers"', table_uuid=table.name, bold_headers=False)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    return (
+        f'<figure class="table" data-words="{table.words}">\n'
+        f"<figcaption>{escape(table.caption)}</figcaption>\n{body}"
+        f"<ul>{notes}</ul>\n</figure>\n"
+    )
+
+
+def _styled(cells: pd.DataFrame, emphasis: pd.DataFrame) -> Styler:
+    css = emphasis.map(_CSS.__getitem__)
+    return cells.style.apply(lambda _: css, axis=None).hide(axis="index")

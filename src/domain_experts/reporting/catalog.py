@@ -1,0 +1,32 @@
+"""Which tables and figures a tier has. Light: the workflow reads it before any work starts."""
+
+from domain_experts.study import Study
+
+CELLS = "_cells"
+"""Ends the name of an experiment's table by domain and task."""
+ABOUT_ALL = ("answer", "overview", "coverage", "datasets", "domains", "cost")
+"""Tables about the study as a whole."""
+DRAWN_OF_ALL = ("gain_by_domain", "gates", "learning_curves", "fusion", "modules")
+"""Figures about the study as a whole."""
+
+
+def experiments(study: Study) -> tuple[str, ...]:
+    """The experiments that have runs in the tier, in the order of params.yaml."""
+    return tuple(name for name, runs in study.expected.items() if runs)
+
+
+def table_names(study: Study) -> tuple[str, ...]:
+    """Every table: those about the study, one an experiment, and its domains and tasks apart."""
+    several = {name + CELLS for name in experiments(study) if multi_task(study, name)}
+    own = [t for name in experiments(study) for t in (name, name + CELLS)]
+    return (*ABOUT_ALL, *(t for t in own if t in study.expected or t in several))
+
+
+def multi_task(study: Study, experiment: str) -> bool:
+    """Whether an experiment has models of several tasks."""
+    return any(run.spec.family == "multi" for run in study.expected[experiment])
+
+
+def figure_names(study: Study) -> tuple[str, ...]:
+    """Every figure: those about the study, and one of differences an experiment."""
+    return (*DRAWN_OF_ALL, *experiments(study))

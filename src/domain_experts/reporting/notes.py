@@ -1,0 +1,94 @@
+"""What must be said below a table or picture: what is stale, undefined, capped or elsewhere."""
+
+from collections import Counter
+
+import pandas as pd
+
+from domain_experts.registry import ARMS
+from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
+from domain_experts.reporting.frame import Frames
+from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
+
+
+def seeds_text(runs: pd.DataFrame) -> str:
+    """Which seeds are shown, and what one of them alone means."""
+    made = runs[runs["status"].isin([CURRENT, STALE])]
+    seeds = sorted(made["seed"].unique())
+    if not seeds:
+        return "No run has numbers yet."
+    counts = {*made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
+    if counts == {1}:
+        return f"One seed each ({', '.join(map(str, seeds))}): no spread over seeds is known."
+    return f"Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them."
+
+
+def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """How many of the runs shown are stale or missing, and how to renew them."""
+    counts = Counter(runs.drop_duplicates("run")["status"])
+    tier, total = frames.study.tier, sum(counts.values())
+    notes = []
+    if counts[STALE]:
+        notes.append(
+            f"{STALE_MARK} stale: {counts[STALE]} of {total} runs were made by other code, "
+            f"settings, data or torch than today's. `snakemake --config tier={tier}` renews them; "
+            f"`domain-experts status --tier {tier}` says why."
+        )
+    if counts[NOT_RUN]:
+        notes.append(f"{counts[NOT_RUN]} of {total} runs are not run yet.")
+    if counts[ABSENT]:
+        names = ", ".join(dict.fromkeys(runs.loc[runs["status"] == ABSENT, "dataset"]))
+        notes.append(f"Data not present: {names}.")
+    return notes
+
+
+def split_notes(runs: pd.DataFrame) -> tuple[set[str], list[str]]:
+    """Arms whose split is fixed apart from the run's seed where other arms' is not, and a note."""
+    fixed = {
+        str(arm): int(own["split_seed"].iloc[0])
+        for arm, own in runs.groupby("arm", sort=False)
+        if (own["split_seed"] != own["seed"]).any()
+    }
+    if set(runs["arm"]) == set(fixed):
+        return set(), []
+    return set(fixed), [
+        f"{OTHER_SPLIT} {ARMS[arm].label}: its split is fixed by seed {seed}, so that its test "
+        "rows differ from those of the other arms: it is compared with none of them."
+        for arm, seed in fixed.items()
+    ]
+
+
+def undefined_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """Domains that have no AUC."""
+    domains = frames.domains[frames.domains["run"].isin(runs["run"])]
+    lost = domains[domains["auc"].isna()].drop_duplicates(["dataset", "task", "domain"])
+    return [
+        f"{dataset}, {task}: no AUC, and no part in WAUC, for {', '.join(own['domain'])} "
+        "(test rows of one class)."
+        for (dataset, task), own in lost.groupby(["dataset", "task"], sort=False)
+    ]
+
+
+def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """What kept its starting weights, what ended at the cap on epochs, what was not trained."""
+    lanes = frames.lanes[frames.lanes["run"].isin(runs["run"])]
+    lanes = lanes[lanes["used"].eq(True)]
+    texts = {
+        "Kept their starting weights (best epoch 0): {}. An expert adds nothing at its start.": (
+            lanes["part"].isin(["experts", "gate"]) & lanes["trained"].eq(True)
+            & lanes["moved"].eq(False)
+        ),
+        "Ended by the cap on epochs, with patience left: {}.": lanes["capped"].eq(True),
+        "Not trained, for want of rows or of both classes: {}.": lanes["trained"].eq(False),
+    }
+    keys = ["dataset", "arm", "part"]
+    totals = lanes.groupby(keys, sort=False).size()
+    notes = []
+    for text, chosen in texts.items():
+        found = lanes[chosen].groupby(keys, sort=False).size()
+        parts = [
+            f"{dataset}, {ARMS[arm].label}: {count} of {totals[dataset, arm, part]} {part}"
+            for (dataset, arm, part), count in found.items()
+        ]
+        if parts:
+            notes.append(text.format("; ".join(parts)))
+    return notes
