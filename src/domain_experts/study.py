@@ -113,16 +113,14 @@ class Study:
         another experiment. An arm without a backbone is compared across the only backbone there is.
         """
         known = self._by_settings
-        backbones = {(run.dataset, run.arm): [] for run in self.expected_runs}
+        backbones: dict[tuple[str, str], dict[str, None]] = {}
         for dataset, backbone, arm, *_ in known:
-            own = backbones[dataset, arm]
-            if backbone not in own:
-                own.append(backbone)
+            backbones.setdefault((dataset, arm), {})[backbone] = None
         for reference in self.params.experiments[experiment].references:
             arm, _, backbone = reference.partition("/")
             for run in self.expected[experiment]:
                 of = run.arm if arm == DEFAULT_VARIANT else arm
-                there = [backbone] if backbone else backbones.get((run.dataset, of), [])
+                there = [backbone] if backbone else [*backbones.get((run.dataset, of), ())]
                 if not backbone and (run.backbone in there or len(there) != 1):
                     there = [run.backbone]
                 other = known.get((run.dataset, there[0], of, (), run.seed))

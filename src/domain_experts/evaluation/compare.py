@@ -1,54 +1,25 @@
 """Paired comparisons of runs on the same test rows, and the Bayes AUC of generated data."""
 
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
 
 import numpy as np
 
 from domain_experts.auc import Array, Floats, auc_by_domain, auc_covariance
 from domain_experts.evaluation.metrics import numbers, weighted_mean
+from domain_experts.evaluation.rows import Row, Rows
 from domain_experts.runs import Run
-
-REFERENCES = ("base", "mlora")
-Row = dict[str, Any]
+from domain_experts.study import Study
 
 
-class TestRows(Protocol):
-    """The n test rows of a split, in D domains."""
-
-    @property
-    def labels(self) -> Array: ...
-
-    @property
-    def domain(self) -> Array: ...
-
-    @property
-    def truth(self) -> Array | None: ...
-
-    @property
-    def domains(self) -> tuple[str, ...]: ...
-
-    @property
-    def tasks(self) -> tuple[str, ...]: ...
+def pairs(study: Study, runs: Iterable[Run]) -> list[tuple[Run, Run]]:
+    """What experiments compare among some runs: each with a reference of its seed and split."""
+    there = set(runs)
+    named = itertools.chain(*map(study.comparisons, study.expected))
+    return [*dict.fromkeys((run, other) for run, other, _ in named if {run, other} <= there)]
 
 
-def pairs(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
-    """Runs of one split to compare: each arm with base, MoE-MLoRA with MLoRA, of one seed."""
-    default = [run for run in runs if run.spec.backbone and not run.variant]
-    known = {(run.backbone, run.seed, run.arm): run for run in default}
-    return [
-        (run, known[key])
-        for reference in REFERENCES
-        for run in default
-        if _is_pair(run.arm, reference) and (key := (run.backbone, run.seed, reference)) in known
-    ]
-
-
-def _is_pair(arm: str, other: str) -> bool:
-    return arm != other if other == "base" else arm == "moe_mlora"
-
-
-def compare(logits: Array, other: Array, rows: TestRows) -> Iterator[Row]:
+def compare(logits: Array, other: Array, rows: Rows) -> Iterator[Row]:
     """Differences in AUC by domain and in WAUC, with DeLong's standard errors, of each task.
 
     Domains share no rows, so the variance of WAUC is the sum of the domains' variances times their
@@ -77,7 +48,7 @@ def compare(logits: Array, other: Array, rows: TestRows) -> Iterator[Row]:
         yield from (about | {"metric": m, "value": v} for m, v in whole.items() if not np.isnan(v))
 
 
-def bayes(rows: TestRows) -> Iterator[Row]:
+def bayes(rows: Rows) -> Iterator[Row]:
     """By task, the AUC of the true probabilities of generated data: no model can expect more."""
     if rows.truth is None:
         return
@@ -93,7 +64,7 @@ def bayes(rows: TestRows) -> Iterator[Row]:
             yield about | {"metric": "bayes_wauc", "value": wauc}
 
 
-def _by_domain(rows: TestRows, values: Floats, about: Row) -> Iterator[Row]:
+def _by_domain(rows: Rows, values: Floats, about: Row) -> Iterator[Row]:
     for name, value in zip(rows.domains, numbers(values), strict=True):
         if value is not None:
             yield about | {"domain": name, "value": value}

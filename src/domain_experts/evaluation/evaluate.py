@@ -5,7 +5,6 @@ One job evaluates a data set. Whatever is trained is evaluated, whether the rest
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -20,9 +19,12 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.compare import bayes, compare, pairs
+from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
+from domain_experts.evaluation.new_domain import new_domain_rows
 from domain_experts.evaluation.population import population
 from domain_experts.evaluation.projections import projection
+from domain_experts.evaluation.rows import Row, Rows
 from domain_experts.files import read_json
 from domain_experts.presence import absent_datasets
 from domain_experts.results import (
@@ -42,21 +44,6 @@ from domain_experts.study import Study
 RESULTS, RECORDS = "results.parquet", "records.parquet"
 WHAT = ["run", "dataset"]
 """What a record is about."""
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The n rows of one split of a data set, in D domains."""
-
-    labels: Array
-    """(n, T)"""
-    domain: Array
-    """(n,)"""
-    truth: Array | None
-    """(n,) or (n, T) true probabilities of generated data."""
-    domains: tuple[str, ...]
-    tasks: tuple[str, ...]
 
 
 def evaluate_dataset(study: Study, dataset: str) -> None:
@@ -88,10 +75,12 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
             for name in ("validation", "test"):
                 scores = _logits(study, run, name, cut[name])
                 rows += [who | {"split": name} | row for row in _numbers(run, scores, cut[name])]
+            rows += [who | row for row in gate_rows(record)]
+            rows += [who | row for row in new_domain_rows(run, scores, cut["test"], record)]
             logits[run], who_of[run] = scores, who
             record["projection"] = projection(study, run)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
-        for run, other in pairs(runs):
+        for run, other in pairs(study, runs):
             about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
             found = compare(logits[run], logits[other], cut["test"])
             rows += [about | row for row in found]

@@ -39,16 +39,21 @@ def gains(of: Frames) -> pd.DataFrame:
         )
         parts.append(found.assign(experiment=name, metric=experiment.metric))
     frame = pd.concat(parts, ignore_index=True)
-    return frame.assign(verdict=[_verdict(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)])
+    return frame.assign(
+        verdict=[_verdict(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
+    )
 
 
 def answer(of: Frames) -> Table:
     """In each experiment the candidate that is best on validation rows, on the test rows."""
     frame = gains(of)
-    best = frame.loc[frame.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()]
+    best = frame.loc[
+        frame.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()
+    ]
     printed = pd.DataFrame({"Experiment": best["experiment"], "Data set": best["dataset"]})
     printed["Best on validation rows"] = [
-        _candidate(of, *row) for row in best[["experiment", "backbone", "arm", "variant"]].itertuples(index=False)
+        _candidate(of, *row)
+        for row in best[["experiment", "backbone", "arm", "variant"]].itertuples(index=False)
     ]
     printed["Against"] = best["reference"]
     printed["Verdict"] = best["verdict"]
@@ -87,7 +92,9 @@ def sentences(of: Frames) -> list[str]:
     question = of.study.params.experiments[names[0]].question
     text = [f"{question} Against {ARMS[reference.partition('/')[0]].label}: {'; '.join(parts)}."]
     others = frame[frame["experiment"] != names[0]]
-    best = others.loc[others.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()]
+    best = others.loc[
+        others.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()
+    ]
     counts = Counter(best["verdict"])
     text.append(
         f"In the other {len(names) - 1} experiments the candidate that is best on validation rows "

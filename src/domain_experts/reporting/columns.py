@@ -10,7 +10,7 @@ import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.frame import ALL_TASKS
-from domain_experts.reporting.render import BEST, MISSING, SECOND, mean_sd, number
+from domain_experts.reporting.render import BEST, MISSING, SECOND, mean_sd
 from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -41,7 +41,10 @@ class Column:
         return [text if text == MISSING or not self.unit else f"{text} %" for text in texts]
 
 
-_COUNT = {"digits": 0, "spread": False}
+def _count(head: str) -> Column:
+    return Column(head, digits=0, spread=False)
+
+
 COLUMNS = {
     "wauc": Column("WAUC", better="higher"),
     "macro_auc": Column("Mean AUC", better="higher"),
@@ -52,7 +55,7 @@ COLUMNS = {
     "calibration": Column("Calibration", 3),
     "bayes_wauc": Column("Best possible"),
     "new_domain_auc": Column("AUC on the new domain", better="higher"),
-    "new_domain_rows": Column("Its training rows", **_COUNT),
+    "new_domain_rows": _count("Its training rows"),
     "gate_own_group": Column("Gate on own group", 3),
     "gate_own_group_chance": Column("by chance", 3, spread=False),
     "gate_own_expert": Column("on own expert", 3),
@@ -60,21 +63,21 @@ COLUMNS = {
     "gate_on_moved": Column("on experts that moved", 3),
     "seen_users": Column("Test users seen in training", 0, spread=False, unit="%"),
     "epochs_trained": Column("Epochs trained", 1, spread=False),
-    "parameters": Column("Parameters", **_COUNT),
-    "domains": Column("Domains", **_COUNT),
-    "rows": Column("Rows", **_COUNT),
-    "train": Column("Training rows", **_COUNT),
-    "validation": Column("Validation rows", **_COUNT),
-    "test": Column("Test rows", **_COUNT),
-    "smallest": Column("Smallest domain", **_COUNT),
-    "largest": Column("Largest domain", **_COUNT),
-    "users": Column("Users", **_COUNT),
-    "items": Column("Items", **_COUNT),
+    "parameters": _count("Parameters"),
+    "domains": _count("Domains"),
+    "rows": _count("Rows"),
+    "train": _count("Training rows"),
+    "validation": _count("Validation rows"),
+    "test": _count("Test rows"),
+    "smallest": _count("Smallest domain"),
+    "largest": _count("Largest domain"),
+    "users": _count("Users"),
+    "items": _count("Items"),
     "positive_rate": Column("Positive rate", 3, spread=False),
     "wall_s": Column("Seconds per run", 1),
-    "train_rows_per_s": Column("Training rows/s", **_COUNT),
+    "train_rows_per_s": _count("Training rows/s"),
     "epochs": Column("Epochs", 1, spread=False),
-    "peak_memory_mb": Column("Peak memory, MB", **_COUNT),
+    "peak_memory_mb": _count("Peak memory, MB"),
     "a_D": Column("α domain", 3),
     "a_T": Column("α task", 3),
     "b_D": Column("β domain", 3),
@@ -90,13 +93,11 @@ def column(name: str) -> Column:
 def labelled(frame: pd.DataFrame, variants: dict[str, str], marked: set[str]) -> pd.DataFrame:
     """The key columns as printed: task, backbone and variant only where there are several."""
     printed = pd.DataFrame({"Data set": frame["dataset"]})
-    if {*frame["task"]} - {"", ALL_TASKS} and frame["task"].nunique() > 1:
+    if len({*frame["task"]} - {"", ALL_TASKS}) > 1:
         printed["Task"] = frame["task"].replace("", MISSING)
     if {*frame["backbone"]} - {NO_BACKBONE}:
         printed["Backbone"] = [backbone_label(name) for name in frame["backbone"]]
-    printed["Arm"] = [
-        ARMS[arm].label + OTHER_SPLIT * (arm in marked) for arm in frame["arm"]
-    ]
+    printed["Arm"] = [ARMS[arm].label + OTHER_SPLIT * (arm in marked) for arm in frame["arm"]]
     if {*frame["variant"]} - {DEFAULT_VARIANT}:
         printed["Variant"] = [variants.get(name, name) for name in frame["variant"]]
     absent = frame["status"] == ABSENT
@@ -112,7 +113,9 @@ def backbone_label(name: str) -> str:
 def with_status(frame: pd.DataFrame, cells: list[str]) -> list[str]:
     """The cells with their status: stale ones marked, missing ones with the reason."""
     return [
-        status if status in NO_NUMBERS else cell + STALE_MARK * (status == STALE and cell != MISSING)
+        status
+        if status in NO_NUMBERS
+        else cell + STALE_MARK * (status == STALE and cell != MISSING)
         for status, cell in zip(frame["status"], cells, strict=True)
     ]
 
@@ -148,8 +151,3 @@ def ranked(frame: pd.DataFrame, name: str, within: list[str]) -> list[str]:
     several = groups.transform("count") > 2
     words = {1.0: BEST, 2.0: SECOND}
     return [words.get(p, "") if s else "" for p, s in zip(place, several, strict=True)]
-
-
-def status_text(value: float, digits: int = 0) -> str:
-    """A count, or a dash."""
-    return number(value, digits)

@@ -68,18 +68,9 @@ class Frames:
         keys = ["run", "task", "domain"]
         frame = numbers.pivot(index=keys, columns="metric", values="value").reset_index()
         frame = frame.reindex(columns=[*dict.fromkeys([*keys, "auc", "log_loss", *frame.columns])])
-        about = pd.DataFrame(
-            [self._identity(run) for run in self.results.expected.values()]
-        )
+        about = pd.DataFrame([self._identity(run) for run in self.results.expected.values()])
         frame = frame.merge(about, "left", "run")
-        places = {
-            (dataset, domain): i
-            for dataset, data in self.results.data.items()
-            for i, domain in enumerate(data["domains"], start=1)
-        }
-        pairs = zip(frame["dataset"], frame["domain"], strict=True)
-        frame["number"] = pd.Series([places[pair] for pair in pairs], frame.index, dtype="int64")
-        return self._sorted(frame, "number")
+        return self._by_number(frame)
 
     @cached_property
     def data(self) -> pd.DataFrame:
@@ -98,13 +89,7 @@ class Frames:
         wide["rows"] = wide[names].sum(axis=1)
         wide["positive_rate"] = positives / wide["rows"]
         frame = wide.reset_index()
-        order = {
-            (dataset, domain): i
-            for dataset, data in self.results.data.items()
-            for i, domain in enumerate(data["domains"], start=1)
-        }
-        frame["number"] = [order[pair] for pair in zip(frame["dataset"], frame["domain"])]
-        return self._sorted(frame, "number")
+        return self._by_number(frame)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -204,13 +189,12 @@ class Frames:
             columns=["seen_test_users", "test_users"]
         )
         seen = (users["seen_test_users"] / users["test_users"]).rename("seen_users").reset_index()
-        tasks = self.runs_tasks
-        return tasks.merge(seen, "left", keys).merge(
+        return self._tasks_by_split.merge(seen, "left", keys).merge(
             bayes[[*keys, "task", "bayes_wauc"]], "left", [*keys, "task"]
         )
 
     @cached_property
-    def runs_tasks(self) -> pd.DataFrame:
+    def _tasks_by_split(self) -> pd.DataFrame:
         """Every data set, split seed and task that some run has, all tasks together included."""
         rows = {
             (run.dataset, run.split_seed, task)
@@ -239,6 +223,17 @@ class Frames:
     def _identities(self, run: Run) -> Iterable[dict[str, Any]]:
         for task in self._tasks(run.dataset):
             yield self._identity(run) | {"task": task}
+
+    def _by_number(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows about domains with the `number` of each, from 1, in its order."""
+        places = {
+            (dataset, domain): i
+            for dataset, data in self.results.data.items()
+            for i, domain in enumerate(data["domains"], start=1)
+        }
+        pairs = zip(frame["dataset"], frame["domain"], strict=True)
+        numbers = pd.Series([places[pair] for pair in pairs], frame.index, dtype="int64")
+        return self._sorted(frame.assign(number=numbers), "number")
 
     def _sorted(self, frame: pd.DataFrame, *last: str) -> pd.DataFrame:
         """Rows in the order of data sets, backbones, arms and variants as they are declared."""
@@ -304,9 +299,8 @@ def _all_tasks(frame: pd.DataFrame) -> pd.DataFrame:
     if several.empty:
         return several
     metrics = [name for name in frame.columns if name not in (*_IDENTITY, "task")]
-    means = several.groupby("run", sort=False)[metrics].agg(
-        lambda values: values.mean(skipna=False)
-    )
+    # a metric that one task lacks has no mean over all
+    means = several.groupby("run", sort=False)[metrics].mean(skipna=False)
     about = several.drop_duplicates("run")[_IDENTITY].assign(task=ALL_TASKS)
     return about.merge(means.reset_index(), "left", "run")
 

@@ -62,9 +62,9 @@ def undefined_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     domains = frames.domains[frames.domains["run"].isin(runs["run"])]
     lost = domains[domains["auc"].isna()].drop_duplicates(["dataset", "task", "domain"])
     return [
-        f"{dataset}, {task}: no AUC, and no part in WAUC, for {', '.join(own['domain'])} "
-        "(test rows of one class)."
-        for (dataset, task), own in lost.groupby(["dataset", "task"], sort=False)
+        f"{own['dataset'].iloc[0]}, {own['task'].iloc[0]}: no AUC, and no part in WAUC, for "
+        f"{', '.join(own['domain'])} (test rows of one class)."
+        for _, own in lost.groupby(["dataset", "task"], sort=False)
     ]
 
 
@@ -74,7 +74,8 @@ def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     lanes = lanes[lanes["used"].eq(True)]
     texts = {
         "Kept their starting weights (best epoch 0): {}. An expert adds nothing at its start.": (
-            lanes["part"].isin(["experts", "gate"]) & lanes["trained"].eq(True)
+            lanes["part"].isin(["experts", "gate"])
+            & lanes["trained"].eq(True)
             & lanes["moved"].eq(False)
         ),
         "Ended by the cap on epochs, with patience left: {}.": lanes["capped"].eq(True),
@@ -86,8 +87,8 @@ def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     for text, chosen in texts.items():
         found = lanes[chosen].groupby(keys, sort=False).size()
         parts = [
-            f"{dataset}, {ARMS[arm].label}: {count} of {totals[dataset, arm, part]} {part}"
-            for (dataset, arm, part), count in found.items()
+            f"{dataset}, {ARMS[arm].label}: {count} of {totals.loc[dataset, arm, part]} {part}"
+            for dataset, arm, part, count in found.reset_index().itertuples(index=False)
         ]
         if parts:
             notes.append(text.format("; ".join(parts)))

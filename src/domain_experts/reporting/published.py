@@ -16,7 +16,15 @@ from domain_experts.errors import UserError
 from domain_experts.reporting.render import MISSING, number
 
 COLUMNS = (
-    "source", "dataset", "backbone", "arm", "variant", "domain", "task", "metric", "value",
+    "source",
+    "dataset",
+    "backbone",
+    "arm",
+    "variant",
+    "domain",
+    "task",
+    "metric",
+    "value",
 )
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 TOLERANCE = 0.002

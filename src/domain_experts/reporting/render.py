@@ -15,8 +15,6 @@ LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
 _CSS = {BEST: "font-weight: bold", SECOND: "text-decoration: underline", "": ""}
 _MARKDOWN = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
-# pandas converts bold by itself
-_COMMANDS = {"font-weight: bold": "textbf:--rwrap", "text-decoration: underline": "underline:--rwrap"}
 _LATEX = str.maketrans(
     {
         "&": r"\&",
@@ -112,7 +110,7 @@ def _escaped(cell: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table for LaTeX (booktabs; longtable if it is long), with \\caption and \\label."""
+    """The table for LaTeX (booktabs; longtable if it is long), with caption and label."""
     heads = [str(name).translate(_LATEX) for name in table.printed]
     cells = table.printed.map(lambda cell: cell.translate(_LATEX)).set_axis(heads, axis="columns")
     long = len(cells) > LONG
@@ -135,7 +133,9 @@ def latex(table: Table) -> str:
 def html(table: Table) -> str:
     """The table as a piece of HTML: a figure with caption, table and notes."""
     style = _styled(table.printed.map(escape), table.emphasis)
-    body = style.to_html(table_attributes='class="numbers"', table_uuid=table.name, bold_headers=False)
+    body = style.to_html(
+        table_attributes='class="numbers"', table_uuid=table.name, bold_headers=False
+    )
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     return (
         f'<figure class="table" data-words="{table.words}">\n'

@@ -74,12 +74,13 @@ def comparison(of: Frames, name: str) -> Table:
     values = [*dict.fromkeys([*shown, *TAIL])]
     runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
     frame = over_seeds(runs, KEYS, values)
-    for over, own in summed(gains[gains["task"].isin(runs["task"])]).groupby("over", sort=False):
+    over_references = summed(gains[gains["task"].isin(runs["task"])])
+    for over, found in over_references.groupby("over", sort=False):
         names = {part: f"{part} {over}" for part in ("gain", "low", "high")}
-        own = own.rename(columns=names | {"gain_sd": f"sd {over}"})
+        own = found.rename(columns=names | {"gain_sd": f"sd {over}"})
         frame = frame.merge(own[[*KEYS, *names.values(), f"sd {over}"]], "left", KEYS)
     for value in values:
-        frame = frame.merge(published(value), "left", [k for k in KEYS])
+        frame = frame.merge(published(value), "left", KEYS)
     marked, notes = split_notes(runs)
     printed = labelled(frame, experiment.labels, marked)
     words = printed.shape[1]
@@ -123,10 +124,14 @@ def cells(of: Frames, name: str) -> Table:
     runs = runs[runs["dataset"].isin(several)]
     frame = over_seeds(runs, KEYS, names)
     beside = published("auc", by_cell=True)
-    beside = beside.assign(cell=[
-        f"D{d} T{tasks[dataset].index(t) + 1}" if t in tasks.get(dataset, []) else ""
-        for dataset, d, t in zip(beside["dataset"], beside["domain"], beside["task"], strict=True)
-    ])
+    beside = beside.assign(
+        cell=[
+            f"D{d} T{tasks[dataset].index(t) + 1}" if t in tasks.get(dataset, []) else ""
+            for dataset, d, t in zip(
+                beside["dataset"], beside["domain"], beside["task"], strict=True
+            )
+        ]
+    )
     own = [key for key in KEYS if key != "task"]
     beside = beside[beside["cell"] != ""].pivot(index=own, columns="cell", values="published_auc")
     frame = frame.merge(beside.add_prefix("published ").reset_index(), "left", own)
@@ -151,7 +156,7 @@ def cells(of: Frames, name: str) -> Table:
         + "."
         for dataset in dict.fromkeys(by_domain["dataset"])
     ]
-    if any(column.startswith("published ") for column in frame):
+    if len(beside):
         notes.append("In brackets: the published value.")
     question = f"{experiment.question} By domain and task: test AUC."
     return _made(of, name + CELLS, question, runs, frame, printed, emphasis, words, notes)
@@ -167,9 +172,11 @@ def overview(of: Frames) -> Table:
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     floors = [arm for arm in arms if not ARMS[arm].backbone]
     rows = []
-    for (dataset, backbone), own in frame.assign(text=text).groupby(["dataset", "backbone"], sort=False):
+    for (dataset, backbone), own in frame.assign(text=text).groupby(
+        ["dataset", "backbone"], sort=False
+    ):
         found = dict(zip(own["arm"], own["text"], strict=True))
-        if set(found) <= set(floors) and frame["backbone"].nunique() > 1:
+        if set(found) <= set(floors) < set(arms):
             continue
         shared = frame[(frame["dataset"] == dataset) & frame["arm"].isin(floors)]
         found |= dict(zip(shared["arm"], text[shared.index], strict=True))
@@ -206,9 +213,13 @@ def datasets(of: Frames) -> Table:
     frame.insert(0, "domains", groups.size())
     frame["smallest"], frame["largest"] = groups["rows"].min(), groups["rows"].max()
     positives = data["positive_rate"] * data["rows"]
-    frame["positive_rate"] = positives.groupby([data["dataset"], data["split_seed"]]).sum() / groups["rows"].sum()
+    frame["positive_rate"] = (
+        positives.groupby([data["dataset"], data["split_seed"]]).sum() / groups["rows"].sum()
+    )
     frame = frame.reset_index()
-    printed = pd.DataFrame({"Data set": frame["dataset"], "Split seed": frame["split_seed"].map(str)})
+    printed = pd.DataFrame(
+        {"Data set": frame["dataset"], "Split seed": frame["split_seed"].map(str)}
+    )
     for name in frame.columns[2:]:
         spec = column(name)
         printed[spec.head] = [number(value, spec.digits) for value in frame[name]]
@@ -300,7 +311,12 @@ def _made(
     caption = f"{question} Tier {of.study.tier}. {seeds_text(runs)}"
     absent = frame["status"].eq("data not present") & frame.duplicated("dataset")
     keep = ~absent.to_numpy() if len(absent) == len(printed) else slice(None)
-    every = [*dict.fromkeys(notes), *status_notes(of, runs), *undefined_notes(of, runs), *ending_notes(of, runs)]
+    every = [
+        *dict.fromkeys(notes),
+        *status_notes(of, runs),
+        *undefined_notes(of, runs),
+        *ending_notes(of, runs),
+    ]
     return Table(
         name,
         caption,
@@ -323,7 +339,9 @@ def _table(
 ) -> Table:
     """A table of something else than runs."""
     emphasis = pd.DataFrame("", printed.index, printed.columns)
-    return Table(name, f"{caption} Tier {of.study.tier}.", frame, printed, words, emphasis, tuple(notes))
+    return Table(
+        name, f"{caption} Tier {of.study.tier}.", frame, printed, words, emphasis, tuple(notes)
+    )
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

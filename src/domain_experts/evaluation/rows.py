@@ -1,0 +1,23 @@
+"""The rows that predictions are evaluated on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from domain_experts.auc import Array
+
+Row = dict[str, Any]
+"""A row of the results (`domain_experts.results`), as far as it is known."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The n rows of one split of a data set, in D domains."""
+
+    labels: Array
+    """(n, T)"""
+    domain: Array
+    """(n,)"""
+    truth: Array | None
+    """(n,) or (n, T) true probabilities of generated data."""
+    domains: tuple[str, ...]
+    tasks: tuple[str, ...]

@@ -1,0 +1,33 @@
+"""What DVC shows of a tier: a short summary for `dvc metrics`, learning curves for `dvc plots`."""
+
+from domain_experts import layout
+from domain_experts.files import write_json
+from domain_experts.reporting.answer import answer
+from domain_experts.reporting.catalog import experiments
+from domain_experts.reporting.frame import frames
+from domain_experts.reporting.render import write_csv
+from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.study import Study
+
+
+def write_summary(study: Study) -> None:
+    """Write results/<tier>/metrics.json and curves.csv.
+
+    The first holds how many runs have which status, and the answer of the first experiment: data
+    set -> reference -> gain of what is best on validation rows, with its interval. The second has
+    the curves of runs with default settings, a row a run, phase, lane and epoch.
+
+    Raises:
+        UserError: the results are missing or cannot be used.
+    """
+    of, folder = frames(study), layout.results(study.tier)
+    found = answer(of).numbers
+    gains: dict[str, dict[str, dict[str, float]]] = {}
+    for row in found[found["experiment"] == experiments(study)[0]].to_dict("records"):
+        known = {key: round(row[key], 6) for key in ("gain", "low", "high") if row[key] == row[key]}
+        gains.setdefault(row["dataset"], {})[row["reference"]] = known
+    status = of.runs.drop_duplicates("run")["status"].value_counts().to_dict()
+    write_json(folder / "metrics.json", {"runs": status, "gain": gains})
+    curves = of.curves[of.curves["variant"] == DEFAULT_VARIANT]
+    names = ["dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
+    write_csv(folder / "curves.csv", curves[[*names, "train_loss", "validation_auc", "best"]])
