@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 import torch
 from fabricated import fabricate
+from hypothesis import settings
 from projects import make_smallest
+from smoke import run_study
 from tasks import make_task as new_task
 from tasks import multi_data, small_data
 
 from domain_experts.data.registry import Content
+from domain_experts.presence import load_study
 from domain_experts.training.batches import Rows
+
+# a busy machine is no failure
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
 
 # u.occupation of MovieLens-100K
 ML_OCCUPATIONS = (
@@ -133,12 +140,20 @@ def fabricated_tree(tmp_path_factory):
         return folder, fabricate(folder)
 
 
+@pytest.fixture(scope="session")
+def smoke_tree(tmp_path_factory):
+    """Folder of a small study that was run for real."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with contextlib.chdir(folder):
+        run_study(folder)
+    return folder
+
+
 @pytest.fixture
-def fabricated(fabricated_tree, project):
-    """A copy of that study's results, in the current folder."""
-    folder, study = fabricated_tree
-    shutil.copytree(folder / "results", project / "results")
-    return study
+def smoke(smoke_tree, project):
+    """A copy of that study, in the current folder."""
+    shutil.copytree(smoke_tree, project, dirs_exist_ok=True)
+    return load_study("smoke")
 
 
 @pytest.fixture

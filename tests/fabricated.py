@@ -219,6 +219,7 @@ def _write_run(study: Study, run: Run) -> None:
         "parameters": _parameters(run, owners),
         "curve": _curve(rng, run, owners),
         "gate": gate,
+        "experts_moved": None if gate is None else [True] * len(gate[0]),
     }
     folder = layout.run_artifacts(study.tier, run)
     write_json(folder / "record.json", record)

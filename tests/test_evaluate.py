@@ -79,12 +79,16 @@ def test_differences_are_those_of_the_predictions(tree):
     assert by_metric["wauc_difference_se"] == [pytest.approx(expected)]
 
 
-def test_only_arms_on_the_same_split_are_compared(tree):
+def test_only_what_experiments_compare_on_the_same_split_is_compared(tree):
     compared = numbers(tree, dataset="ml-100k-gender", metric="wauc_difference")
-    arm_of = {run.path.as_posix(): run.arm for run in tree.runs}
-    found = set(zip(compared["arm"], compared["against"].map(arm_of), strict=True))
-    to_base = {("mlora", "base"), ("experts", "base"), ("moe_mlora", "base")}
-    assert found == to_base | {("moe_mlora", "mlora")}
+    by_path = {run.path.as_posix(): run for run in tree.runs}
+    found = [(by_path[a], by_path[b]) for a, b in compared[["run", "against"]].to_numpy()]
+    assert all((a.split_seed, a.seed) == (b.split_seed, b.seed) for a, b in found)
+    asked = {pair[:2] for name in tree.expected for pair in tree.comparisons(name)}
+    assert set(found) == {pair for pair in asked if pair[0].dataset == "ml-100k-gender"}
+    arms = {(a.arm, b.arm) for a, b in found if not a.variant}
+    assert {("moe_mlora", "base"), ("mlora", "base"), ("moe_mlora", "mlora")} <= arms
+    assert not any("released" in a + b for a, b in arms)
 
 
 def test_bayes_auc_is_that_of_the_true_probabilities(tree):

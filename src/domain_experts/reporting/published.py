@@ -13,6 +13,8 @@ from importlib.resources import files
 import pandas as pd
 
 from domain_experts.errors import UserError
+from domain_experts.registry import ARMS, BACKBONES
+from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
 
 COLUMNS = (
@@ -26,7 +28,6 @@ COLUMNS = (
     "metric",
     "value",
 )
-KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 TOLERANCE = 0.002
 NUMBERS = (
     f"In brackets: this less the published value; met if within max({TOLERANCE}, 2 standard "
@@ -112,6 +113,9 @@ def _value(row: dict[str, str], where: str) -> float:
         raise UserError(
             f"{where}: metric '{row['metric']}' is unknown; known are {', '.join(METRICS)}"
         )
+    for name, known in (("backbone", BACKBONES), ("arm", ARMS)):
+        if row[name] and row[name] not in known:
+            raise UserError(f"{where}: {name} '{row[name]}' is unknown")
     try:
         value = float(row["value"])
     except ValueError:

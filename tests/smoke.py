@@ -1,0 +1,61 @@
+"""A small study, run for real: prepared, split, trained, evaluated, all in this process."""
+
+from pathlib import Path
+
+import yaml
+
+from domain_experts.data.prepare import prepare
+from domain_experts.data.split import write_splits
+from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.presence import load_study
+from domain_experts.training.job import execute
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+OWN = "does_dropout_pay"
+"""An experiment that the package does not know of."""
+
+
+def run_study(root: Path):
+    """Run a study of a dozen models below `root`, which must be the working directory."""
+    params = yaml.safe_load(PARAMS.read_text())
+    given = params["experiments"]
+    main = ["item_rate", "base", "mlora", "moe_mlora", "moe_mlora_released"]
+    params["experiments"] = {
+        "main": given["main"] | {"backbones": ["mlp"], "arms": main},
+        "planted_sharing": given["planted_sharing"] | {"arms": ["base", "mlora", "moe_mlora"]},
+        "new_domain": given["new_domain"]
+        | {
+            "datasets": {"smoke": ["planted-small"]},
+            "backbones": ["mlp"],
+            "arms": ["mlora_held_out", "new_domain_adapter"],
+            "vary": {"new_domain.share": [0.1, 1.0]},
+        },
+        "m3oe_automl": given["m3oe_automl"] | {"variants": given["m3oe_automl"]["variants"][:1]},
+        OWN: {
+            "question": "Does dropout pay?",
+            "datasets": {"smoke": ["planted-small"]},
+            "backbones": ["mlp"],
+            "arms": ["base"],
+            "vary": {"model.dropout": [0.0, 0.25, 0.5]},
+        },
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    study = load_study("smoke")
+    for dataset in study.datasets:
+        prepare(dataset, study.params.data.datasets[dataset])
+        write_splits(study.params.data.split_rule(dataset), "smoke", dataset, study.seeds(dataset))
+    for job in study.jobs():
+        execute(study, job, device="cpu", threads=1)
+    for dataset in study.datasets:
+        evaluate_dataset(study, dataset)
+    merge(study)
+    return study
+
+
+def change_params(change):
+    """Change params.yaml in the working directory; returns the study of it."""
+    path = Path("params.yaml")
+    params = yaml.safe_load(path.read_text())
+    change(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    return load_study("smoke")
