@@ -1,32 +1,55 @@
-"""README.md shows what rules made, and the commands and files that it names exist."""
+"""README.md and docs/paper.md say what results say, and what they name exists."""
 
 import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 from domain_experts.phases import PHASES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TEMPLATES = sorted((ROOT / "docs/templates").glob("*.md"))
+# what is no measurement: code, templates' expressions, links, versions after a name
+NOT_PROSE = r"```.*?```|`[^`]*`|\{[{%].*?[%}]\}|\]\([^)]*\)|arXiv [\d.]+|Python [\d.]+"
+MEASURED = r"[+−-]?\b0?\.\d+|\b\d+(\.\d+)? ?(%|seconds|minutes|hours|MB|GB|times|k rows)"
 
 
-def test_blocks_are_copies_of_what_rules_made(monkeypatch):
+def typed_numbers(template):
+    """Numbers in the prose of a template that look measured."""
+    prose = re.sub(NOT_PROSE, "", template, flags=re.DOTALL)
+    return [match.group() for match in re.finditer(MEASURED, prose)]
+
+
+@pytest.fixture
+def documents(monkeypatch):
+    """The documents' generator, run from the project's root."""
     monkeypatch.chdir(ROOT)
-    filled = runpy.run_path("scripts/readme.py")["filled"]
-    assert filled(README) == README, "run `make docs`"
+    return runpy.run_path("scripts/docs.py")
 
 
-def test_a_stale_block_would_be_seen(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    filled = runpy.run_path("scripts/readme.py")["filled"]
-    assert filled(README.replace("| planted | MLP |", "| planted | M |", 1)) == README
+def test_the_documents_are_filled_in_from_results(documents):
+    for path, text in documents["filled"]().items():
+        assert (ROOT / path).read_text() == text, f"{path}: run `make docs`"
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_no_number_of_the_prose_is_typed(path):
+    assert typed_numbers(path.read_text()) == []
+
+
+def test_a_typed_number_would_be_found():
+    text = "It gains 0.003, or +.12, in 12 minutes and 3 % of 2.1 GB; arXiv 2506.07563; {{ 0.1 }}"
+    assert typed_numbers(text) == ["0.003", "+.12", "12 minutes", "3 %", "2.1 GB"]
 
 
 def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert len(links) > 5
-    for link in links:
-        assert (ROOT / link).exists(), link
+    for name in ("README.md", "docs/paper.md", "docs/data.md"):
+        folder = (ROOT / name).parent
+        links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
+        for link in links:
+            assert (folder / link).exists(), f"{name}: {link}"
 
 
 def test_make_targets_exist():
@@ -38,3 +61,8 @@ def test_make_targets_exist():
 def test_phases_are_named():
     for phase in PHASES:
         assert f"`{phase}`" in README, phase
+
+
+def test_the_readme_is_short():
+    prose = re.sub(r"\n\|.*", "", README)
+    assert len(prose.splitlines()) < 130

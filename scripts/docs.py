@@ -1,0 +1,124 @@
+"""Fill README.md and docs/paper.md in from results: no number of theirs is typed.
+
+The quick tier's results are not in git, so what is said of them is kept in docs/quick.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from domain_experts import layout
+from domain_experts.presence import load_study
+from domain_experts.reporting.answer import sentences
+from domain_experts.reporting.columns import STALE_MARK
+from domain_experts.reporting.frame import ALL_TASKS, Frames, frames
+from domain_experts.reporting.published import published
+from domain_experts.reporting.render import number
+from domain_experts.reporting.statistics import summed
+from domain_experts.results import STALE
+
+TEMPLATES = {"README.md": "README.md", "paper.md": "docs/paper.md"}
+FACTS = Path("docs/quick/facts.json")
+MACHINES = Path("docs/quick/machines.csv")
+PICTURE = "gain_by_domain"
+
+
+def quick_facts() -> dict[str, object]:
+    """What the README says of the quick tier, from its results."""
+    of = frames(load_study("quick"))
+    made = of.runs.drop_duplicates("run")
+    seeds = sorted(made.loc[made["wauc"].notna(), "seed"].unique())
+    return {
+        "sentences": sentences(of),
+        "seeds": f"{len(seeds)} seeds at most",
+        "cpu_minutes": round(made["wall_s"].sum() / 60),
+        "caption": (layout.figures("quick") / f"{PICTURE}.txt").read_text().split("\n")[0].strip(),
+    }
+
+
+def between_machines() -> str:
+    """How far the same code's numbers are apart on two processors, in words."""
+    wide = pd.read_csv(MACHINES).pivot(
+        index=["dataset", "backbone", "arm"], columns="machine", values="wauc"
+    )
+    apart = (wide.iloc[:, 0] - wide.iloc[:, 1]).abs()
+    moved = apart[apart > 5e-5]
+    return (
+        f"The same code on two processors, same seeds: {len(moved)} of {len(apart)} mean WAUCs of "
+        f"the quick tier differ in the fourth digit, by up to {number(apart.max())}."
+    )
+
+
+class Filled:
+    """Numbers of the paper tier as text, for the templates."""
+
+    def __init__(self, of: Frames) -> None:
+        self.of = of
+
+    def value(self, experiment: str, dataset: str, backbone: str, arm: str, metric: str) -> str:
+        """A mean over seeds of a run's default settings."""
+        frame = self.of.of(experiment)
+        return self._one(frame, dataset, backbone, arm, metric, signed=False)
+
+    def gain(self, experiment: str, dataset: str, backbone: str, arm: str, over: str) -> str:
+        """A mean difference in WAUC with its interval."""
+        frame = self.of.gains(experiment, "wauc")
+        frame = summed(frame[frame["over"] == over])
+        return self._one(frame, dataset, backbone, arm, "gain", signed=True)
+
+    def printed(self, dataset: str, backbone: str, arm: str, metric: str) -> str:
+        """A published value."""
+        frame = published(metric)
+        own = frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
+        (value,) = own.loc[
+            (own["arm"] == arm) & (own["variant"] == "default"), f"published_{metric}"
+        ]
+        return number(value)
+
+    def _one(
+        self, frame: pd.DataFrame, dataset: str, backbone: str, arm: str, value: str, signed: bool
+    ) -> str:
+        own = frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
+        own = own[(own["arm"] == arm) & (own["variant"] == "default")]
+        if (own["task"] == ALL_TASKS).any():
+            own = own[own["task"] == ALL_TASKS]
+        known = own[own[value].notna()]
+        if known.empty:
+            return "not run"
+        text = number(known[value].mean(), signed=signed)
+        text += STALE_MARK * (known["status"] == STALE).any()
+        if "low" in known and known["low"].notna().all():
+            low, high = (number(known[name].iloc[0], signed=True) for name in ("low", "high"))
+            text += f" ({low} to {high})"
+        return text
+
+
+def filled() -> dict[str, str]:
+    """Path -> text of each document."""
+    paper = Filled(frames(load_study("paper")))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader("docs/templates"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    known = {
+        "quick": json.loads(FACTS.read_text()),
+        "paper": {"sentences": sentences(paper.of)},
+        "machines": between_machines(),
+        "include": lambda path: Path(path).read_text().strip(),
+        "value": paper.value,
+        "gain": paper.gain,
+        "printed": paper.printed,
+    }
+    return {path: environment.get_template(name).render(known) for name, path in TEMPLATES.items()}
+
+
+if __name__ == "__main__":
+    if "--quick" in sys.argv:
+        FACTS.write_text(json.dumps(quick_facts(), indent=1, ensure_ascii=False) + "\n")
+    for path, text in filled().items():
+        Path(path).write_text(text)
