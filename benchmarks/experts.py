@@ -21,7 +21,7 @@ from domain_experts.models.ctr import CTRModel, Plan
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.settings import RunSettings
 from domain_experts.training.deep import expert_of, is_expert
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 
 ONE_BY_ONE = "one expert after another"
 MLORA = "MLoRA"

@@ -18,7 +18,8 @@ from domain_experts.registry import BACKBONES
 from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.lanes import Lane
+from domain_experts.training.loop import Trainer
 from domain_experts.training.losses import Loss, mean
 from domain_experts.training.progress import Progress
 

@@ -32,8 +32,10 @@ from domain_experts.models.ctr import Plan
 from domain_experts.models.routers import UniformGate
 from domain_experts.runs import Run
 from domain_experts.settings import RunSettings
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.job import record_of
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Outcome, Task
+from domain_experts.training.task import Outcome, Task, Upstream
 
 RELEASED = "the public code's way"
 DATASET = "ml-1m-gender"
@@ -63,7 +65,8 @@ def _settings(arm: str) -> RunSettings:
 
 def ours(data: Interactions, split: np.ndarray) -> None:
     """The three arms one after another, as jobs do it, checkpoints included."""
-    upstream: dict[str, Outcome] = {}
+    made: Outcome
+    upstream: dict[str, Upstream] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for arm in ("base", "experts", "moe_mlora"):
             run = Run(DATASET, BACKBONE, arm, (), 0, _settings(arm))
@@ -71,16 +74,15 @@ def ours(data: Interactions, split: np.ndarray) -> None:
                 run,
                 data,
                 split,
-                {name: made.state for name, made in upstream.items()},
-                {name: made.curve for name, made in upstream.items()},
+                upstream,
                 "cpu",
-                Path(folder, f"{arm}.safetensors"),
-                "bench",
+                Checkpoint(Path(folder, f"{arm}.safetensors"), "bench"),
                 Progress("bench"),
             )
-            upstream[arm] = import_module(run.spec.trainer).train(task)
+            made = import_module(run.spec.trainer).train(task)
+            upstream[arm] = Upstream(made.state, record_of(task, made))
     test = np.flatnonzero(split == SPLITS.index("test"))
-    logits, labels = upstream["moe_mlora"].logits["test"], data.labels[test]
+    logits, labels = made.logits["test"], data.labels[test]
     schema = data.schema
     evaluate(logits, labels, data.domain[test], schema.domains, schema.tasks, binned=False)
 

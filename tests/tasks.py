@@ -1,6 +1,8 @@
 """Small trainings in process: runs of the smoke tier with tiny models, on generated data."""
 
 import dataclasses
+import itertools
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -14,8 +16,10 @@ from domain_experts.params import Params, load
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
 from domain_experts.study import Study
+from domain_experts.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Timer
+from domain_experts.training.job import record_of
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Outcome, Task
+from domain_experts.training.task import Outcome, Task, Upstream
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CTR_BACKBONES = [name for name, backbone in BACKBONES.items() if backbone.family == "ctr"]
@@ -65,23 +69,37 @@ def multi_data() -> Interactions:
     return dataclasses.replace(data, schema=schema, dense=age, labels=labels, truth=None)
 
 
-def make_task(
-    folder, data, arm, backbone="mlp", upstream=None, curves=None, variant=(), **changed
-) -> Task:
-    """Task of an arm, its upstream arms trained first unless their weights are given."""
+def make_task(folder, data, arm, backbone="mlp", upstream=None, variant=(), **changed) -> Task:
+    """Task of an arm, its upstream arms trained first unless they are given.
+
+    Its clock has every epoch saved.
+    """
     backbone = backbone if ARMS[arm].backbone else NO_BACKBONE
     run = study(**changed)._run("planted-small", backbone, arm, variant, 1)
     if upstream is None:
-        upstream, curves = {}, {}
-        for name in ARMS[arm].needs:
-            made = train(make_task(folder, data, name, backbone, upstream, curves, **changed))
-            upstream[name], curves[name] = made.state, made.curve
+        upstream = {}
+        for name in needs(arm):
+            task = make_task(folder, data, name, backbone, upstream, **changed)
+            upstream[name] = finished(task)
     labels = data.labels[:, 0].astype(int)
     split = stratified(np.asarray(data.domain), labels, run.split_seed, 0.2, 0.2)
     own = folder / f"{arm}-{len(list(folder.iterdir()))}"
     own.mkdir()
-    path = own / "checkpoint.safetensors"
-    return Task(run, data, split, upstream, curves or {}, "cpu", path, "k", Progress("t"))
+    clock = itertools.count(step=SECONDS_BETWEEN)
+    checkpoint = Checkpoint(own / "checkpoint.safetensors", "k", Timer(clock.__next__))
+    return Task(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
+
+
+def needs(arm) -> list[str]:
+    """The arms that an arm starts from, and theirs first."""
+    found = itertools.chain(*([*needs(name), name] for name in ARMS[arm].needs))
+    return list(dict.fromkeys(found))
+
+
+def finished(task) -> Upstream:
+    """A trained run for others to start from."""
+    made = train(task)
+    return Upstream(made.state, json.loads(json.dumps(record_of(task, made))))
 
 
 def train(task: Task) -> Outcome:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tasks import CTR_ARMS, train
+from tasks import CTR_ARMS, finished, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -23,7 +23,6 @@ from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
 from domain_experts.training.batches import Rows
-from domain_experts.training.budget import epochs_of
 from domain_experts.training.deep import (
     add_experts,
     expert_of,
@@ -36,6 +35,7 @@ from domain_experts.training.deep import (
 )
 from domain_experts.training.joint import mlora
 from domain_experts.training.loop import Trainer
+from domain_experts.training.task import Upstream
 
 NEW = ("new_domain_adapter", "new_domain_finetune", "new_domain_scratch")
 
@@ -88,44 +88,30 @@ def same(a, b):
 # Epochs
 
 
-def point(phase, lane, epoch):
-    return {"phase": phase, "lane": lane, "epoch": epoch}
-
-
 def test_mlora_epochs_trains_the_budget_counted_by_hand(make_task, phases):
-    counted = make_task("base")
-    train_rows = counted.index("train")
-    n = np.bincount(domain_of(counted, train_rows))
-    curves = {
-        "base": [point("backbone", "all", e) for e in range(5)],
-        "experts": [
-            *(point("experts", "0", e) for e in range(3)),
-            *(point("experts", "1", e) for e in range(8)),
-            *(point("experts", "2", e) for e in range(2)),
-            # a second expert of domain 0, which this run does not use
-            *(point("experts", "3", e) for e in range(50)),
-        ],
-        "moe_mlora": [point("gate", "all", e) for e in range(3)],
-    }
-    budget = math.ceil((4 * n.sum() + 2 * n[0] + 7 * n[1] + 1 * n[2] + 2 * n.sum()) / n.sum())
     changed = {"training.patience": 1, "training.learning_rate": 0.1}
-    task = make_task("mlora_epochs", upstream={}, curves=curves, **changed)
-    assert epochs_of(task) == budget > task.run.settings.training.max_epochs
+    one, two = changed, {**changed, "adapter.experts_per_domain": 2}
+    upstream = {"base": finished(make_task("base", **changed))}
+    # a second expert of each domain, which this run does not use
+    upstream["experts"] = finished(make_task("experts", upstream=upstream, **two))
+    upstream["moe_mlora"] = finished(make_task("moe_mlora", upstream=upstream, **one))
+    task = make_task("mlora_epochs", upstream=upstream, **one)
+    train_rows = task.index("train")
+    n = np.bincount(domain_of(task, train_rows))
+    visited = 0
+    for name, used in (("base", ["all"]), ("experts", ["0", "1", "2"]), ("moe_mlora", ["all"])):
+        for point in upstream[name].record["curve"]:
+            if point["epoch"] and point["lane"] in used:
+                visited += n.sum() if point["lane"] == "all" else n[int(point["lane"])]
+    assert {point["lane"] for point in upstream["experts"].record["curve"]} == set("012345")
+    budget = math.ceil(visited / n.sum())
+    assert budget > task.run.settings.training.max_epochs
     made = train(task)
     assert [c["epoch"] for c in made.curve] == list(range(budget + 1))
     assert not all(c["best"] for c in made.curve[:-1]), "patience was not put to the test"
-    ((name, lane, epochs),) = phases
+    name, lane, epochs = phases[-1]
     assert (name, epochs) == ("joint", budget)
     assert list(lane.train) == list(train_rows)
-
-
-def test_mlora_epochs_counts_every_expert_that_is_used(make_task):
-    curves = {"experts": [point("experts", str(e), 1) for e in range(6)]}
-    tasks = [
-        make_task("mlora_epochs", upstream={}, curves=curves, **{"adapter.experts_per_domain": k})
-        for k in (1, 2)
-    ]
-    assert [epochs_of(task) for task in tasks] == [1, 2]
 
 
 def test_mlora_epochs_starts_as_mlora_and_keeps_its_best_epoch(make_task):
@@ -188,13 +174,12 @@ def test_a_layer_that_the_tower_lacks_is_named(make_task):
 
 def test_experts_without_a_gate_predict_by_the_first_of_each_domain(make_task):
     changed = {"adapter.experts_per_domain": 2, "training.learning_rate": 0.05}
-    base = {"base": train(make_task("base", **changed)).state}
+    base = {"base": finished(make_task("base", **changed))}
     task = make_task("experts", upstream=base, **changed)
     made = train(task)
     assert made.experts == 6
-    model = frozen_experts(
-        dataclasses.replace(task, upstream={"base": base["base"], "experts": made.state})
-    ).eval()
+    both = {"base": base["base"], "experts": Upstream(made.state, {})}
+    model = frozen_experts(dataclasses.replace(task, upstream=both)).eval()
     rows = task.index("test")
     fields = torch.from_numpy(task.interactions.fields[rows])
     domain = torch.from_numpy(domain_of(task, rows))
@@ -213,7 +198,8 @@ def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_tas
     assert not phases
     assert made.curve == []
     np.testing.assert_array_equal(made.gate, np.full((3, 3), np.float32(1 / 3)))
-    assert same({n: a for n, a in made.state.items() if is_expert(n)}, task.upstream["experts"])
+    experts = {n: a for n, a in made.state.items() if is_expert(n)}
+    assert same(experts, task.upstream["experts"].weights)
     model = frozen_experts(task).double().eval()
     fields = torch.from_numpy(task.interactions.fields[task.index("test")])
     x = model.embedding(fields).flatten(1)
@@ -239,7 +225,7 @@ def test_oracles_route_by_planted_group(make_task, phases, arm):
         rows = {lane.name: lane.train for _, lane, _ in phases}
         assert set(domain_of(task, rows["0"])) == {0, 2}
         assert set(domain_of(task, rows["1"])) == {1}
-        state = task.upstream["base"] | made.state
+        state = task.upstream["base"].weights | made.state
     else:
         state = made.state
     model = new_model(task)
@@ -256,7 +242,7 @@ def test_oracles_route_by_planted_group(make_task, phases, arm):
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.planted])
 def test_oracles_need_planted_groups(make_task, interactions, phases, arm):
     data = dataclasses.replace(interactions, planted_groups=None)
-    base = {"base": train(make_task("base")).state}
+    base = {"base": finished(make_task("base"))}
     phases.clear()
     with pytest.raises(UserError, match=f"planted-small has no planted groups, which {arm} needs"):
         train(make_task(arm, data=data, upstream=base))
@@ -269,21 +255,18 @@ def test_oracles_need_planted_groups(make_task, interactions, phases, arm):
 def test_fine_tuned_domains_are_each_trained_alone(make_task, interactions):
     """A task of one domain's training and validation rows gives that domain's copy."""
     changed = {"training.learning_rate": 0.02}
-    base = train(make_task("base", **changed))
-    task = make_task("domain_finetune", upstream={"base": base.state}, **changed)
+    base = finished(make_task("base", **changed))
+    task = make_task("domain_finetune", upstream={"base": base}, **changed)
     made = train(task)
     domain = np.asarray(interactions.domain)
     for d in range(3):
         split = np.where((domain == d) | (task.split == 2), task.split, 3)
-        run = task.checkpoint.parent / str(d)
-        run.mkdir()
-        alone = train(
-            dataclasses.replace(task, split=split, checkpoint=run / "checkpoint.safetensors")
-        )
+        own = task.checkpoint.part("alone").part(d)
+        alone = train(dataclasses.replace(task, split=split, checkpoint=own))
         assert {c["lane"] for c in alone.curve} == {str(d)}
         assert alone.curve == [c for c in made.curve if c["lane"] == str(d)]
         own = {name for name in made.state if name.startswith(f"{d}.")}
-        assert len(own) == len(base.state)
+        assert len(own) == len(base.weights)
         for name in own:
             np.testing.assert_array_equal(made.state[name], alone.state[name])
         # of the rows of this domain, the copy's predictions are those reported
@@ -292,18 +275,18 @@ def test_fine_tuned_domains_are_each_trained_alone(make_task, interactions):
         np.testing.assert_array_equal(
             made.logits["test"][of_domain], alone.logits["test"][of_domain]
         )
-    assert made.parameters["backbone"] == 3 * base.parameters["backbone"]
+    assert made.parameters["backbone"] == 3 * base.record["parameters"]["backbone"]
 
 
 def test_a_domain_that_cannot_be_selected_on_keeps_the_base_arms_weights(make_task, interactions):
     labels = np.array(interactions.labels)
     labels[np.asarray(interactions.domain) == 2] = 0
     data = dataclasses.replace(interactions, labels=labels)
-    base = train(make_task("base", data=data)).state
+    base = finished(make_task("base", data=data))
     made = train(make_task("domain_finetune", data=data, upstream={"base": base}))
     assert {c["lane"] for c in made.curve} == {"0", "1"}
-    assert same({n: made.state[f"2.{n}"] for n in base}, base)
-    assert not same({n: made.state[f"1.{n}"] for n in base}, base)
+    assert same({n: made.state[f"2.{n}"] for n in base.weights}, base.weights)
+    assert not same({n: made.state[f"1.{n}"] for n in base.weights}, base.weights)
 
 
 # A new domain
@@ -344,7 +327,7 @@ def test_a_new_domain_is_trained_on_its_own_rows(make_task, taken, phases, arm):
 
 @pytest.mark.parametrize("arm", NEW)
 def test_a_larger_share_holds_the_smaller_one(make_task, phases, arm):
-    upstream = {"mlora_held_out": train(make_task("mlora_held_out")).state}
+    upstream = {"mlora_held_out": finished(make_task("mlora_held_out"))}
     seen, task = [], None
     for share in (0.05, 0.1, 0.5, 1.0):
         task = make_task(arm, upstream=upstream, **{"new_domain.share": share})
@@ -360,7 +343,7 @@ def test_a_larger_share_holds_the_smaller_one(make_task, phases, arm):
 
 def test_a_new_adapter_changes_only_itself(make_task):
     task = make_task("new_domain_adapter", **{"training.learning_rate": 0.05})
-    made, before = train(task), task.upstream["mlora_held_out"]
+    made, before = train(task), task.upstream["mlora_held_out"].weights
     for name, weight in made.state.items():
         own = is_expert(name) and expert_of(name) == 0
         assert np.array_equal(weight, before[name]) != own, name
@@ -368,7 +351,7 @@ def test_a_new_adapter_changes_only_itself(make_task):
 
 def test_fine_tuning_leaves_the_other_domains_adapters_alone(make_task):
     task = make_task("new_domain_finetune", **{"training.learning_rate": 0.05})
-    made, before = train(task), task.upstream["mlora_held_out"]
+    made, before = train(task), task.upstream["mlora_held_out"].weights
     for name, weight in made.state.items():
         others = is_expert(name) and expert_of(name) != 0
         assert np.array_equal(weight, before[name]) == (others or not weight.size), name
@@ -383,7 +366,7 @@ def test_scratch_starts_from_nothing(make_task):
 
 @pytest.mark.parametrize("arm", ["mlora_held_out", *NEW])
 def test_a_domain_that_is_not_there_is_refused_before_training(make_task, phases, arm):
-    upstream = {"mlora_held_out": train(make_task("mlora_held_out")).state}
+    upstream = {"mlora_held_out": finished(make_task("mlora_held_out"))}
     phases.clear()
     with pytest.raises(UserError, match=r"new_domain\.held_out is 3, but planted-small has 3"):
         train(make_task(arm, upstream=upstream, **{"new_domain.held_out": 3}))
@@ -542,10 +525,9 @@ def test_every_arm_reports_its_parameters(make_task):
     changed = {"training.max_epochs": 1}
     made = {}
     for arm in CTR_ARMS:
-        upstream = {name: made[name].state for name in ARMS[arm].needs}
-        curves = {name: made[name].curve for name in ARMS[arm].needs}
-        made[arm] = train(make_task(arm, upstream=upstream, curves=curves, **changed))
-        found = tuple(made[arm].parameters[part] for part in ("backbone", "experts", "gate"))
+        made[arm] = finished(make_task(arm, upstream=made, **changed))
+        counts = made[arm].record["parameters"]
+        found = tuple(counts[part] for part in ("backbone", "experts", "gate"))
         assert found == expected[arm], arm
 
 

@@ -23,8 +23,8 @@ from domain_experts.models.multi.m3oe import Model
 from domain_experts.schema import Schema
 from domain_experts.training import deep, losses
 from domain_experts.training.batches import Rows
-from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.lanes import Lane
+from domain_experts.training.loop import Trainer
 from domain_experts.training.multi import bilevel
 from domain_experts.training.multi.bilevel import MultiTrainer
 
@@ -143,9 +143,10 @@ def new_trainer(task):
         torch.Generator().manual_seed(3),
     )
     model = Model(plan)
-    checkpoint = Checkpoint(task.checkpoint, task.key)
     decay = run.settings.multi_model.weight_decay
-    trainer = MultiTrainer(model, rows, run.settings, run.seed, checkpoint, task.progress, decay)
+    trainer = MultiTrainer(
+        model, rows, run.settings, run.seed, task.checkpoint, task.progress, decay
+    )
     every = dict(model.named_parameters())
     return trainer, Lane("all", task.index("train"), task.index("validation"), every)
 

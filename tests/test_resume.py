@@ -1,5 +1,6 @@
 """Killed at any point, run again: the same bytes as without the kill."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,10 @@ import pytest
 from projects import BIN, make_smallest
 from tasks import CTR_ARMS, SET, train
 
+from domain_experts.training.checkpoint import SECONDS_BETWEEN, Timer
+from domain_experts.training.job import record_of
 from domain_experts.training.loop import Trainer
+from domain_experts.training.progress import Progress
 
 TARGET = "artifacts/smoke/backbones/planted-small/mlp/base"
 METRICS = f"{TARGET}/default/seed=2022/record.json"
@@ -60,8 +64,7 @@ def test_autoifs_goes_on_from_any_epoch(make_task, multi_interactions, monkeypat
 
 def goes_on_from_any_epoch(task, monkeypatch):
     whole = train(task)
-    for part in task.checkpoint.parent.iterdir():
-        part.unlink()
+    forget(task)
     save = Trainer._save
     crashes = 0
 
@@ -88,6 +91,64 @@ def goes_on_from_any_epoch(task, monkeypatch):
         assert np.array_equal(logits, parts.logits[split])
 
 
+def forget(task):
+    for part in task.checkpoint.path.parent.iterdir():
+        part.unlink()
+
+
+class Clock:
+    """Has passed the time between checkpoints at every third look."""
+
+    looks = 0
+
+    def __call__(self):
+        return self.looks // 3 * SECONDS_BETWEEN
+
+
+@pytest.mark.parametrize(
+    ("arm", "backbone"),
+    [("moe_mlora_released", "wdl"), ("domain_finetune", "mlp"), ("mtl", "m3oe")],
+)
+def test_a_run_that_is_saved_now_and_then_goes_on_from_there(
+    make_task, interactions, multi_interactions, monkeypatch, arm, backbone
+):
+    """Killed after any of its epochs, in whatever phase or model, it ends the same."""
+    data = multi_interactions if backbone == "m3oe" else interactions
+    task = make_task(arm, data=data, backbone=backbone, **{"training.learning_rate": 0.02})
+    expected = json.dumps(record_of(task, train(task)))
+    end = Trainer._report
+    epochs, saved = [], []
+
+    def count(self, *args):
+        end(self, *args)
+        clock.looks += 1
+        if len(epochs) == kill_after:
+            raise Crash
+        epochs.append(args)
+
+    monkeypatch.setattr(Trainer, "_report", count)
+    kill_after = 0
+    while True:
+        forget(task)
+        clock = Clock()
+        own = dataclasses.replace(task.checkpoint, timer=Timer(clock))
+        task = dataclasses.replace(task, checkpoint=own, progress=Progress("t"))
+        epochs.clear()
+        try:
+            train(task)
+            break
+        except Crash:
+            kill_after += 1
+        saved.append(len(list(own.path.parent.iterdir())))
+        crash_at, kill_after = kill_after, None
+        made = train(dataclasses.replace(task, progress=Progress("t")))
+        assert json.dumps(record_of(task, made)) == expected
+        kill_after = crash_at
+    assert kill_after > 5
+    assert saved[0] == 0, "a run killed early has no checkpoint, and starts afresh"
+    assert saved[-1] > 0
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A project whose base run takes some seconds, and that run's metrics."""
@@ -111,7 +172,7 @@ def started(prepared, tmp_path):
     process = subprocess.Popen(
         ["snakemake", "--cores", "2", "--config", "tier=smoke", "--", f"{TARGET}/runs.json"],
         cwd=folder,
-        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **fast_clock(tmp_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -120,6 +181,17 @@ def started(prepared, tmp_path):
         wait_for(lambda: list(folder.glob(".runs/*/checkpoint.safetensors")))
         assert not (folder / METRICS).exists()
         yield project, process, metrics
+
+
+def fast_clock(folder):
+    """Environment in which a training process thinks that time flies, so that it saves often."""
+    (folder / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if 'train' in sys.orig_argv:\n"
+        "    now = time.monotonic\n"
+        "    time.monotonic = lambda: 1000 * now()\n"
+    )
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 @contextmanager

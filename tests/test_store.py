@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from domain_experts.errors import UserError
-from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.checkpoint import Checkpoint, Timer
 from domain_experts.training.store import Entry
 
 
@@ -74,6 +74,21 @@ def checkpoint(project):
     made = Checkpoint(project / "checkpoint.safetensors", "key")
     made.save({"w": torch.arange(6.0)}, {"epoch": 3})
     return made
+
+
+def test_a_checkpoint_is_due_when_its_run_has_not_saved_for_a_while(project):
+    now = [0.0]
+    one = Checkpoint(project / "checkpoint.safetensors", "key", Timer(lambda: now[0]))
+    for seconds, due in ((0, False), (19.9, False), (20, True), (39.9, True)):
+        now[0] = seconds
+        assert one.due() is due
+    # one timer for all models of a run
+    one.part(3).save({}, {})
+    assert one.part(3).path.name == "checkpoint-3.safetensors"
+    assert not one.due()
+    now[0] += 20
+    assert one.due()
+    assert one.load() is None
 
 
 def test_checkpoint_round_trip(checkpoint):

@@ -17,7 +17,9 @@ from domain_experts.registry import ARMS
 from domain_experts.settings import Protocol
 from domain_experts.study import Study
 from domain_experts.training.deep import expert_of, is_expert, new_model, part_of
+from domain_experts.training.job import record_of
 from domain_experts.training.loop import Trainer
+from domain_experts.training.task import Upstream
 
 FLIPPING = [arm for arm in ARMS if ARMS[arm].counterpart]
 # small steps that overfit within the cap, so that selecting and stopping matter
@@ -41,8 +43,9 @@ def test_the_sequence_as_described_is_the_three_jobs(make_task, float64, per_dom
     changed = LONG | {"adapter.experts_per_domain": per_domain, **gate}
     jobs, upstream, curve = {}, {}, []
     for arm in ("base", "experts", "moe_mlora"):
-        jobs[arm] = train(make_task(arm, upstream=upstream, **changed))
-        upstream[arm] = jobs[arm].state
+        task = make_task(arm, upstream=upstream, **changed)
+        jobs[arm] = train(task)
+        upstream[arm] = Upstream(jobs[arm].state, record_of(task, jobs[arm]))
         curve += jobs[arm].curve
     sequence = train(make_task("moe_mlora_sequence", **changed))
     # the jobs train experts side by side, the sequence one after another

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tasks import CTR_BACKBONES, PARAMS, study, train
+from tasks import CTR_BACKBONES, PARAMS, finished, study, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -15,13 +15,15 @@ from domain_experts.data.specs import Planted
 from domain_experts.data.split import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.params import load
-from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
+from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
 from domain_experts.training.experts import train as train_experts
-from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.job import record_of
+from domain_experts.training.lanes import Lane
+from domain_experts.training.loop import Trainer
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Task
+from domain_experts.training.task import Task, Upstream
 
 
 def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
@@ -45,7 +47,7 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
 
     monkeypatch.setattr(Trainer, "phase", phase)
     changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
-    base = {"base": train(make_task("base", **changed)).state}
+    base = {"base": finished(make_task("base", **changed))}
     together = train_experts(make_task("experts", upstream=base, **changed))
     lanes = seen.pop()
     assert len(lanes) == 3 * per_domain
@@ -85,7 +87,7 @@ def test_an_expert_that_waits_does_not_move(make_task, interactions):
 
 
 def test_experts_are_the_same_for_one_and_two_per_domain(make_task):
-    base = {"base": train(make_task("base")).state}
+    base = {"base": finished(make_task("base"))}
     one = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 1})).state
     two = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 2})).state
     assert len(two) == 2 * len(one)
@@ -202,7 +204,7 @@ def test_rollback_restarts_from_the_best_weights(make_task, monkeypatch):
 def test_frozen_dropout_is_a_switch(make_task):
     outcomes = []
     for value in (True, False):
-        upstream = {"base": train(make_task("base")).state}
+        upstream = {"base": finished(make_task("base"))}
         task = make_task("experts", upstream=upstream, **{"protocol.frozen_dropout": value})
         assert task.run.settings.protocol.frozen_dropout is value
         outcomes.append(train(task).curve[-1]["train_loss"])
@@ -213,7 +215,7 @@ def test_one_class_domain_keeps_its_expert_untouched_and_says_so(make_task, inte
     labels = np.array(interactions.labels)
     labels[np.asarray(interactions.domain) == 2] = 0
     data = dataclasses.replace(interactions, labels=labels)
-    base = {"base": train(make_task("base", data=data)).state}
+    base = {"base": finished(make_task("base", data=data))}
     made = train(make_task("experts", data=data, upstream=base))
     assert {c["lane"] for c in made.curve} == {"0", "1"}
     assert not any(made.state[n].any() for n in made.state if expert_of(n) == 2 and ".B." in n)
@@ -297,13 +299,13 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     gains = {"mlora": [], "moe_mlora": []}
     for seed in (1, 2, 3):
         split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), seed, 0.2, 0.2)
-        made, wauc = {}, {}
+        upstream, made, wauc = {}, {}, {}
         for arm in ("base", "mlora", "experts", "moe_mlora"):
             run = study(**changed)._run("planted-small", "mlp", arm, (), seed)
-            upstream = {name: made[name].state for name in ARMS[arm].needs}
-            path = tmp_path / f"{arm}{seed}.safetensors"
-            task = Task(run, data, split, upstream, {}, "cpu", path, "k", Progress("t"))
+            checkpoint = Checkpoint(tmp_path / f"{arm}{seed}.safetensors", "k")
+            task = Task(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
             made[arm] = train(task)
+            upstream[arm] = Upstream(made[arm].state, record_of(task, made[arm]))
             test = task.index("test")
             evaluation = evaluate(
                 made[arm].logits["test"], data.labels[test], data.domain[test].astype(int),
@@ -374,7 +376,7 @@ def test_lower_precision_is_a_switch(make_task, backbone):
 @pytest.mark.parametrize("arm", ["base", "experts"])
 def test_compiled_models_learn_the_same(make_task, monkeypatch, arm):
     changed = {"training.max_epochs": 2}
-    upstream = {"base": train(make_task("base", **changed)).state}
+    upstream = {"base": finished(make_task("base", **changed))}
     plain = train(make_task(arm, upstream=upstream, **changed)).logits["test"]
     compiler, compiled = torch.compile, []
 

@@ -235,7 +235,7 @@ ARMS = {
         "controls",
         "domain_experts.training.mlora_epochs",
         (*_DEEP, *_ADAPTER, "adapter.experts_per_domain"),
-        needs=("base", "experts", "moe_mlora"),
+        needs=("moe_mlora",),
     ),
     "shared_lora": Arm(
         "One shared adapter",

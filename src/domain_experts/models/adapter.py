@@ -71,6 +71,10 @@ class AdaptedLinear(nn.Module):
         self.B.append(nn.Parameter(torch.zeros(r, d_out)))
         self.c.append(nn.Parameter(torch.zeros(d_out)))
 
+    def adds(self, expert: int) -> bool:
+        """Whether an expert adds something."""
+        return bool(self.B[expert].any() or self.c[expert].any())
+
     def forward(self, x: Tensor, routing: Hard | Tensor | None) -> Tensor:
         """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
         y = torch.addmm(self.bias, x, self.weight)
@@ -133,6 +137,11 @@ class Tower(nn.Module):
     def experts(self) -> int:
         """Number of experts E."""
         return max(len(layer.A) for layer in self._adapted)
+
+    def experts_moved(self) -> list[bool]:
+        """Of each expert, whether it adds something in some layer."""
+        adapted = [layer for layer in self._adapted if len(layer.A)]
+        return [any(layer.adds(e) for layer in adapted) for e in range(self.experts)]
 
     @property
     def _adapted(self) -> list[AdaptedLinear]:

@@ -64,6 +64,10 @@ class ClickModel(nn.Module, ABC):
         """Number of experts E."""
         return 0
 
+    def experts_moved(self) -> list[bool]:
+        """Of each expert, whether it adds something: all add nothing at the start."""
+        return []
+
     def dropped(self) -> list[nn.Parameter]:
         """The weights whose outputs the dropout drops."""
         return list(self.parameters())
@@ -130,6 +134,9 @@ class CTRModel(ClickModel):
     @property
     def experts(self) -> int:
         return self.tower.experts
+
+    def experts_moved(self) -> list[bool]:
+        return self.tower.experts_moved()
 
     def dropped(self) -> list[nn.Parameter]:
         return self.tower.shared()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,39 @@ from torch import Tensor
 from domain_experts.errors import UserError
 from domain_experts.files import replacing
 
+SECONDS_BETWEEN = 20.0
+"""What a killed run may lose; to write every epoch would cost more than it saves."""
+
+
+class Timer:
+    """Seconds since a run last saved, or began."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        self._start = self._clock()
+
+    def seconds(self) -> float:
+        return self._clock() - self._start
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the run with the given store key keeps its last epoch."""
+    """Where the run with the given store key keeps its state, now and then."""
 
     path: Path
     key: str
+    timer: Timer = field(default_factory=Timer)
+
+    def part(self, name: object) -> "Checkpoint":
+        """That of one of the run's models, which share the timer."""
+        return replace(self, path=self.path.with_stem(f"{self.path.stem}-{name}"))
+
+    def due(self) -> bool:
+        """Whether the run would lose enough to be worth a checkpoint."""
+        return self.timer.seconds() >= SECONDS_BETWEEN
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint. `state` must be JSON."""
@@ -28,9 +56,10 @@ class Checkpoint:
         metadata = {"key": self.key, "state": text, "sha256": _digest(tensors, text)}
         with replacing(self.path) as temporary:
             save_file(tensors, temporary, metadata)
+        self.timer.restart()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last epoch's tensors and state; None if there is none.
+        """The tensors and state last saved; None if there are none.
 
         Raises:
             UserError: the file is damaged, or belongs to another run.

@@ -13,8 +13,8 @@ from domain_experts.models.ctr import ClickModel, CTRModel, Plan
 from domain_experts.models.routers import Gate
 from domain_experts.settings import Protocol
 from domain_experts.training.batches import Rows
-from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.lanes import Lane, Part
+from domain_experts.training.loop import Trainer
 from domain_experts.training.losses import LOSSES
 from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
@@ -113,10 +113,17 @@ def frozen_experts(task: Task) -> CTRModel:
     experts = domains * task.settings.adapter.experts_per_domain
     model = new_model(task)
     add_experts(model, task, experts)
-    load_weights(model, task.upstream["base"])
-    trained = task.upstream["experts"]
+    load_weights(model, task.upstream["base"].weights)
+    trained = task.upstream["experts"].weights
     load_weights(model, {n: array for n, array in trained.items() if expert_of(n) < experts})
     return model
+
+
+def rows_of_experts(task: Task, experts: int) -> int:
+    """Rows visited to make the backbone and the first so many of the run's trained experts."""
+    lanes = task.upstream["experts"].record["lanes"]
+    visited = [lane["rows_visited"] for lane in lanes[:experts]]
+    return int(task.upstream["base"].record["rows_visited"] + sum(visited))
 
 
 def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
@@ -153,9 +160,9 @@ def new_trainer(
     model: ClickModel,
     carry_best: bool = False,
     carry_optimizer: bool = False,
-    part: str = "",
+    part: int | None = None,
 ) -> Trainer:
-    """A trainer for the run, or for a part of it, on its device, at its last checkpoint."""
+    """A trainer for the run, or for one of its models, on its device, at its last checkpoint."""
     device = torch.device(task.device)
     run = task.run
     return Trainer(
@@ -163,7 +170,7 @@ def new_trainer(
         Rows.of(task.interactions, device),
         task.settings,
         run.seed,
-        Checkpoint(task.checkpoint.with_stem(f"{task.checkpoint.stem}{part}"), task.key),
+        task.checkpoint if part is None else task.checkpoint.part(part),
         task.progress,
         # the gradient of l2 |w|^2 is 2 l2 w
         decay=2 * task.settings.model.l2,
@@ -173,9 +180,9 @@ def new_trainer(
     )
 
 
-def whole_lane(task: Task, parameters: Mapping[str, nn.Parameter]) -> Lane:
+def whole_lane(task: Task, parameters: Mapping[str, nn.Parameter], part: Part = "model") -> Lane:
     """One lane over the rows of all domains."""
-    return Lane("all", task.index("train"), task.index("validation"), parameters)
+    return Lane("all", task.index("train"), task.index("validation"), parameters, part=part)
 
 
 def train_whole(task: Task, model: ClickModel, phase: str, epochs: int | None = None) -> Outcome:
@@ -186,8 +193,8 @@ def train_whole(task: Task, model: ClickModel, phase: str, epochs: int | None = 
     return outcome(task, trainer)
 
 
-def outcome(task: Task, trainer: Trainer) -> Outcome:
-    """Predictions and weights of a trained model, the gate's table included if it has one."""
+def outcome(task: Task, trainer: Trainer, rows_before: int = 0) -> Outcome:
+    """What a trained model gives; `rows_before` were visited to make what it started from."""
     model = trainer.model
     state = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     table = getattr(model.router, "table", None)
@@ -203,6 +210,9 @@ def outcome(task: Task, trainer: Trainer) -> Outcome:
         state=state,
         parameters=counts,
         curve=trainer.curve,
+        lanes=trainer.lanes,
+        rows_before=rows_before,
         gate=None if weights is None else weights.detach().cpu().numpy(),
         experts=model.experts or None,
+        experts_moved=model.experts_moved() or None,
     )

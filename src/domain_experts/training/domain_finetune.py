@@ -4,7 +4,7 @@ import numpy as np
 
 from domain_experts.training.deep import load_weights, new_model, new_trainer, outcome
 from domain_experts.training.frozen import can_select
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 from domain_experts.training.task import Outcome, Task
 
 
@@ -16,17 +16,18 @@ def train(task: Task) -> Outcome:
     """
     domain = np.asarray(task.interactions.domain)
     splits = {split: task.index(split) for split in ("validation", "test")}
-    copies = []
+    base, copies = task.upstream["base"], []
     for d in range(len(task.interactions.schema.domains)):
         model = new_model(task)
-        load_weights(model, task.upstream["base"])
-        trainer = new_trainer(task, model, part=f"-{d}")
+        load_weights(model, base.weights)
+        trainer = new_trainer(task, model, part=d)
         train_rows, validation = (
             rows[domain[rows] == d] for rows in (task.index("train"), splits["validation"])
         )
         parameters = dict(trainer.model.named_parameters())
-        if can_select(task, validation, f"domain {d}"):
-            trainer.phase("fine-tuning", [Lane(str(d), train_rows, validation, parameters)])
+        usable = can_select(task, validation, f"domain {d}")
+        lane = Lane(str(d), train_rows, validation, parameters, usable=usable)
+        trainer.phase("fine-tuning", [lane])
         copies.append(outcome(task, trainer))
     return Outcome(
         logits={
@@ -40,4 +41,6 @@ def train(task: Task) -> Outcome:
             part: sum(copy.parameters[part] for copy in copies) for part in copies[0].parameters
         },
         curve=[entry for copy in copies for entry in copy.curve],
+        lanes=[lane for copy in copies for lane in copy.lanes],
+        rows_before=base.record["rows_visited"],
     )

@@ -1,6 +1,7 @@
 """Experts on a frozen backbone, trained side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -15,7 +16,7 @@ from domain_experts.training.deep import (
     new_trainer,
     outcome,
 )
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 from domain_experts.training.task import Outcome, Task
 
 
@@ -45,7 +46,7 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
     """
     groups = max(group) + 1
     model = new_model(task)
-    load_weights(model, task.upstream["base"])
+    load_weights(model, task.upstream["base"].weights)
     add_experts(model, task, groups * per_group)
     model.router = OneHot(group)
     trainer = new_trainer(task, model)
@@ -61,11 +62,24 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
         validation = validation_rows
         if task.settings.protocol.selection == "own_domain":
             validation = validation_rows[of_row[validation_rows] == i % groups]
-        if can_select(task, validation, f"expert {i}"):
-            own_rows = train_rows[of_row[train_rows] == i % groups]
-            lanes.append(Lane(str(i), own_rows, validation, parameters, i))
+        lanes.append(
+            Lane(
+                str(i),
+                train_rows[of_row[train_rows] == i % groups],
+                validation,
+                parameters,
+                routing=i,
+                part="experts",
+                usable=can_select(task, validation, f"expert {i}"),
+                used=i < groups,
+            )
+        )
     trainer.phase("experts", lanes)
 
-    made = outcome(task, trainer)
-    kept = {name: array for name, array in made.state.items() if is_expert(name)}
-    return Outcome(made.logits, kept, made.parameters, made.curve, experts=groups * per_group)
+    made = outcome(task, trainer, task.upstream["base"].record["rows_visited"])
+    return replace(
+        made,
+        state={name: array for name, array in made.state.items() if is_expert(name)},
+        unused_parameters=sum(p.numel() for e in own[groups:] for p in e.values()),
+        experts_moved=model.experts_moved()[:groups],
+    )

@@ -6,6 +6,7 @@ from domain_experts.training.deep import (
     new_trainer,
     outcome,
     part_of,
+    rows_of_experts,
     whole_lane,
 )
 from domain_experts.training.task import Outcome, Task
@@ -17,5 +18,5 @@ def train(task: Task) -> Outcome:
     model.router = new_gate(task, model)
     trainer = new_trainer(task, model)
     gate = {n: p for n, p in trainer.model.named_parameters() if part_of(n) == "gate"}
-    trainer.phase("gate", [whole_lane(task, gate)])
-    return outcome(task, trainer)
+    trainer.phase("gate", [whole_lane(task, gate, "gate")])
+    return outcome(task, trainer, rows_of_experts(task, model.experts))

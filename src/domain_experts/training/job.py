@@ -5,7 +5,7 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
@@ -23,10 +23,11 @@ from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
+from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress
 from domain_experts.training.store import Entry
-from domain_experts.training.task import Outcome, Task
+from domain_experts.training.task import Outcome, Task, Upstream
 from domain_experts.versions import torch_version
 
 if TYPE_CHECKING:
@@ -127,11 +128,9 @@ def _train(
         run=run,
         interactions=interactions,
         split=read_split(study.tier, run.dataset, run.split_seed),
-        upstream={up.arm: _weights(study, up) for up in study.upstream(run)},
-        curves={up.arm: _curve(study, up) for up in study.upstream(run)},
+        upstream={up.arm: _upstream(study, up) for up in study.upstream(run)},
         device=device,
-        checkpoint=entry.checkpoint,
-        key=entry.key,
+        checkpoint=Checkpoint(entry.checkpoint, entry.key),
         progress=progress,
     )
     outcome: Outcome = import_module(run.spec.trainer).train(task)
@@ -146,7 +145,7 @@ def _train(
             names.append(name)
             with replacing(entry.folder / name) as temporary:
                 save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary)
-    write_json(entry.folder / RECORD, _record(run, task, outcome))
+    write_json(entry.folder / RECORD, record_of(task, outcome))
     write_json(
         entry.folder / PROVENANCE,
         {
@@ -168,20 +167,12 @@ def _train(
     return names
 
 
-def _weights(study: "Study", run: Run) -> Mapping[str, np.ndarray]:
-    """Published weights of an upstream run."""
-    path = layout.run_artifacts(study.tier, run) / MODEL
-    _check(study, run, path)
-    weights: Mapping[str, np.ndarray] = load_file(path)
-    return weights
-
-
-def _curve(study: "Study", run: Run) -> list[dict[str, Any]]:
-    """Published curve of an upstream run."""
-    path = layout.run_artifacts(study.tier, run) / RECORD
-    remedy = _check(study, run, path)
-    curve: list[dict[str, Any]] = read_json(path, remedy)["curve"]
-    return curve
+def _upstream(study: "Study", run: Run) -> Upstream:
+    """Published weights and record of an upstream run."""
+    folder = layout.run_artifacts(study.tier, run)
+    _check(study, run, folder / MODEL)
+    remedy = _check(study, run, folder / RECORD)
+    return Upstream(load_file(folder / MODEL), read_json(folder / RECORD, remedy))
 
 
 def _check(study: "Study", run: Run, path: Path) -> str:
@@ -209,9 +200,13 @@ def _best(outcome: Outcome) -> str:
     return f": best validation AUC {max(values):.4f}" if values else ""
 
 
-def _record(run: Run, task: Task, outcome: Outcome) -> dict[str, Any]:
-    """What the seed determines and logits do not tell: the content of record.json."""
-    schema = task.interactions.schema
+def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """What the seed determines and logits do not tell: the content of record.json.
+
+    `rows_visited` are the rows visited, each as often as an epoch saw it, to reach the predictions,
+    with what the run started from and without lanes that they do not use.
+    """
+    run, schema = task.run, task.interactions.schema
     domain = np.asarray(task.interactions.domain)
     return {
         "run": {
@@ -231,8 +226,18 @@ def _record(run: Run, task: Task, outcome: Outcome) -> dict[str, Any]:
             split: np.bincount(domain[task.index(split)], minlength=len(schema.domains)).tolist()
             for split in SPLITS
         },
-        "parameters": {**outcome.parameters, "total": sum(outcome.parameters.values())},
+        "parameters": {
+            **outcome.parameters,
+            "total": (total := sum(outcome.parameters.values())),
+            "used": total - outcome.unused_parameters,
+        },
         "curve": outcome.curve,
+        "lanes": [asdict(lane) for lane in outcome.lanes],
+        "rows_visited": outcome.rows_before
+        + sum(lane.rows_visited for lane in outcome.lanes if lane.used),
+        "experts_moved": outcome.experts_moved,
+        "scope": {"domain": outcome.by_domain, "task": outcome.by_task},
+        "tested": outcome.tested,
         "gate": None if outcome.gate is None else outcome.gate.tolist(),
     }
 

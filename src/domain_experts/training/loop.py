@@ -25,26 +25,12 @@ from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
 from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.lanes import Lane, LaneRecord
 from domain_experts.training.losses import Loss
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
 
 EVALUATION_BATCH = 16384
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One independent training within a phase.
-
-    `routing` is the one expert that serves the lane's rows, PLAIN for none, or None if the model
-    routes by itself.
-    """
-
-    name: str
-    train: np.ndarray
-    validation: np.ndarray
-    parameters: Mapping[str, nn.Parameter]
-    routing: int | Hard | None = None
 
 
 @dataclass
@@ -92,7 +78,8 @@ class Trainer:
         self.carry_best = carry_best
         self.carry_optimizer = carry_optimizer
         self.curve: list[dict[str, Any]] = []
-        self._finished: list[str] = []
+        self.lanes: list[LaneRecord] = []
+        """Of all phases that have ended, in order."""
         self._states: dict[str, LaneState] = {}
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
@@ -112,11 +99,15 @@ class Trainer:
 
         A run may have several phases of one name, whose first lanes then differ.
         """
-        if not lanes:
-            return
         identity = f"{name}/{lanes[0].name}"
-        if identity in self._finished:
+        if identity in {f"{ended.phase}/{ended.lane}" for ended in self.lanes}:
             return
+        usable = [lane for lane in lanes if lane.usable]
+        if usable:
+            self._train(name, usable, epochs, identity)
+        self.lanes += [self._record(name, lane, usable, epochs) for lane in lanes]
+
+    def _train(self, name: str, lanes: Sequence[Lane], epochs: int | None, identity: str) -> None:
         training, protocol = self.settings.training, self.settings.protocol
         patience = training.patience if epochs is None else epochs + 1
         trained = {n: p for lane in lanes for n, p in lane.parameters.items()}
@@ -141,19 +132,57 @@ class Trainer:
             for lane, loss in zip(active, losses, strict=True):
                 self._select(name, epoch, lane, loss, patience)
             self._report(name, epoch, active, seconds, patience)
-            self._save(identity, epoch)
+            if self.checkpoint.due():
+                self._save(identity, epoch)
         self._end(lanes)
-        self._finished.append(identity)
 
     def _end(self, lanes: Sequence[Lane]) -> None:
         """Take the weights that the phase ends with."""
-        if not self.carry_best:
+        if self._brings_back(lanes):
             self._restore(self._best)
+
+    def _brings_back(self, lanes: Sequence[Lane]) -> bool:
+        """Whether the phase ends with its best weights, not with those of its last epoch."""
+        return not self.carry_best
 
     def finish(self) -> None:
         """Bring back the best weights of all phases, if they are carried."""
-        if self.carry_best:
-            self._restore(self._best)
+        if not self.carry_best:
+            return
+        self._restore(self._best)
+        best = [point for point in self.curve if point["best"]][-1]
+        names = [(lane.phase, lane.lane) for lane in self.lanes]
+        at = names.index((best["phase"], best["lane"]))
+        for earlier in self.lanes[:at]:
+            earlier.end_with(earlier.epochs)
+        self.lanes[at].end_with(best["epoch"])
+        for later in self.lanes[at + 1 :]:
+            later.end_with(0)
+
+    def _record(
+        self, phase: str, lane: Lane, trained: Sequence[Lane], fixed: int | None
+    ) -> LaneRecord:
+        points = [p for p in self.curve if (p["phase"], p["lane"]) == (phase, lane.name)]
+        epochs = points[-1]["epoch"] if points else 0
+        best = max((p["epoch"] for p in points if p["best"]), default=0)
+        stopped = lane.usable and self._states[lane.name].stopped
+        domain = self.rows.domain.cpu().numpy()[lane.train]
+        record = LaneRecord(
+            phase,
+            lane.name,
+            lane.part,
+            domains=np.unique(domain).tolist(),
+            tasks=list(range(len(self.rows.schema.tasks))),
+            epochs=epochs,
+            rows_visited=epochs * len(lane.train),
+            epoch_tested=None,
+            moved=False,
+            capped=lane.usable and fixed is None and not stopped,
+            trained=lane.usable,
+            used=lane.used,
+        )
+        record.end_with(best if self._brings_back(trained) else epochs)
+        return record
 
     @torch.no_grad()
     def logits(self, index: np.ndarray, routing: int | Hard | None = None) -> Tensor:
@@ -313,8 +342,8 @@ class Trainer:
         state = {
             "phase": phase,
             "epoch": epoch,
-            "finished": self._finished,
-            "lanes": {name: asdict(lane) for name, lane in self._states.items()},
+            "states": {name: asdict(state) for name, state in self._states.items()},
+            "lanes": [asdict(lane) for lane in self.lanes],
             "curve": self.curve,
             "progress": self.progress.state(),
         }
@@ -335,8 +364,8 @@ class Trainer:
         self._best = groups["best"]
         self._resumed_moments = groups["moments"]
         self._resumed_phase, self._resumed_epoch = state["phase"], state["epoch"]
-        self._finished = state["finished"]
-        self._states = {name: LaneState(**lane) for name, lane in state["lanes"].items()}
+        self._states = {name: LaneState(**own) for name, own in state["states"].items()}
+        self.lanes = [LaneRecord(**lane) for lane in state["lanes"]]
         self.curve = state["curve"]
         self.progress.resume(state["progress"])
         self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")

@@ -2,7 +2,7 @@
 
 from domain_experts.training.deep import new_trainer, outcome
 from domain_experts.training.joint import mlora
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 from domain_experts.training.new_domain import rows_of
 from domain_experts.training.task import Outcome, Task
 

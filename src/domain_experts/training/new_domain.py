@@ -8,7 +8,7 @@ from torch import nn
 from domain_experts.errors import UserError
 from domain_experts.models.ctr import CTRModel
 from domain_experts.training.deep import new_trainer, outcome
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 from domain_experts.training.streams import numpy_stream
 from domain_experts.training.task import Outcome, Task
 
@@ -36,7 +36,9 @@ def rows_of(task: Task, split: str, new: bool) -> np.ndarray:
     return np.extract((domain == new_domain(task)) == new, rows)
 
 
-def train_on_share(task: Task, model: CTRModel, trained: dict[str, nn.Parameter]) -> Outcome:
+def train_on_share(
+    task: Task, model: CTRModel, trained: dict[str, nn.Parameter], rows_before: int = 0
+) -> Outcome:
     """Train some weights on the given share of the new domain's training rows.
 
     A larger share holds all rows of a smaller one. All validation rows of the domain are used.
@@ -47,4 +49,4 @@ def train_on_share(task: Task, model: CTRModel, trained: dict[str, nn.Parameter]
     trainer = new_trainer(task, model)
     validation = rows_of(task, "validation", new=True)
     trainer.phase("new domain", [Lane("all", chosen, validation, trained)])
-    return outcome(task, trainer)
+    return outcome(task, trainer, rows_before)

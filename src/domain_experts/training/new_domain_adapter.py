@@ -9,10 +9,11 @@ from domain_experts.training.task import Outcome, Task
 def train(task: Task) -> Outcome:
     """Train the new domain's adapter alone."""
     model = mlora(task, range(len(task.interactions.schema.domains)))
-    load_weights(model, task.upstream["mlora_held_out"])
+    held_out = task.upstream["mlora_held_out"]
+    load_weights(model, held_out.weights)
     own = {
         name: parameter
         for name, parameter in model.named_parameters()
         if is_expert(name) and expert_of(name) == new_domain(task)
     }
-    return train_on_share(task, model, own)
+    return train_on_share(task, model, own, held_out.record["rows_visited"])

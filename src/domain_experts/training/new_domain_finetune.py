@@ -9,5 +9,7 @@ from domain_experts.training.task import Outcome, Task
 def train(task: Task) -> Outcome:
     """Train everything, the other domains' adapters excepted, which see no row."""
     model = mlora(task, range(len(task.interactions.schema.domains)))
-    load_weights(model, task.upstream["mlora_held_out"])
-    return train_on_share(task, model, dict(model.named_parameters()))
+    held_out = task.upstream["mlora_held_out"]
+    load_weights(model, held_out.weights)
+    everything = dict(model.named_parameters())
+    return train_on_share(task, model, everything, held_out.record["rows_visited"])

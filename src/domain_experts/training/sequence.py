@@ -57,8 +57,6 @@ def train(task: Task) -> Outcome:
         validation = everything.validation
         if protocol.selection == "own_domain":
             validation = validation[domain[validation] == i % domains]
-        if not can_select(task, validation, f"expert {i}"):
-            continue
         lane = replace(
             everything,
             name=str(i),
@@ -66,10 +64,12 @@ def train(task: Task) -> Outcome:
             validation=validation,
             parameters=trained("experts", i),
             routing=None if uniform else i,
+            part="experts",
+            usable=can_select(task, validation, f"expert {i}"),
         )
         trainer.phase("experts", [lane])
     gate = trained("gate")
     if gate:
-        trainer.phase("gate", [replace(everything, parameters=gate)])
+        trainer.phase("gate", [replace(everything, parameters=gate, part="gate")])
     trainer.finish()
     return outcome(task, trainer)

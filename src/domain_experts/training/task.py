@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,17 @@ from domain_experts.data.split import SPLITS
 from domain_experts.errors import UserError
 from domain_experts.runs import Run, reads
 from domain_experts.settings import RunSettings, declared
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.lanes import LaneRecord
 from domain_experts.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A finished run that another one starts from: its weights, and its record.json."""
+
+    weights: Mapping[str, np.ndarray]
+    record: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,15 +32,10 @@ class Task:
     interactions: Interactions
     split: np.ndarray
     """(N,) uint8: 0 train, 1 validation, 2 test."""
-    upstream: Mapping[str, Mapping[str, np.ndarray]]
-    """Weights by arm, of the arms that this one starts from."""
-    curves: Mapping[str, list[dict[str, Any]]]
-    """Their curves, as in metrics.json."""
+    upstream: Mapping[str, Upstream]
+    """By arm, the runs that this one starts from."""
     device: str
-    checkpoint: Path
-    """Where the run keeps its last epoch."""
-    key: str
-    """The run's key in the store; marks its checkpoint."""
+    checkpoint: Checkpoint
     progress: Progress
 
     @property
@@ -67,10 +71,23 @@ class Outcome:
     """The weights to keep."""
     parameters: Mapping[str, int]
     """Numbers of parameters: backbone, experts, gate."""
+    unused_parameters: int = 0
+    """How many of them the predictions do not use."""
     curve: list[dict[str, Any]] = field(default_factory=list)
+    lanes: list[LaneRecord] = field(default_factory=list)
+    rows_before: int = 0
+    """Rows visited to make what the run started from."""
     gate: np.ndarray | None = None
     """(D, E) weights of the gate."""
     experts: int | None = None
     """Number of experts E."""
+    experts_moved: list[bool] | None = None
+    """Of each expert that the predictions use, whether training changed what it adds."""
+    by_domain: bool = False
+    """Whether there is a model for each domain."""
+    by_task: bool = False
+    """Whether there is a model for each task."""
+    tested: Mapping[str, float] = field(default_factory=dict)
+    """Scalars that the tested model exposes."""
     views: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Outputs of inner parts on some test rows, as `training.multi.views` says."""

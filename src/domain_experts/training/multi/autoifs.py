@@ -15,9 +15,8 @@ from domain_experts.models.multi.autoifs import Model
 from domain_experts.models.multi.base import MultiPlan
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows
-from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.deep import outcome, whole_lane
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane
 from domain_experts.training.multi.bilevel import MultiTrainer
 from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
@@ -84,13 +83,14 @@ class AutoIFSTrainer(MultiTrainer):
             self._best = kept
             self.curve[-1]["best"] = rewind
 
+    def _brings_back(self, lanes: Sequence[Lane]) -> bool:
+        return not self.model.hard or super()._brings_back(lanes)
+
     def _end(self, lanes: Sequence[Lane]) -> None:
-        if self.model.hard:
-            super()._end(lanes)
-            return
         table = self.model.embedding.weight.detach().clone()
-        self._restore(self._best)
-        self._restore({"gate_table": table})
+        super()._end(lanes)
+        if not self.model.hard:
+            self._restore({"gate_table": table})
 
 
 def train(task: Task) -> Outcome:
@@ -110,7 +110,7 @@ def train(task: Task) -> Outcome:
         Rows.of(task.interactions, device),
         task.settings.model_copy(update={"training": training}),
         run.seed,
-        Checkpoint(task.checkpoint, task.key),
+        task.checkpoint,
         task.progress,
         # its optimisers have penalties of their own
         decay=0.0,

@@ -12,7 +12,8 @@ from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.loop import Lane, Trainer
+from domain_experts.training.lanes import Lane
+from domain_experts.training.loop import Trainer
 from domain_experts.training.losses import LOSSES, Loss
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
@@ -120,10 +121,12 @@ class MultiTrainer(Trainer):
     ) -> None:
         super()._select(phase, epoch, lane, loss, patience)
         if self.scalars:
-            fusion = {name: scalar.sigmoid().item() for name, scalar in self.scalars.items()}
-            self.curve[-1]["fusion"] = fusion
+            self.curve[-1]["fusion"] = self.fusion()
 
-    def _end(self, lanes: Sequence[Lane]) -> None:
+    def fusion(self) -> dict[str, float]:
+        """The weights that the fusion scalars give now."""
+        return {name: scalar.sigmoid().item() for name, scalar in self.scalars.items()}
+
+    def _brings_back(self, lanes: Sequence[Lane]) -> bool:
         stopped = all(self._states[lane.name].stopped for lane in lanes)
-        if stopped or self.protocol.restore == "always":
-            super()._end(lanes)
+        return stopped or self.protocol.restore == "always"

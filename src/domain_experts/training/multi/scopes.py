@@ -1,7 +1,6 @@
 """How many models an arm has, and which domains and tasks each one serves (M3oE, section 3.2)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -12,8 +11,7 @@ from domain_experts.models.multi.base import MultiModel, MultiPlan
 from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.training.batches import Rows
-from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.loop import Lane
+from domain_experts.training.lanes import Lane, LaneRecord
 from domain_experts.training.multi.bilevel import MultiTrainer
 from domain_experts.training.multi.views import views
 from domain_experts.training.streams import torch_stream
@@ -41,13 +39,14 @@ def scopes(task: Task, by_domain: bool, by_task: bool) -> list[Scope]:
     return [Scope(i, d, t) for i, (d, t) in enumerate(pairs)]
 
 
-def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
+def train_scopes(task: Task, by_domain: bool, by_task: bool) -> Outcome:
     """Train the models one after another; a logit comes from the model of its domain and task.
 
     A model without training rows, or without validation rows of both classes, which could not be
     selected, stays as it starts. The weights are those of all models, each name after the model's
     number.
     """
+    models = scopes(task, by_domain, by_task)
     rows = Rows.of(task.interactions, torch.device(task.device))
     domain = np.asarray(task.interactions.domain)
     tasks = len(task.interactions.schema.tasks)
@@ -55,14 +54,16 @@ def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
     logits = {s: np.empty((len(index[s]), tasks), np.float32) for s in ("validation", "test")}
     state: dict[str, np.ndarray] = {}
     curve: list[dict[str, Any]] = []
+    lanes: list[LaneRecord] = []
     parameters = 0
     for scope in models:
         trainer = _trainer(task, rows, scope)
         own = {split: i[np.isin(domain[i], scope.domains)] for split, i in index.items()}
-        if _can_train(task, own["train"], own["validation"], scope):
-            name = "all" if len(models) == 1 else str(scope.number)
-            every = dict(trainer.model.named_parameters())
-            trainer.phase("joint", [Lane(name, own["train"], own["validation"], every)])
+        name = "all" if len(models) == 1 else str(scope.number)
+        every = dict(trainer.model.named_parameters())
+        usable = _can_train(task, own["train"], own["validation"], scope)
+        lane = Lane(name, own["train"], own["validation"], every, usable=usable)
+        trainer.phase("joint", [lane])
         for split, whole in logits.items():
             places = np.flatnonzero(np.isin(domain[index[split]], scope.domains))
             if not len(places):
@@ -72,9 +73,28 @@ def train_scopes(task: Task, models: Sequence[Scope]) -> Outcome:
             state[f"{scope.number}.{key}"] = value.cpu().numpy()
         parameters += sum(parameter.numel() for parameter in trainer.model.parameters())
         curve += trainer.curve
-    seen = views(trainer, index["test"]) if len(models) == 1 else {}
-    counts = {"backbone": parameters, "experts": 0, "gate": 0}
-    return Outcome(logits, state, counts, curve, views=seen)
+        lanes += [_renumbered(lane, scope) for lane in trainer.lanes]
+    one = len(models) == 1
+    return Outcome(
+        logits,
+        state,
+        {"backbone": parameters, "experts": 0, "gate": 0},
+        curve=curve,
+        lanes=lanes,
+        views=views(trainer, index["test"]) if one else {},
+        by_domain=by_domain,
+        by_task=by_task,
+        tested=trainer.fusion() if one else {},
+    )
+
+
+def _renumbered(lane: LaneRecord, scope: Scope) -> LaneRecord:
+    """A lane with the data set's numbers of domains and tasks in the place of the model's."""
+    return replace(
+        lane,
+        domains=[scope.domains[d] for d in lane.domains],
+        tasks=[scope.tasks[t] for t in lane.tasks],
+    )
 
 
 def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
@@ -103,13 +123,12 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
         _start(task),
         torch_stream(run.seed, "init", "multi", scope.number),
     )
-    path = task.checkpoint.with_stem(f"{task.checkpoint.stem}-{scope.number}")
     return MultiTrainer(
         model_class(plan).to(device),
         inside,
         task.settings,
         run.seed,
-        Checkpoint(path, task.key),
+        task.checkpoint.part(scope.number),
         task.progress,
         task.settings.multi_model.weight_decay,
     )
