@@ -44,9 +44,14 @@ class Frames:
             [row for run in self.results.expected.values() for row in self._identities(run)]
         )
         overall = self._numbers(test=True, by_domain=False)
-        metrics = overall.pivot(index=["run", "task"], columns="metric", values="value")
+        metrics = overall[overall["task"] != ""].pivot(
+            index=["run", "task"], columns="metric", values="value"
+        )
+        # such as shares of a gate, which all tasks have in common
+        of_run = overall[overall["task"] == ""].pivot(index="run", columns="metric", values="value")
         macro = self.domains.groupby(["run", "task"])["log_loss"].mean().rename("macro_log_loss")
         frame = known.merge(metrics.join(macro).reset_index(), "left", ["run", "task"])
+        frame = frame.merge(of_run.reset_index(), "left", "run")
         frame = pd.concat([frame, _all_tasks(frame)], ignore_index=True)
         records = pd.DataFrame(
             [_of_record(path, record) for path, record in self._records.items()] or [{"run": ""}]

@@ -1,11 +1,11 @@
 """Tables as CSV (numbers), Markdown, LaTeX and HTML (as printed)."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from domain_experts.files import replacing
 
@@ -15,6 +15,7 @@ LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
 _CSS = {BEST: "font-weight: bold", SECOND: "text-decoration: underline", "": ""}
 _MARKDOWN = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
+_COMMANDS = {BEST: (r"\textbf{", "}"), SECOND: (r"\underline{", "}"), "": ("", "")}
 _LATEX = str.maketrans(
     {
         "&": r"\&",
@@ -92,12 +93,7 @@ def write_text(path: Path, text: str) -> None:
 
 def markdown(table: Table) -> str:
     """The table for Markdown, caption first, notes last."""
-    cells = table.printed.astype("object")
-    for name in cells:
-        cells[name] = [
-            f"{_MARKDOWN[mark][0]}{_escaped(cell)}{_MARKDOWN[mark][1]}"
-            for cell, mark in zip(cells[name], table.emphasis[name], strict=True)
-        ]
+    cells = _marked(table, _MARKDOWN, _escaped)
     heads = [_escaped(str(name)) for name in cells]
     rules = [":--" if i < table.words else "--:" for i in range(len(heads))]
     lines = ["| " + " | ".join(row) + " |" for row in (heads, rules, *cells.to_numpy().tolist())]
@@ -111,20 +107,18 @@ def _escaped(cell: str) -> str:
 
 def latex(table: Table) -> str:
     """The table for LaTeX (booktabs; longtable if it is long), with caption and label."""
-    heads = [str(name).translate(_LATEX) for name in table.printed]
-    cells = table.printed.map(lambda cell: cell.translate(_LATEX)).set_axis(heads, axis="columns")
+    cells = _marked(table, _COMMANDS, lambda cell: cell.translate(_LATEX))
+    cells.columns = [str(name).translate(_LATEX) for name in cells]
     long = len(cells) > LONG
-    style = _styled(cells, table.emphasis.set_axis(heads, axis="columns"))
     caption = " ".join((table.caption, *table.notes)).translate(_LATEX)
-    text: str = style.to_latex(
+    text: str = cells.style.hide(axis="index").to_latex(
         environment="longtable" if long else "table",
         position=None if long else "htbp",
         position_float=None if long else "centering",
-        column_format="l" * table.words + "r" * (len(heads) - table.words),
+        column_format="l" * table.words + "r" * (cells.shape[1] - table.words),
         hrules=True,
         caption=caption,
         label=f"tab:{table.name}",
-        convert_css=True,
     )
     needs = "booktabs" + (", longtable" if long else "")
     return f"% needs the packages {needs}\n{text}"
@@ -132,7 +126,8 @@ def latex(table: Table) -> str:
 
 def html(table: Table) -> str:
     """The table as a piece of HTML: a figure with caption, table and notes."""
-    style = _styled(table.printed.map(escape), table.emphasis)
+    css = table.emphasis.map(_CSS.__getitem__)
+    style = table.printed.map(escape).style.apply(lambda _: css, axis=None).hide(axis="index")
     body = style.to_html(
         table_attributes='class="numbers"', table_uuid=table.name, bold_headers=False
     )
@@ -144,6 +139,15 @@ def html(table: Table) -> str:
     )
 
 
-def _styled(cells: pd.DataFrame, emphasis: pd.DataFrame) -> Styler:
-    css = emphasis.map(_CSS.__getitem__)
-    return cells.style.apply(lambda _: css, axis=None).hide(axis="index")
+def _marked(
+    table: Table, marks: Mapping[str, tuple[str, str]], change: Callable[[str], str]
+) -> pd.DataFrame:
+    """The changed cells, the best and second between marks."""
+    marked = {
+        name: [
+            f"{marks[mark][0]}{change(cell)}{marks[mark][1]}"
+            for cell, mark in zip(table.printed[name], table.emphasis[name], strict=True)
+        ]
+        for name in table.printed
+    }
+    return pd.DataFrame(marked, index=table.printed.index)
