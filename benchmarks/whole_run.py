@@ -25,7 +25,9 @@ from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.study import settings
 from benchmarks.timing import in_turns
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.split import SPLITS, stratified
+from domain_experts.data.specs import Fractions
+from domain_experts.data.split import SPLITS
+from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
@@ -48,8 +50,7 @@ ROUNDS = 3
 def measure(effort: Effort) -> Iterator[Measurement]:
     """Rows that all phases visit, by the seconds of the whole."""
     data = rows_like_movielens(effort.rows // 4, THREE.fields, domains=DOMAINS)
-    labels = data.labels[:, 0].astype(int)
-    split = stratified(data.domain, labels, 0, 0.2, 0.2)
+    split = stratified(data, 0, Fractions(0.2, 0.2))
     # backbone, experts and gate visit every training row once an epoch
     rows = 3 * EPOCHS * int((split == 0).sum())
     work = {OURS: partial(ours, data, split), RELEASED: partial(released, data, split)}

@@ -14,8 +14,9 @@ import yaml
 from scipy.special import expit
 
 from domain_experts import layout
+from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions, write
-from domain_experts.data.split import SPLITS, read_split, write_splits
+from domain_experts.data.split import SPLITS, read_split
 from domain_experts.digest import code_digest
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.files import sha256, write_json
@@ -94,7 +95,9 @@ def fabricate(root: Path) -> Study:
         rows, tasks = (1500, TASKS) if dataset in MULTI else (6000, TASKS[:1])
         made = _interactions(domains, groups, tasks, rows)
         write(made, layout.interactions(dataset), {"source": "random"})
-        write_splits(study.params.data, study.tier, dataset, study.seeds(dataset))
+        # as rows in no order at all are best split
+        rule = study.params.data.split_rule(REAL)
+        write_splits(rule, study.tier, dataset, study.seeds(dataset))
     for run in study.runs:
         _write_run(study, run)
     write_indexes(study)

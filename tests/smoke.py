@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from domain_experts.data.cut import write_splits
 from domain_experts.data.prepare import prepare
-from domain_experts.data.split import write_splits
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.presence import load_study
 from domain_experts.training.job import execute

@@ -10,8 +10,8 @@ import numpy as np
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
-from domain_experts.data.specs import Planted
-from domain_experts.data.split import stratified
+from domain_experts.data.specs import Fractions, Planted
+from domain_experts.data.split_rules import stratified
 from domain_experts.params import Params, load
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
@@ -81,8 +81,7 @@ def make_task(folder, data, arm, backbone="mlp", upstream=None, variant=(), **ch
         for name in needs(arm):
             task = make_task(folder, data, name, backbone, upstream, **changed)
             upstream[name] = finished(task)
-    labels = data.labels[:, 0].astype(int)
-    split = stratified(np.asarray(data.domain), labels, run.split_seed, 0.2, 0.2)
+    split = stratified(data, run.split_seed, Fractions(0.2, 0.2))
     own = folder / f"{arm}-{len(list(folder.iterdir()))}"
     own.mkdir()
     clock = itertools.count(step=SECONDS_BETWEEN)

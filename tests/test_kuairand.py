@@ -224,14 +224,12 @@ def placed(project):
     return place
 
 
-@pytest.mark.parametrize("rule", ["positional", "positional_by_domain", "stratified"])
-def test_prepare_gives_the_split_of_the_rule(placed, published, rule):
+def test_prepare_keeps_the_time_and_cuts_nothing(placed, published):
     published(placed(write_kuairand))
-    prepare("toy", spec(split=SPLIT.model_copy(update={"rule": rule})))
+    prepare("toy", spec())
     opened = Interactions.open(layout.interactions("toy"))
-    assert (opened.given_split is None) == (rule == "stratified")
-    if rule == "positional":
-        assert (np.diff(opened.given_split.astype(int)) >= 0).all()
+    assert (np.diff(opened.time) >= 0).all()
+    assert opened.given_split is None
     assert opened.card["positives_by_domain"].keys() == {"click", "long_view"}
 
 

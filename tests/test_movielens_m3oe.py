@@ -8,21 +8,27 @@ import pytest
 
 from domain_experts import layout
 from domain_experts.data import fetch, movielens
+from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.registry import LAYOUTS, SOURCES
 from domain_experts.data.specs import MovieLens, SplitRule
-from domain_experts.data.split import read_split, write_splits
+from domain_experts.data.split import read_split
+from domain_experts.data.split_rules import RULES
 from domain_experts.files import sha256, write_json
 
 TENTHS = {"validation_fraction": 0.1, "test_fraction": 0.1}
 ORDERS = ("file", "timestamp", "two_sorts", "shuffled", "each_user")
 
 
-def spec(source="ml-1m", order="timestamp", rule="positional", **changes):
+def spec(source="ml-1m", order="timestamp", **changes):
     keys = {"domain": "age_group", "labels": "click_like", "features": "profile", "order": order}
-    split = SplitRule(rule=rule, **TENTHS) if rule else None
-    return MovieLens(source=source, split=split, **keys | changes)
+    return MovieLens(source=source, **keys | changes)
+
+
+def tenths(rule, made, seed=1):
+    """The rows' split by a rule."""
+    return RULES[rule](made, seed, SplitRule(rule=rule, **TENTHS).fractions)
 
 
 def lines(path, separator="::"):
@@ -82,6 +88,7 @@ def test_equals_the_slow_reader(tmp_path, tiny_movielens):
     np.testing.assert_array_equal(made.labels[:, 1], column(rows, "like"))
     assert made.domain.tolist() == column(rows, "domain").tolist()
     assert made.schema.domains == ("under 25", "25-34", "35+")
+    assert made.time.tolist() == column(rows, "time").tolist()
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -142,19 +149,18 @@ def raw(project, tiny_movielens):
 
 def test_a_split_by_position_is_that_of_every_seed(raw):
     prepare("toy", spec())
-    opened = Interactions.open(layout.interactions("toy"))
-    assert np.bincount(opened.given_split).tolist() == [720, 90, 90]
+    assert Interactions.open(layout.interactions("toy")).given_split is None
     write_splits(SplitRule(rule="positional", **TENTHS), "quick", "toy", [1, 2])
     for seed in (1, 2):
-        np.testing.assert_array_equal(read_split("quick", "toy", seed), opened.given_split)
+        split = read_split("quick", "toy", seed)
+        assert split.tolist() == [0] * 720 + [1] * 90 + [2] * 90
     index = json.loads(layout.split_index("quick", "toy").read_text())
     assert index["test_fraction"] == 0.1
     assert index["seeds"]["1"]["positives"].keys() == {"click", "like"}
 
 
 def test_a_drawn_split_takes_the_data_sets_own_fractions(raw):
-    prepare("toy", spec(rule="stratified"))
-    assert Interactions.open(layout.interactions("toy")).given_split is None
+    prepare("toy", spec())
     write_splits(SplitRule(rule="stratified", **TENTHS), "quick", "toy", [1, 2])
     first, second = (read_split("quick", "toy", seed) for seed in (1, 2))
     np.testing.assert_allclose(np.bincount(first) / len(first), [0.8, 0.1, 0.1], atol=0.01)
@@ -187,7 +193,10 @@ def test_movielens_1m_has_the_counts_of_table_1(real, monkeypatch):
     of_domain = [made.fields[made.domain == d] for d in range(3)]
     assert [len(np.unique(rows[:, 0])) for rows in of_domain] == [1_325, 2_096, 2_619]
     assert [len(np.unique(rows[:, 1])) for rows in of_domain] == [3_429, 3_508, 3_595]
-    assert np.bincount(made.given_split).tolist() == [800_167, 100_021, 100_021]
+    split = tenths("positional", made)
+    assert np.bincount(split).tolist() == [800_167, 100_021, 100_021]
+    # of rows by time these are one cut
+    np.testing.assert_array_equal(split, tenths("by_time", made))
     assert np.round(100 * made.labels.mean(axis=0), 3).tolist() == [57.516, 22.626]
 
 
@@ -195,7 +204,7 @@ def test_movielens_1m_has_the_counts_of_table_1(real, monkeypatch):
 @pytest.mark.parametrize(
     ("order", "test_users", "seen"),
     [
-        ("timestamp", None, 0.80),
+        ("timestamp", None, 0.807),
         ("two_sorts", 1567, 0),
         ("file", None, 0),
         ("shuffled", None, 1),
@@ -205,19 +214,23 @@ def test_movielens_1m_has_the_counts_of_table_1(real, monkeypatch):
 def test_share_of_test_rows_whose_user_is_trained_on(real, monkeypatch, order, test_users, seen):
     made = prepared(real, monkeypatch, spec(order=order))
     user = made.fields[:, 0]
-    trained, tested = np.unique(user[made.given_split == 0]), user[made.given_split == 2]
+    split = tenths("positional", made)
+    trained, tested = np.unique(user[split == 0]), user[split == 2]
     # of two_sorts and file at most one user straddles a cut
     assert np.isin(tested, trained).mean() == pytest.approx(seen, abs=0.005)
     assert test_users in (None, len(np.unique(tested)))
+    if order == "each_user":
+        np.testing.assert_array_equal(split, tenths("each_user_last", made))
 
 
 @pytest.mark.real_data
 def test_each_domain_of_movielens_1m_is_cut_alone(real, monkeypatch):
-    made = prepared(real, monkeypatch, spec(rule="positional_by_domain"))
+    made = prepared(real, monkeypatch, spec())
+    split = tenths("positional_by_domain", made)
     for d, rows in enumerate([210_747, 395_556, 393_906]):
         cut = int(rows * 0.8), int(rows * 0.9)
         sizes = [cut[0], cut[1] - cut[0], rows - cut[1]]
-        assert np.bincount(made.given_split[made.domain == d]).tolist() == sizes
+        assert np.bincount(split[made.domain == d]).tolist() == sizes
 
 
 @pytest.mark.real_data

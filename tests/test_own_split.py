@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from domain_experts import layout
 from domain_experts.cli import app
+from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
@@ -72,10 +73,28 @@ def test_a_cut_by_position_needs_no_seed(study, rule):
     study(OWN | {"rule": rule})
     run("prepare", "planted-tasks")
     run("split", "planted-tasks", "--tier", "smoke")
-    given = Interactions.open(layout.interactions("planted-tasks")).given_split
-    for seed in (2022, 2023):
-        np.testing.assert_array_equal(read_split("smoke", "planted-tasks", seed), given)
-        np.testing.assert_allclose(shares("planted-tasks", seed), [0.6, 0.1, 0.3], atol=0.001)
+    assert Interactions.open(layout.interactions("planted-tasks")).given_split is None
+    first, second = (read_split("smoke", "planted-tasks", seed) for seed in (2022, 2023))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(shares("planted-tasks", 2022), [0.6, 0.1, 0.3], atol=0.001)
+
+
+@pytest.mark.parametrize("rule", ["by_time", "each_user_last", "leave_one_out"])
+def test_a_rule_that_needs_a_time_says_so(study, rule):
+    study({"rule": rule} if rule == "leave_one_out" else OWN | {"rule": rule})
+    run("prepare", "planted-tasks")
+    message = rf"planted-tasks: split rule {rule}: it needs the time of each row"
+    with pytest.raises(UserError, match=message):
+        write_splits(load().data.split_rule("planted-tasks"), "smoke", "planted-tasks", [1])
+
+
+def test_what_is_prepared_does_not_depend_on_the_rule(study):
+    cards = []
+    for rule in (OWN, {"rule": "leave_one_out"}, None):
+        study(rule)
+        run("prepare", "planted-tasks")
+        cards.append(layout.card("planted-tasks").read_bytes())
+    assert len(set(cards)) == 1
 
 
 def test_the_split_phase_reads_the_rule(study):
@@ -86,6 +105,38 @@ def test_the_split_phase_reads_the_rule(study):
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("ml-1m-gender", "stratified"),
+        ("taobao-10", "by_user_negatives"),
+        ("amazon-3", "by_user_negatives"),
+        ("amazon-6-mamdr", "given"),
+        ("planted", "stratified"),
+    ],
+)
+def test_the_usual_rule_is_that_of_the_kind_of_data(source, rule):
+    data = load(ROOT / "params.yaml").data
+    found = data.split_rule(source)
+    assert found.rule == rule
+    expected = (0, 0) if rule == "given" else (data.validation_fraction, data.test_fraction)
+    assert found.fractions == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"rule": "leave_one_out", "test_fraction": 0.1}, "leave_one_out takes no fractions"),
+        ({"rule": "given", "validation_fraction": 0.1}, "given takes no fractions"),
+        ({"rule": "by_time", "test_fraction": 0.1}, "by_time needs a validation_fraction and a"),
+    ],
+)
+def test_fractions_that_do_not_fit_the_rule_are_refused(study, rule, message):
+    study(rule)
+    with pytest.raises(UserError, match=rf"planted-tasks.*{message}"):
+        load()
+
+
 def test_a_rule_without_training_rows_is_refused(study):
     study(OWN | {"validation_fraction": 0.7})
     with pytest.raises(UserError, match=r"planted-tasks.*leave no training rows"):
@@ -93,6 +144,6 @@ def test_a_rule_without_training_rows_is_refused(study):
 
 
 def test_an_unknown_rule_is_refused_by_its_key(study):
-    study(OWN | {"rule": "random"})
+    study(OWN | {"rule": "alphabetical"})
     with pytest.raises(UserError, match=r"planted-tasks\S*\.split\.rule: Input should be"):
         load()

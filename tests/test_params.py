@@ -60,7 +60,7 @@ def refused(values, tmp_path):
         ("tier", "huge", "tier: Input should be 'smoke', 'quick' or 'paper'"),
         ("data.datasets.planted.groups", 99, "groups (99) exceed domains (8)"),
         ("data.datasets.planted.source", "amazon", "'amazon'"),
-        ("data.datasets.planted.colour", 1, "unknown key; known here: source, seed, rows"),
+        ("data.datasets.planted.colour", 1, "unknown key; known here: split, source, seed, rows"),
         ("data.datasets.ml-1m-age.domain", "zip", "should be 'gender', 'age', 'occupation' or"),
         ("data.test_fraction", 0.9, "leave no training rows"),
         ("data.test_fraction", 0, "test_fraction: Input should be greater than 0"),

@@ -10,8 +10,8 @@ from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.prepare import prepare
-from domain_experts.data.specs import Planted
-from domain_experts.data.split import stratified
+from domain_experts.data.specs import Fractions, Planted
+from domain_experts.data.split_rules import stratified
 from domain_experts.errors import UserError
 from domain_experts.params import load
 
@@ -145,7 +145,7 @@ def test_every_generated_data_set_of_the_study_can_be_split(name):
     """Each domain has rows of both classes to train, validate and test on."""
     data = generate(GENERATED[name])
     label, domain = data.labels[:, 0].astype(int), np.asarray(data.domain)
-    split = stratified(domain, label, 2022, 0.2, 0.2)
+    split = stratified(data, 2022, Fractions(0.2, 0.2))
     cells = np.zeros((3, len(data.schema.domains), 2), int)
     np.add.at(cells, (split, domain, label), 1)
     assert cells.min() >= 5

@@ -13,7 +13,7 @@ from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.planted_tasks import generate, task_directions
 from domain_experts.data.prepare import prepare
 from domain_experts.data.specs import PlantedTasks
-from domain_experts.data.split import stratified
+from domain_experts.data.split_rules import stratified
 from domain_experts.params import load
 
 SPEC = PlantedTasks(
@@ -188,8 +188,7 @@ def test_every_generated_data_set_of_the_study_can_be_split(name):
     """Each domain and task has rows of both classes to train, validate and test on."""
     data = generate(GENERATED[name])
     rule = load(ROOT / "params.yaml").data.split_rule(name)
-    label = data.labels @ [1, 2]
-    split = stratified(data.domain, label, 2022, rule.validation_fraction, rule.test_fraction)
+    split = stratified(data, 2022, rule.fractions)
     for labels in data.labels.T:
         cells = np.zeros((3, len(data.schema.domains), 2), int)
         np.add.at(cells, (split, data.domain, labels), 1)

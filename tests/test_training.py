@@ -11,8 +11,8 @@ from torch import nn
 
 from domain_experts.auc import macro_auc
 from domain_experts.data.planted import generate
-from domain_experts.data.specs import Planted
-from domain_experts.data.split import stratified
+from domain_experts.data.specs import Fractions, Planted
+from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.params import load
 from domain_experts.schema import Schema
@@ -298,7 +298,7 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     }  # fmt: skip
     gains = {"mlora": [], "moe_mlora": []}
     for seed in (1, 2, 3):
-        split = stratified(np.asarray(data.domain), data.labels[:, 0].astype(int), seed, 0.2, 0.2)
+        split = stratified(data, seed, Fractions(0.2, 0.2))
         upstream, made, wauc = {}, {}, {}
         for arm in ("base", "mlora", "experts", "moe_mlora"):
             run = study(**changed)._run("planted-small", "mlp", arm, (), seed)

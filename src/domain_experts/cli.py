@@ -44,7 +44,7 @@ def prepare(dataset: str) -> None:
 @app.command()
 def split(dataset: str, tier: TierOption) -> None:
     """Draw the train/validation/test splits of all seeds of a tier."""
-    from domain_experts.data.split import write_splits
+    from domain_experts.data.cut import write_splits
     from domain_experts.presence import load_study
 
     study = load_study(tier)

@@ -11,10 +11,10 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from domain_experts.data.specs import (
+    WITHOUT_FRACTIONS,
     Dataset,
     DatasetName,
     Generated,
-    OwnSplit,
     Seed,
     Share,
     SplitRule,
@@ -61,12 +61,14 @@ class Data(Settings):
     datasets: dict[DatasetName, Dataset]
 
     def split_rule(self, dataset: str) -> SplitRule:
-        """The data set's own split rule, or the one of all others."""
+        """The data set's own split rule, or the usual one of its kind."""
         spec = self.datasets[dataset]
-        if isinstance(spec, OwnSplit) and spec.split:
+        if spec.split:
             return spec.split
+        if spec.usual_split in WITHOUT_FRACTIONS:
+            return SplitRule(rule=spec.usual_split)
         return SplitRule(
-            rule="stratified",
+            rule=spec.usual_split,
             validation_fraction=self.validation_fraction,
             test_fraction=self.test_fraction,
         )

@@ -7,7 +7,6 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.data.specs import OwnSplit
 from domain_experts.registry import ARMS, BACKBONES, Arm
 from domain_experts.study import Study
 
@@ -122,7 +121,7 @@ def _dataset_keys(study: Study) -> list[str]:
 def _own_split_keys(study: Study) -> list[str]:
     """Keys of the split rules that data sets have of their own."""
     specs = {name: study.params.data.datasets[name] for name in study.datasets}
-    own = [name for name, spec in specs.items() if isinstance(spec, OwnSplit) and spec.split]
+    own = [name for name, spec in specs.items() if spec.split]
     return [f"data.datasets.{name}.split" for name in own]
 
 
@@ -235,7 +234,7 @@ PHASES = {
             "Train, validation and test rows of every seed",
             rules=("split_dataset",),
             after=("prepare",),
-            modules=("domain_experts.data.split",),
+            modules=("domain_experts.data.cut",),
             targets=lambda study: [
                 layout.split_index(study.tier, dataset) for dataset in study.datasets
             ],

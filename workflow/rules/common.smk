@@ -158,6 +158,12 @@ def raw_input(wildcards):
     return [str(layout.raw_record(source))] if source in STUDY.sources else []
 
 
+def prepare_settings(wildcards):
+    """All that is said of a data set but its split, which comes later."""
+    spec = STUDY.params.data.datasets[wildcards.dataset]
+    return digest(spec.model_dump(mode="json", exclude={"split"}))
+
+
 def split_settings(wildcards):
     split = STUDY.params.data.split_rule(wildcards.dataset)
-    return digest([split.validation_fraction, split.test_fraction, STUDY.seeds(wildcards.dataset)])
+    return digest([split.model_dump(), STUDY.seeds(wildcards.dataset)])

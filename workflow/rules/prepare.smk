@@ -8,7 +8,7 @@ rule prepare_dataset:
     benchmark:
         benchmark_of("prepare/{dataset}")
     params:
-        settings=lambda w: digest(STUDY.params.data.datasets[w.dataset].model_dump(mode="json")),
+        settings=prepare_settings,
         code=phase_code("prepare"),
     shell:
         "domain-experts prepare {wildcards.dataset:q} 2>&1 | tee {log:q}"

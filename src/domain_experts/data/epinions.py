@@ -156,4 +156,5 @@ def interactions(folder: Path, layout: str, spec: "Epinions") -> Interactions:
         dense=np.zeros((len(domain), 0), np.float32),
         labels=(rating[:, _RATING] >= spec.label_at_least).astype(np.uint8)[:, None],
         domain=domain,
+        time=rating[:, _TIME],
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pooch
@@ -96,7 +97,11 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
         except (requests.RequestException, ValueError) as error:
             # pooch's ValueError gives the expected checksum and the one it found
             raise UnusableError(f"{download.archive}: {error}") from None
-        extract(archive, download.folder, LAYOUTS[download.layout], work)
+        if download.rebuilt_by is None:
+            extract(archive, download.folder, LAYOUTS[download.layout], work)
+        else:
+            _rebuild(archive, download.folder, import_module(download.rebuilt_by), work)
+    _verify_files(SOURCES[source], work, download.layout)
     return {
         "served_by": download.name,
         "url": download.url,
@@ -106,6 +111,16 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
         "verified": "archive checksum",
         "statement": f"{SOURCES[source].title} from {download.name}, archive checksum verified",
     }
+
+
+def _rebuild(archive: Path, folder: str, maker: ModuleType, work: Path) -> None:
+    """Make the raw files out of an archive that holds the data in another form."""
+    with tempfile.TemporaryDirectory(dir=archive.parent) as parts:
+        extract(archive, folder, maker.PARTS, Path(parts))
+        try:
+            maker.rebuild(Path(parts), work)
+        except UserError as error:
+            raise UnusableError(f"{archive.name}: {error}") from None
 
 
 def _pip(url: str, output_file: str, _pooch: object) -> None:
@@ -173,6 +188,10 @@ def _verify_content(source: Source, folder: Path, name: str) -> None:
             raise UnusableError(
                 f"its content is not as published: {key} {found[key]}, not {expected}"
             )
+    _verify_files(source, folder, name)
+
+
+def _verify_files(source: Source, folder: Path, name: str) -> None:
     for file in LAYOUTS[name]:
         digest = sha256(folder / file)
         expected = source.content.sha256.get(file, digest)

@@ -22,6 +22,8 @@ from domain_experts.schema import Schema
 CARD = "card.json"
 RECORD = "interactions.parquet"
 _VECTORS = "vectors-"
+_USER = "user"
+_TIME = "time"
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Interactions:
     """Planted group of each domain; generated data only."""
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Field -> (size, dim) float32, its pretrained embedding table; one width for all."""
+    time: np.ndarray | None = None
+    """(N,) int64 moment of each row, in the source's own unit, where it has one; no feature."""
     given_split: np.ndarray | None = None
-    """(N,) uint8, 0 train, 1 validation, 2 test, where the source fixes the split."""
+    """(N,) uint8, 0 train, 1 validation, 2 test, where a split came with the data."""
     sampled_negatives: bool = False
     """Whether the rows with label 0 were drawn for each user and domain (`data.sampling`)."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +107,12 @@ class Interactions:
         )
 
     @property
+    def user(self) -> np.ndarray | None:
+        """(N,) int32 codes of the field named `user`, where there is one."""
+        names = [name for name, _ in self.schema.fields]
+        return self.fields[:, names.index(_USER)] if _USER in names else None
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, in a fixed order."""
         arrays = {
@@ -113,6 +123,8 @@ class Interactions:
         }
         if self.truth is not None:
             arrays["truth"] = self.truth
+        if self.time is not None:
+            arrays[_TIME] = self.time
         if self.given_split is not None:
             arrays["given_split"] = self.given_split
         return arrays | {f"{_VECTORS}{name}": self.vectors[name] for name in sorted(self.vectors)}
@@ -154,6 +166,7 @@ def _refuse_misfits(interactions: Interactions) -> None:
         "labels": {"dtype": "uint8", "shape": [rows, len(schema.tasks)]},
         "domain": {"dtype": "int16", "shape": [rows]},
         "truth": {"dtype": "float32", "shape": _truth_shape(rows, len(schema.tasks))},
+        _TIME: {"dtype": "int64", "shape": [rows]},
         "given_split": {"dtype": "uint8", "shape": [rows]},
         **_vector_shapes(interactions),
     }
@@ -228,6 +241,8 @@ def _record(interactions: Interactions) -> pa.Table:
         columns |= {
             f"truth:{name}": interactions.truth[:, j] for j, name in enumerate(schema.tasks)
         }
+    if interactions.time is not None:
+        columns[_TIME] = interactions.time
     if interactions.given_split is not None:
         columns["given_split"] = interactions.given_split
     return pa.table({name: pa.array(column) for name, column in columns.items()})
@@ -236,6 +251,9 @@ def _record(interactions: Interactions) -> pa.Table:
 def _card(interactions: Interactions) -> dict[str, Any]:
     schema, domain = interactions.schema, interactions.domain
     domains = len(schema.domains)
+    # Only a split may depend on the time, and it has a digest of its own in a run's key: so the
+    # time is no part of the rows' identity, and a corrected one leaves other splits' runs alone.
+    arrays = {name: array for name, array in interactions.arrays.items() if name != _TIME}
     description = {
         "fields": [{"name": name, "size": size} for name, size in schema.fields],
         "dense": list(schema.dense),
@@ -244,18 +262,22 @@ def _card(interactions: Interactions) -> dict[str, Any]:
         "planted_groups": None
         if interactions.planted_groups is None
         else list(interactions.planted_groups),
-        "arrays": {name: _shape(array) for name, array in interactions.arrays.items()},
+        "arrays": {name: _shape(array) for name, array in arrays.items()},
     }
     if interactions.sampled_negatives:
         description["sampled_negatives"] = True
+    content = _digest(description, arrays)
+    if interactions.time is not None:
+        description[_TIME] = _digest({}, {_TIME: interactions.time})
     return description | {
+        "arrays": {name: _shape(array) for name, array in interactions.arrays.items()},
         "rows": len(domain),
         "rows_by_domain": np.bincount(domain, minlength=domains).tolist(),
         "positives_by_domain": {
             task: np.bincount(domain[interactions.labels[:, j] == 1], minlength=domains).tolist()
             for j, task in enumerate(schema.tasks)
         },
-        "content": _digest(description, interactions.arrays),
+        "content": content,
     }
 
 
@@ -264,7 +286,7 @@ def _shape(array: np.ndarray) -> dict[str, Any]:
 
 
 def _digest(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Identity of the rows: it does not depend on where the raw files came from."""
+    """Identity of arrays: it does not depend on where the raw files came from."""
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)

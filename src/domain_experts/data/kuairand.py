@@ -195,6 +195,7 @@ def interactions(folder: Path, layout: str, spec: "KuaiRand") -> Interactions:
         dense=np.column_stack([attributes.min_max(numbers) for numbers in dense.values()]),
         labels=log.labels[rows],
         domain=domain,
+        time=log.time[rows],
     )
 
 

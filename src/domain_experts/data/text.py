@@ -126,7 +126,10 @@ def _find_misfit(file: TextFile, reason: str) -> NoReturn:
 
 
 def read_csv(
-    path: Path, columns: Mapping[str, pa.DataType], gaps: Collection[str] = ()
+    path: Path,
+    columns: Mapping[str, pa.DataType],
+    gaps: Collection[str] = (),
+    separator: str = ",",
 ) -> pa.Table:
     """Read some columns, found by name in the header, of a large CSV file.
 
@@ -134,36 +137,41 @@ def read_csv(
         path: The file.
         columns: Name -> type.
         gaps: Columns in which empty cells are allowed; they are null.
+        separator: Between two cells; only where it is a comma, cells may be quoted.
 
     Raises:
         UserError: a column is missing, or a line does not fit.
     """
-    known = csv_header(path)
+    known = csv_header(path, separator)
     for name in columns:
         if name not in known:
             raise UserError(
                 f"{path}, line 1: no column '{name}'; there are {', '.join(map(repr, known))}"
             )
     with naming_misfits(path, known):
-        table = csv.read_csv(path, **csv_options(columns))
+        table = csv.read_csv(path, **csv_options(columns, separator))
     refuse_gaps(path, table.drop_columns(list(gaps)), 0)
     if table.num_rows == 0:
         raise UserError(f"{path}: holds no rows")
     return table
 
 
-def csv_header(path: Path) -> list[str]:
+def csv_header(path: Path, separator: str = ",") -> list[str]:
     """Names in the first line."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return [name.strip('"') for name in file.readline().rstrip("\r\n").split(",")]
+        return [name.strip('"') for name in file.readline().rstrip("\r\n").split(separator)]
 
 
-def csv_options(columns: Mapping[str, pa.DataType]) -> dict[str, Any]:
+def csv_options(columns: Mapping[str, pa.DataType], separator: str = ",") -> dict[str, Any]:
     """Options of pyarrow's CSV readers; empty cells are null."""
     return {
         # one thread: only then a misfit is reported with its line
         "read_options": csv.ReadOptions(use_threads=False),
-        "parse_options": csv.ParseOptions(ignore_empty_lines=False),
+        "parse_options": csv.ParseOptions(
+            delimiter=separator,
+            quote_char='"' if separator == "," else False,
+            ignore_empty_lines=False,
+        ),
         "convert_options": csv.ConvertOptions(
             column_types=dict(columns),
             include_columns=list(columns),
