@@ -130,10 +130,11 @@ def status(tier: TierOption) -> None:
 
 @app.command()
 def headline(tier: TierOption) -> None:
-    """Print the main table, and where everything else is."""
+    """Print the answer, and where everything else is."""
+    from domain_experts.presence import load_study
     from domain_experts.reporting.headline import print_headline
 
-    print_headline(tier)
+    print_headline(load_study(tier))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The answer: in each experiment what is best, and whether it is above its reference."""
 
 from collections import Counter
+from functools import lru_cache
 
 import pandas as pd
 
@@ -11,121 +12,257 @@ from domain_experts.reporting.frame import ALL_TASKS, Frames
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Table, number
 from domain_experts.reporting.statistics import INTERVAL, summed
-from domain_experts.results import CURRENT, STALE
+from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
-GROUP = ["experiment", "dataset", "reference"]
-ABOVE, BELOW, EVEN, UNKNOWN = "above", "below", "not told apart", "no interval"
+SMALL = 0.0005
+"""A difference below it is called small even where its interval excludes 0."""
+ABOVE, BELOW, UNTOLD, UNKNOWN = "above", "below", "not told apart", "no interval"
+SAME = f"within {SMALL}"
+VERDICTS = (ABOVE, BELOW, SAME, UNTOLD, UNKNOWN)
+CANDIDATE = ["backbone", "arm", "variant"]
+GROUP = ["experiment", "over", "dataset", "reference"]
+"""Candidates that share these are held against one reference."""
+_COLUMNS = [
+    *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high"),
+    *("validation", "verdict"),
+]
 
 
+@lru_cache(maxsize=1)
 def gains(of: Frames) -> pd.DataFrame:
-    """Every difference to a first reference, over seeds: a row for each candidate.
+    """Every difference to a reference, over seeds: a row for each candidate and reference.
 
-    Columns: experiment, metric, dataset, reference (in words), backbone, arm, variant, status,
-    gain, low, high, verdict, and `validation`, the candidate's mean metric on validation rows.
+    An arm that is told the planted groups is no candidate: no data but generated ones have them.
+
+    Columns: experiment, metric, over (the reference's name), dataset, reference (the run in
+    words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation`, the
+    candidate's mean metric on validation rows.
     """
     parts = []
     for name in experiments(of.study):
-        experiment = of.study.params.experiments[name]
-        own = of.gains(name, experiment.metric)
-        own = own[own["over"] == experiment.references[0]]
+        metric = of.study.params.experiments[name].metric
+        own = of.gains(name, metric)
         several = set(own.loc[own["task"] == ALL_TASKS, "run"])
         own = own[(own["task"] == ALL_TASKS) | ~own["run"].isin(several)]
-        own = own.assign(reference=[_words(of, other) for other in own["other"]])
-        keys = ["dataset", "reference", "backbone", "arm", "variant", "task"]
-        validation = own.merge(of.validation(experiment.metric), "left", ["run", "task"])
-        found = summed(own, keys).merge(
-            validation.groupby(keys, sort=False)["validation"].mean().reset_index(), "left", keys
-        )
-        parts.append(found.assign(experiment=name, metric=experiment.metric))
+        planted = [arm for arm in ARMS if ARMS[arm].planted]
+        own = own[own["gain"].notna() & ~own["arm"].isin(planted)]
+        own = own.assign(reference=[_reference(of, other) for other in own["other"]])
+        own = own.merge(of.validation(metric), "left", ["run", "task"])
+        keys = ["dataset", "reference", *CANDIDATE]
+        means = own.groupby([*keys, "over"], sort=False)["validation"].mean().reset_index()
+        found = summed(own, keys).merge(means, "left", [*keys, "over"])
+        parts.append(found.assign(experiment=name, metric=metric))
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=_COLUMNS)
     frame = pd.concat(parts, ignore_index=True)
-    return frame.assign(
-        verdict=[_verdict(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
-    )
+    verdicts = [_verdict(*row) for row in frame[["gain", "low", "high"]].itertuples(index=False)]
+    return frame.assign(verdict=verdicts)[_COLUMNS]
+
+
+def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of `gains` over each experiment's first reference the candidates best on validation.
+
+    Where no candidate has a number on validation rows, there is none.
+    """
+    first = {
+        name: of.study.params.experiments[name].references[0] for name in set(frame["experiment"])
+    }
+    return _chosen(frame[frame["over"] == frame["experiment"].map(first)])
 
 
 def answer(of: Frames) -> Table:
     """In each experiment the candidate that is best on validation rows, on the test rows."""
-    frame = gains(of)
-    best = frame.loc[
-        frame.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()
-    ]
-    printed = pd.DataFrame({"Experiment": best["experiment"], "Data set": best["dataset"]})
-    printed["Best on validation rows"] = [
-        _candidate(of, *row)
-        for row in best[["experiment", "backbone", "arm", "variant"]].itertuples(index=False)
-    ]
-    printed["Against"] = best["reference"]
-    printed["Verdict"] = best["verdict"]
-    printed["Difference"] = [
-        number(gain, signed=True) + STALE_MARK * (status == STALE)
-        for gain, status in zip(best["gain"], best["status"], strict=True)
-    ]
-    printed["95 % interval"] = [
-        MISSING if pd.isna(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
-        for low, high in zip(best["low"], best["high"], strict=True)
-    ]
-    printed["Metric"] = [column(metric).head for metric in best["metric"]]
-    printed["Seeds"] = [number(n, 0) for n in best["gain_n"]]
-    printed = printed.reset_index(drop=True)
+    frame = best(of, gains(of))
+    printed = pd.DataFrame(
+        {
+            "Experiment": frame["experiment"],
+            "Data set": frame["dataset"],
+            "Best on validation rows": candidate_cells(of, frame),
+            "Against": frame["reference"],
+            "Verdict": frame["verdict"],
+            "Difference": difference_cells(frame),
+            "95 % interval": interval_cells(frame),
+            "Metric": [column(metric).head for metric in frame["metric"]],
+            "Seeds": [number(n, 0) for n in frame["gain_n"]],
+        }
+    )
     caption = (
         "The answer of each experiment: the arm or setting that is best on validation rows, and "
         f"how far it is from its reference on test rows. Tier {of.study.tier}."
     )
-    notes = (f"{INTERVAL}.", *status_notes(of, of.runs))
+    notes = [f"{INTERVAL}.", f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the "
+             "difference is smaller than that."]  # fmt: skip
+    if silent := [name for name in experiments(of.study) if name not in set(frame["experiment"])]:
+        notes.append(f"Nothing to compare yet in: {', '.join(silent)}.")
     emphasis = pd.DataFrame("", printed.index, printed.columns)
-    return Table("answer", caption, best.reset_index(drop=True), printed, 5, emphasis, notes)
+    every = (*notes, *status_notes(of, of.runs))
+    return Table("answer", caption, frame, printed, 5, emphasis, every)
+
+
+def question(of: Frames) -> str:
+    """What the first experiment asks: the study's own question."""
+    names = experiments(of.study)
+    return of.study.params.experiments[names[0]].question if names else "No experiment has runs."
 
 
 def sentences(of: Frames) -> list[str]:
     """The answer in three sentences: the first experiment, all others, and how current it is."""
-    frame, names = gains(of), experiments(of.study)
-    first = frame[frame["experiment"] == names[0]]
-    parts = []
-    for arm in [arm for arm in ARMS if arm in set(first["arm"]) and ARMS[arm].backbone]:
-        counts = Counter(first.loc[first["arm"] == arm, "verdict"])
-        parts.append(
-            f"{ARMS[arm].label} is above its reference in {counts[ABOVE]} and below in "
-            f"{counts[BELOW]} of {sum(counts.values())} pairs of data set and backbone"
-        )
-    reference = of.study.params.experiments[names[0]].references[0]
-    question = of.study.params.experiments[names[0]].question
-    text = [f"{question} Against {ARMS[reference.partition('/')[0]].label}: {'; '.join(parts)}."]
-    others = frame[frame["experiment"] != names[0]]
-    best = others.loc[
-        others.dropna(subset="validation").groupby(GROUP, sort=False)["validation"].idxmax()
+    names, frame = experiments(of.study), gains(of)
+    if not names:
+        return [f"No experiment of params.yaml has runs in tier {of.study.tier}."]
+    main = frame["experiment"] == names[0]
+    return [_first(of, names[0], frame[main]), _others(of, names, frame[~main]), _currency(of)]
+
+
+def line(of: Frames, name: str) -> str:
+    """An experiment in one line: how its best candidates stand to its first reference."""
+    chosen = best(of, gains(of).query("experiment == @name"))
+    if chosen.empty:
+        return "Nothing to compare yet."
+    reference = reference_label(chosen["over"].iloc[0])
+    return f"The best on validation rows is {_counted(chosen, reference, 'differences of ')}."
+
+
+def span(rows: pd.DataFrame) -> str:
+    """The least and the largest of differences."""
+    low, high = (number(value, signed=True) for value in (rows["gain"].min(), rows["gain"].max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def difference_cells(frame: pd.DataFrame) -> list[str]:
+    """Differences as text, stale ones marked."""
+    return [
+        number(gain, signed=True) + STALE_MARK * (status == STALE)
+        for gain, status in zip(frame["gain"], frame["status"], strict=True)
     ]
-    counts = Counter(best["verdict"])
-    text.append(
-        f"In the other {len(names) - 1} experiments the candidate that is best on validation rows "
-        f"is above its reference on test rows in {counts[ABOVE]} of {len(best)} comparisons, below "
-        f"in {counts[BELOW]}."
-    )
-    status = Counter(of.runs.drop_duplicates("run")["status"])
-    text.append(
-        f"Of {sum(status.values())} runs {status[CURRENT]} are current and {status[STALE]} stale; "
-        f"{sum(status.values()) - status[CURRENT] - status[STALE]} have no numbers."
-    )
-    return text
 
 
-def _verdict(low: float, high: float) -> str:
+def interval_cells(frame: pd.DataFrame) -> list[str]:
+    """Intervals as text."""
+    return [_interval(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
+
+
+def candidate_cells(of: Frames, frame: pd.DataFrame) -> list[str]:
+    """Arms, their backbones and what differs from their default settings, in words."""
+    cells = []
+    for name, backbone, arm, variant in frame[["experiment", *CANDIDATE]].itertuples(index=False):
+        labels, what = of.study.params.experiments[name].labels, _named(arm, backbone)
+        default = variant == DEFAULT_VARIANT
+        cells.append(what if default else f"{what}, {labels.get(variant, variant)}")
+    return cells
+
+
+def reference_label(over: str) -> str:
+    """A reference as params.yaml names it, in words."""
+    arm, _, backbone = over.partition("/")
+    return "the default setting" if arm == DEFAULT_VARIANT else _named(arm, backbone or NO_BACKBONE)
+
+
+def _first(of: Frames, name: str, frame: pd.DataFrame) -> str:
+    """How the arms that are no reference stand to each reference."""
+    references = of.study.params.experiments[name].references
+    no_method = {over.partition("/")[0] for over in references}
+    no_method |= {arm for arm in ARMS if not ARMS[arm].backbone}
+    own = frame if frame["arm"].isin(no_method).all() else frame[~frame["arm"].isin(no_method)]
+    if own.empty:
+        return f"Experiment {name} has nothing to compare yet."
+    methods = own[["arm", "variant"]].drop_duplicates()
+    if len(methods) == 1:
+        (who,) = candidate_cells(of, methods.assign(experiment=name, backbone=NO_BACKBONE))
+        chosen = own
+    else:
+        who, chosen = "The arm or setting that is best on validation rows", _chosen(own)
+    parts = [
+        _counted(rows, reference_label(str(over)), "differences of " * (i == 0))
+        for i, (over, rows) in enumerate(chosen.groupby("over", sort=False))
+    ]
+    most = int(own["gain_n"].max())
+    seeds = "one seed each" if most == 1 else f"means over up to {most} seeds"
+    metric = column(str(own["metric"].iloc[0])).head
+    return f"{who} is {' and '.join(parts)}: test {metric}, {seeds}."
+
+
+def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
+    """How the best candidates of the other experiments stand to their first references."""
+    if len(names) == 1:
+        return "There is no other experiment in this tier."
+    chosen = best(of, frame)
+    if chosen.empty:
+        return f"The other {len(names) - 1} experiments have nothing to compare yet."
+    known, counts = chosen[chosen["verdict"] != UNKNOWN], Counter(chosen["verdict"])
+    text = (
+        f"In the {chosen['experiment'].nunique()} other experiments with numbers, the candidate "
+        f"best on validation rows is above its reference in {_none(counts[ABOVE])} of {len(known)} "
+        f"comparisons that have an interval and below in {_none(counts[BELOW])}"
+    )
+    if counts[ABOVE]:
+        top = known[known["verdict"] == ABOVE].nlargest(1, "gain")
+        (dataset,), (who,), (gain,) = top["dataset"], candidate_cells(of, top), top["gain"]
+        text += (
+            f"; most on {dataset}, where {who} gains {number(gain, signed=True)} "
+            f"(95 % interval {interval_cells(top)[0]})"
+        )
+    return f"{text}."
+
+
+def _currency(of: Frames) -> str:
+    """How many numbers today's code would give again."""
+    counts = Counter(of.results.status.values())
+    total, made = sum(counts.values()), counts[CURRENT] + counts[STALE]
+    missing = f"{number(total - made, 0)} of {number(total, 0)} runs have no numbers yet"
+    if counts[ABSENT]:
+        missing += f", {number(counts[ABSENT], 0)} of them for want of data"
+    if not made:
+        return f"{missing}."
+    text = f"{number(counts[STALE], 0)} of the {number(made, 0)} runs with numbers are stale"
+    if counts[STALE] in (0, made):
+        what = "stale: other code, settings, data or torch than today's made them"
+        text = f"All {number(made, 0)} runs with numbers are {what if counts[STALE] else CURRENT}"
+    return f"{text}; {missing}." if total > made else f"{text}."
+
+
+def _chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    known = frame[frame["validation"].notna()].reset_index(drop=True)
+    groups = known.groupby(GROUP, sort=False)["validation"]
+    return known.loc[groups.idxmax()].reset_index(drop=True) if len(known) else known
+
+
+def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
+    counts, n = Counter(rows["verdict"]), len(rows)
+    rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
+    above = f"above {reference} in {_none(counts[ABOVE])} of {n} comparisons"
+    if n == 1:
+        verdict = rows["verdict"].iloc[0]
+        if verdict == UNKNOWN:
+            return f"held against {reference} without an interval ({span(rows)})"
+        between = {SAME: " of", UNTOLD: " from"}.get(verdict, "")
+        return f"{verdict}{between} {reference} ({span(rows)})"
+    return f"{above} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
+
+
+def _none(count: int) -> str:
+    return number(count, 0) if count else "none"
+
+
+def _interval(low: float, high: float) -> str:
+    return MISSING if pd.isna(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
+
+
+def _verdict(gain: float, low: float, high: float) -> str:
     if pd.isna(low):
         return UNKNOWN
-    return ABOVE if low > 0 else BELOW if high < 0 else EVEN
+    if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
+        return SAME
+    return ABOVE if low > 0 else BELOW if high < 0 else UNTOLD
 
 
-def _words(of: Frames, path: str) -> str:
+def _reference(of: Frames, path: str) -> str:
     run = of.results.expected[path]
-    return _named(run.backbone, run.arm)
+    return _named(run.arm, run.backbone)
 
 
-def _named(backbone: str, arm: str) -> str:
+def _named(arm: str, backbone: str) -> str:
     label = ARMS[arm].label
-    return label if backbone == NO_BACKBONE else f"{label} ({BACKBONES[backbone].label})"
-
-
-def _candidate(of: Frames, experiment: str, backbone: str, arm: str, variant: str) -> str:
-    labels = of.study.params.experiments[experiment].labels
-    what = _named(backbone, arm)
-    return what if variant == DEFAULT_VARIANT else f"{what}, {labels.get(variant, variant)}"
+    return label if backbone == NO_BACKBONE else f"{label}, {BACKBONES[backbone].label}"

@@ -23,7 +23,7 @@ COST = ("wall_s", "train_rows_per_s", "epochs", "peak_memory_mb")
 """Measured while training, as records have it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are never equal, so that what is made of one can be kept
 class Frames:
     """What is known of a study, a row a thing; whatever is unknown is NaN."""
 
@@ -49,6 +49,8 @@ class Frames:
         )
         # such as shares of a gate, which all tasks have in common
         of_run = overall[overall["task"] == ""].pivot(index="run", columns="metric", values="value")
+        needed = [experiment.metric for experiment in self.study.params.experiments.values()]
+        metrics = metrics.reindex(columns=[*dict.fromkeys([*metrics, *needed, "binned_wauc"])])
         macro = self.domains.groupby(["run", "task"])["log_loss"].mean().rename("macro_log_loss")
         frame = known.merge(metrics.join(macro).reset_index(), "left", ["run", "task"])
         frame = frame.merge(of_run.reset_index(), "left", "run")
@@ -56,7 +58,7 @@ class Frames:
         records = pd.DataFrame(
             [_of_record(path, record) for path, record in self._records.items()] or [{"run": ""}]
         )
-        records = records.reindex(columns=[*dict.fromkeys([*RECORD, *records])])
+        records = records.reindex(columns=[*dict.fromkeys([*RECORD, *COST, *records])])
         facts = self._facts_by_split
         frame = frame.merge(records, "left", "run").merge(
             facts, "left", ["dataset", "split_seed", "task"]

@@ -13,7 +13,7 @@ MISSING = "–"
 BEST, SECOND = "best", "second"
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
-_CSS = {BEST: "font-weight: bold", SECOND: "text-decoration: underline", "": ""}
+_TAGS = {BEST: ("<b>", "</b>"), SECOND: ("<u>", "</u>"), "": ("", "")}
 _MARKDOWN = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
 _COMMANDS = {BEST: (r"\textbf{", "}"), SECOND: (r"\underline{", "}"), "": ("", "")}
 _LATEX = str.maketrans(
@@ -126,16 +126,15 @@ def latex(table: Table) -> str:
 
 def html(table: Table) -> str:
     """The table as a piece of HTML: a figure with caption, table and notes."""
-    css = table.emphasis.map(_CSS.__getitem__)
-    style = table.printed.map(escape).style.apply(lambda _: css, axis=None).hide(axis="index")
-    body = style.to_html(
-        table_attributes='class="numbers"', table_uuid=table.name, bold_headers=False
-    )
+    cells = _marked(table, _TAGS, escape)
+    cells.columns = [escape(str(name)) for name in cells]
+    body = cells.style.hide(axis="index").to_html(exclude_styles=True)
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     return (
         f'<figure class="table" data-words="{table.words}">\n'
         f"<figcaption>{escape(table.caption)}</figcaption>\n{body}"
-        f"<ul>{notes}</ul>\n</figure>\n"
+        + f"<ul>{notes}</ul>\n" * bool(notes)
+        + "</figure>\n"
     )
 
 

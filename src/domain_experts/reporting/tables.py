@@ -112,7 +112,8 @@ def cells(of: Frames, name: str) -> Table:
     runs = of.of(name)
     by_domain = of.domains[of.domains["run"].isin(runs["run"])]
     tasks = {d: list(data["tasks"]) for d, data in of.results.data.items()}
-    by_domain = by_domain[[len(tasks[d]) > 1 for d in by_domain["dataset"]]]
+    several = [dataset for dataset in tasks if len(tasks[dataset]) > 1]
+    by_domain = by_domain[by_domain["dataset"].isin(several)]
     pairs = zip(by_domain["dataset"], by_domain["task"], by_domain["number"], strict=True)
     by_domain = by_domain.assign(
         cell=[f"D{number} T{tasks[dataset].index(task) + 1}" for dataset, task, number in pairs]
