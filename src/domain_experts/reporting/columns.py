@@ -122,13 +122,13 @@ def with_status(frame: pd.DataFrame, cells: list[str]) -> list[str]:
 
 def gain_cells(frame: pd.DataFrame, over: str) -> list[str]:
     """Mean differences to a reference, with a star where their interval excludes 0."""
-    cells = []
-    for mean, sd, low, high in zip(
-        *(frame[f"{part}{over}"] for part in ("gain ", "sd ", "low ", "high ")), strict=True
-    ):
-        star = SIGNIFICANT if low > 0 or high < 0 else ""
-        cells.append(mean_sd(mean, sd, signed=True) + star)
-    return cells
+    parts = (frame[f"{part} {over}"] for part in ("gain", "sd", "low", "high", "status"))
+    return [
+        mean_sd(mean, sd, signed=True)
+        + SIGNIFICANT * (low > 0 or high < 0)
+        + STALE_MARK * (status == STALE)
+        for mean, sd, low, high, status in zip(*parts, strict=True)
+    ]
 
 
 def over_label(over: str, metric: str) -> str:

@@ -76,7 +76,7 @@ def comparison(of: Frames, name: str) -> Table:
     frame = over_seeds(runs, KEYS, values)
     over_references = summed(gains[gains["task"].isin(runs["task"])])
     for over, found in over_references.groupby("over", sort=False):
-        names = {part: f"{part} {over}" for part in ("gain", "low", "high")}
+        names = {part: f"{part} {over}" for part in ("status", "gain", "low", "high")}
         own = found.rename(columns=names | {"gain_sd": f"sd {over}"})
         frame = frame.merge(own[[*KEYS, *names.values(), f"sd {over}"]], "left", KEYS)
     for value in values:
