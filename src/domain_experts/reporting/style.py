@@ -1,42 +1,34 @@
 """How figures look and how they are saved."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from domain_experts.files import replacing
 
-WIDTH = 3.4
-"""One column, inches."""
-HEIGHT = 8.5
-"""A page less its caption, inches."""
+HEIGHT = 9.0
+"""The tallest figure, inches: a page less its caption."""
+FONT = 9
+"""Points."""
 
-PALETTE = [mpl.colors.to_hex(color) for color in sns.color_palette("colorblind")]
+PALETTE = (
+    "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #949494 #56b4e9 #333333 #a6a000 #7a3b00"
+).split()
+"""The colour-blind palette of seaborn, without its light colours."""
 MARKERS = "os^Dv<>p*X"
-
-_COLORS = {
-    "mlora": PALETTE[0],
-    "moe_mlora": PALETTE[1],
-    "moe_mlora_sequence": PALETTE[1],
-    "moe_mlora_released": PALETTE[2],
-    "experts": PALETTE[9],
-    "oracle_experts": PALETTE[4],
-    "oracle_mlora": PALETTE[5],
-    "new_domain_adapter": PALETTE[0],
-    "new_domain_finetune": PALETTE[3],
-}
+DASHES = ("-", "--", ":", "-.")
 
 RC = {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "figure.titlesize": 7,
-    "figure.labelsize": 7,
+    "font.size": FONT,
+    "axes.titlesize": FONT,
+    "axes.labelsize": FONT,
+    "xtick.labelsize": FONT - 1,
+    "ytick.labelsize": FONT - 1,
+    "legend.fontsize": FONT - 1,
+    "figure.labelsize": FONT,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,20 +36,23 @@ RC = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.2,
-    "lines.markersize": 3,
+    "lines.markersize": 5,
     "axes.grid": True,
-    "axes.grid.axis": "y",
     "grid.linewidth": 0.4,
     "grid.color": "0.88",
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
 }
 
 
-def arm_color(arm: str) -> str:
-    """The colour of an arm, one in all figures; grey where none is set apart."""
-    return _COLORS.get(arm, PALETTE[7])
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save within this, so that a user's own matplotlibrc changes nothing."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
