@@ -5,6 +5,7 @@ Captions stand beside a picture, in a file of its name, never inside it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.registry import ARMS, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.catalog import experiments, figure_names
 from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
 from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
@@ -30,8 +31,11 @@ from domain_experts.study import Study
 
 METHOD = "moe_mlora"
 """The arm whose phases and gates are drawn."""
+UNIFORM = 0.25
+"""A gate all of whose weights are nearer to uniform, relatively, would be a blank picture."""
 MANY_DOMAINS = 40
 """Rows of a forest beyond which domains go into a heat map."""
+RUN = ["run", "status", "dataset", "arm", "variant"]
 VIEWS = {"domain": "domain module", "task": "task module", "all": "all modules"}
 PARTS = {"S": "shared module", "D": "domain module", "T": "task module", "fused": "fused"}
 
@@ -103,6 +107,8 @@ def _gains(of: Frames, name: str) -> Spec:
     own = _overall(of.gains(name, spec.metric))
     own = own[own["over"] == spec.references[0]]
     frame = _interval(own, ["dataset", "backbone", "arm", "variant"])
+    order = {pair: i for i, pair in enumerate(product(ARMS, [NO_BACKBONE, *BACKBONES]))}
+    frame["place"] = [order[pair] for pair in zip(frame["arm"], frame["backbone"], strict=True)]
     frame["variant"] = frame["variant"].map(lambda variant: spec.labels.get(variant, variant))
     frame["arm"] = [ARMS[arm].label for arm in frame["arm"]]
     crossed = not isinstance(spec.arms, dict)
@@ -113,11 +119,13 @@ def _gains(of: Frames, name: str) -> Spec:
     row = frame["arm"] if crossed else _joined(frame["arm"], backbone)
     if several["variant"]:
         panel, row = _joined(panel, frame["arm"] if several["arm"] else nothing), frame["variant"]
+        frame["place"] = 0
     elif crossed and not several["backbone"] and panel.nunique() >= row.nunique():
         panel, row, hue = nothing, panel, row
+        frame["place"] = 0
     data = frame.assign(panel=panel, row=row, hue=hue)
     keys = {"x": "gain", "y": "row", "hue": "hue", "panel": "panel"}
-    label = f"Difference in test {column(spec.metric).head} to {_reference(spec.references[0])}"
+    label = f"Difference in test {_head(spec.metric)} to {_reference(spec.references[0])}"
     says = (spec.question, f"{label}; below 0: worse. {INTERVAL}.")
     missing = "No run has numbers together with what it is compared with."
     return Spec(forest, data, keys | {"label": label}, of.of(name), says, missing)
@@ -140,7 +148,7 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
         parts.append(_spread(part, metric).assign(metric=metric))
     data = pd.concat(parts, ignore_index=True)
     data = data[data.groupby(["dataset", "metric"])["x"].transform("nunique") > 1]
-    heads = [column(metric).head for metric in metrics]
+    heads = [_head(metric) for metric in metrics]
     titles = data["dataset"]
     if len({*data["metric"]}) > 1:
         titles = _joined(titles, data["metric"].map(dict(zip(metrics, heads, strict=True))))
@@ -149,7 +157,7 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     hue = _joined(arm, backbone) if data["backbone"].nunique() > 1 else arm
     data = data.assign(panel=titles, hue=hue)
     short = key.rsplit(".", 1)[-1]
-    label = short.replace("_", " ").capitalize()
+    label = " ".join(key.split(".")[-2:]).replace("_", " ").capitalize()
     best = published(f"best_{short}")
     found = data[data["metric"] == spec.metric].merge(best, on=["dataset", "backbone", "arm"])
     marks = {
@@ -164,7 +172,7 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     columns = {"x": "x", "y": "y", "hue": "hue", "panel": "panel", "label": label}
     columns |= {"y_label": f"Test {heads[0]}" if data["metric"].nunique() == 1 else "Test value"}
     count = runs.loc[runs[spec.metric].notna(), "x"].nunique()
-    missing = f"Of the values of {key} {count} has been run: there is nothing to compare."
+    missing = f"{count} of {len(spec.vary[key])} values of {key} has been run: nothing to compare."
     return Spec(lines, data, columns | {"marks": marks}, of.of(name), tuple(says), missing)
 
 
@@ -182,6 +190,12 @@ def gain_by_domain(of: Frames) -> Spec:
     places = of.domains[["run", "domain", "task", "number"]]
     own = pairs.merge(wide, on=["run", "other"]).merge(places, on=["run", "domain", "task"])
     frame = _interval(own, ["dataset", "backbone", "arm", "task", "domain", "number"])
+    # domains in their own order, the rest as it was
+    frame = frame.sort_values("number", kind="stable").sort_values(
+        ["dataset", "backbone", "arm"],
+        key=lambda names: names.map({name: i for i, name in enumerate(_unique(frame[names.name]))}),
+        kind="stable",
+    )
     several = frame.groupby("dataset")["task"].transform("nunique") > 1
     domain = frame["domain"].where(~several, _joined(frame["domain"], frame["task"]))
     frame = frame.assign(domain=domain)
@@ -189,12 +203,13 @@ def gain_by_domain(of: Frames) -> Spec:
     label = f"Difference in test AUC to {_reference(spec.references[0])}"
     question = f"{spec.question} Domain by domain."
     arms = frame["arm"].map(lambda arm: ARMS[arm].label)
-    order = frame.assign(hue=arms, panel=_joined(frame["dataset"], backbone))
+    order = frame.assign(hue=arms, panel=_joined(frame["dataset"], backbone), place=frame["number"])
     if len(order.drop_duplicates(["panel", "domain"])) <= MANY_DOMAINS:
         keys = {"x": "gain", "y": "domain", "hue": "hue", "panel": "panel", "label": label}
         return Spec(forest, order, keys, of.of(name), (question, f"{label}. {INTERVAL}."))
     data = frame.assign(
-        row=_joined(arms, backbone), marked=(frame["low"] > 0) | (frame["high"] < 0)
+        row=_joined(arms, backbone),
+        marked=((frame["low"] > 0) | (frame["high"] < 0)) & (frame["gain"].abs() > NOISE),
     )
     data = data.assign(number=data["number"].astype(str))
     # a domain of a dozen rows would take all colours
@@ -204,8 +219,9 @@ def gain_by_domain(of: Frames) -> Spec:
     columns |= {"axes": ("Number of the domain", "")}
     says = (
         question,
-        f"{label}; a dot: its 95 % interval excludes 0 (DeLong). Domains by number, as in the "
-        "table `domains`. One twentieth of the differences is beyond the ends of the colour bar.",
+        f"{label}; a dot: above {NOISE} in size, and its 95 % interval (DeLong) excludes 0. Domains "
+        "by number, in the order of the table `domains`. One difference in twenty is beyond the "
+        "ends of the colour bar.",
     )
     return Spec(heat_map, data, columns, of.of(name), says)
 
@@ -215,48 +231,43 @@ def gate_weights(of: Frames) -> Spec:
     runs = of.runs[(of.runs["arm"] == METHOD) & (of.runs["variant"] == DEFAULT_VARIANT)]
     runs = runs.drop_duplicates("run")
     there = runs[runs["status"].isin([CURRENT, STALE])]
-    curves = of.curves[(of.curves["phase"] == "gate") & of.curves["best"].eq(True)]
-    moved = set(curves.loc[curves["epoch"] > 0, "run"])
-    cells, still = [], []
+    cells: list[dict[str, Any]] = []
+    still: dict[str, list[str]] = {}
+    alone = there["backbone"].nunique() == 1
     for (dataset, backbone), own in there.groupby(["dataset", "backbone"], sort=False):
-        name = f"{dataset}, {backbone_label(str(backbone))}"
-        used = [path for path in own["run"] if path in moved]
+        gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
+        ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
+        used = [path for path, ratio in ratios.items() if np.abs(ratio - 1).max() > UNIFORM]
         if not used:
-            still.append(name)
+            still.setdefault(str(dataset), []).append(backbone_label(str(backbone)))
             continue
-        if len(own) > 1:
-            name += f" ({len(used)} of {len(own)} seeds)"
-        weights = np.mean([of.record(path)["gate"] for path in used], axis=0)
-        stale = (own.loc[own["run"].isin(used), "status"] == STALE).any()
-        names = of.record(used[0])["domains"]
-        group = of.record(used[0])["planted_groups"] or list(range(len(names)))
-        rows = sorted(range(len(names)), key=group.__getitem__)
-        experts = sorted(range(weights.shape[1]), key=lambda e: group[e % len(names)])
+        name = str(dataset) if alone else f"{dataset}, {backbone_label(str(backbone))}"
+        name += f" ({len(used)}\u00a0of\u00a0{len(own)}\u00a0seeds)" if len(own) > 1 else ""
+        ratio = np.mean([ratios[path] for path in used], axis=0)
+        domains, experts = ratio.shape
+        group = of.record(used[0])["planted_groups"] or range(domains)
+        about = {"panel": name, "stale": own.loc[own["run"].isin(used), "status"].eq(STALE).any()}
         cells += [
-            {
-                "panel": name,
-                "domain": names[d],
-                "expert": f"{e % len(names) + 1}" + "′" * (e // len(names)),
-                "ratio": weights[d, e] * len(experts),
-                "marked": False,
-                "stale": stale,
-            }
-            for d in rows
-            for e in experts
+            about | {"domain": str(d + 1), "expert": _expert(e, domains), "ratio": ratio[d, e]}
+            for d in sorted(range(domains), key=group.__getitem__)
+            for e in sorted(range(experts), key=lambda e: group[e % domains])
         ]
     says = [
         "Which experts does the gate of MoE-MLoRA use for which domain?",
-        "Weight times the number of experts, mean over the seeds whose gate left its start: 0 none,"
-        " 1 uniform, 2 twice that or more. Experts by the number of their domain; both in the order"
-        " of the planted groups, where there are some.",
+        "Weight times the number of experts: 0 none, 1 uniform, 2 twice that or more; mean over the "
+        f"seeds in which some weight is more than {UNIFORM:.0%} off uniform. Domains, and experts "
+        "by their domain, by number in the order of the table `domains`, planted groups together.",
     ]
     if still:
-        says.append(f"Not drawn, as no gate left its starting weights: {'; '.join(still)}.")
+        names = "; ".join(f"{dataset} ({', '.join(own)})" for dataset, own in still.items())
+        says.append(f"Not drawn, as no weight is more than {UNIFORM:.0%} off uniform: {names}.")
     columns = {"x": "expert", "y": "domain", "value": "ratio", "panel": "panel"}
     columns |= {"label": "Weight × number of experts", "norm": Normalize(0, 2), "colors": "PuOr_r"}
     missing = says[-1] if still else "No run of MoE-MLoRA has numbers yet."
     columns |= {"axes": ("Expert of domain", "Domain")}
-    return Spec(heat_map, pd.DataFrame(cells), columns, runs, tuple(says), missing)
+    return Spec(
+        heat_map, pd.DataFrame(cells).assign(marked=False), columns, runs, tuple(says), missing
+    )
 
 
 def learning_curves(of: Frames) -> Spec:
@@ -268,8 +279,10 @@ def learning_curves(of: Frames) -> Spec:
     runs = of.runs[alike & of.runs["arm"].isin(arms) & (of.runs["variant"] == DEFAULT_VARIANT)]
     runs = runs.drop_duplicates("run")
     curves = of.curves[of.curves["run"].isin(runs["run"]) & of.curves["validation_auc"].notna()]
-    start = curves.groupby(["run", "lane"])["validation_auc"].transform("first")
-    curves = curves.assign(y=curves["validation_auc"] - start)
+    untrained = curves["arm"].isin([arm for arm in arms if not ARMS[arm].needs])
+    curves = curves[~(untrained & (curves["epoch"] == 0))]
+    best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
+    curves = curves.assign(y=curves["validation_auc"] - best)
     phases = _unique(curves.sort_values("arm", key=lambda arm: arm.map(arms.index))["phase"])
     places = {name: i for i, name in enumerate(of.study.all_datasets)}
     keys = ["dataset", "phase", "backbone"]
@@ -284,23 +297,27 @@ def learning_curves(of: Frames) -> Spec:
     data = data[full].assign(panel=_joined(data["dataset"], data["phase"]))
     data = data.assign(hue=data["backbone"].map(backbone_label))
     columns = {"x": "epoch", "y": "y", "hue": "hue", "panel": "panel", "label": "Epoch"}
-    columns |= {"y_label": "Validation AUC less its first value", "columns": max(len(phases), 1)}
+    columns |= {"y_label": "Validation AUC less its best", "columns": max(len(phases), 1)}
     says = (
         "How do the phases of MoE-MLoRA converge?",
-        "Validation AUC less its first value, of experts on their own domains: mean over seeds and "
-        "experts (a stopped run keeps its last value); band: standard deviation. Axes differ.",
+        "Validation AUC less its best, of experts on their own domains: mean over seeds and experts "
+        "(a stopped run keeps its last value); band: standard deviation. Epoch 0 is the start, that "
+        "of untrained weights is left out. Axes differ.",
     )
     return Spec(lines, data, columns, runs, says)
 
 
 def fusion(of: Frames) -> Spec:
     """M3oE's fusion weights by epoch."""
-    curves = of.curves
-    there = curves["fusion"].notna() if "fusion" in curves else curves["epoch"].isna()
-    own = curves[there].reset_index(drop=True)
-    runs = of.runs[of.runs["run"].isin(own["run"])]
-    weights = pd.DataFrame(list(own["fusion"]) if len(own) else []).rename_axis(columns="weight")
-    long = own.join(weights).melt([*own.columns], var_name="weight", value_name="y")
+    there = of.runs[of.runs["status"].isin([CURRENT, STALE])].drop_duplicates("run")
+    points = [
+        row | {"epoch": point["epoch"], "weight": weight, "y": value}
+        for row in there[RUN].to_dict("records")
+        for point in of.record(row["run"])["curve"]
+        for weight, value in point.get("fusion", {}).items()
+    ]
+    long = pd.DataFrame(points, columns=[*RUN, "epoch", "weight", "y"])
+    runs = of.runs[of.runs["run"].isin(long["run"])]
     names = {k: v for e in of.study.params.experiments.values() for k, v in e.labels.items()}
     several = long["arm"].nunique() > 1
     way = long["variant"].map(lambda variant: names.get(variant, variant))
@@ -309,7 +326,7 @@ def fusion(of: Frames) -> Spec:
     # a line of fixed weights would flatten the others
     trained = long.groupby(["run", "weight"])["y"].transform("nunique") > 1
     data = _by_epoch(long[trained], ["dataset", "weight", "hue"], ["run"])
-    label = data["weight"].map(lambda weight: column(weight).head)
+    label = data["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
     data = data.assign(panel=_joined(data["dataset"], label))
     columns = {"x": "epoch", "y": "y", "hue": "hue", "panel": "panel", "label": "Epoch"}
     columns |= {"y_label": "Fusion weight", "columns": max(data["weight"].nunique(), 1)}
@@ -340,7 +357,7 @@ def modules(of: Frames) -> Spec:
         arm = data["arm"].map(lambda arm: ARMS[arm].label)
         data = data.assign(
             panel=data["dataset"] + ", " + arm + ": " + data["panel"].map(VIEWS),
-            hue=[PARTS.get(part, part.replace("_", " ")) for part in data["part"]],
+            hue=[PARTS.get(part, part.replace("_", "")) for part in data["part"]],
         )
         of_data = data.drop_duplicates("dataset")
         where = ", ".join(
@@ -402,6 +419,11 @@ def _joined(first: "pd.Series[str]", second: "pd.Series[str]") -> "pd.Series[str
     return pd.Series([", ".join(filter(None, pair)) for pair in pairs], first.index, dtype="str")
 
 
+def _expert(number: int, domains: int) -> str:
+    """The domain of an expert; with a dash for each round of experts before it."""
+    return f"{number % domains + 1}" + "′" * (number // domains)
+
+
 def _value(of: Frames, path: str, key: str) -> float:
     """A run's value of a dotted setting."""
     found: Any = of.results.expected[path].settings
@@ -414,7 +436,7 @@ def _reference(name: str) -> str:
     arm, _, backbone = name.partition("/")
     if arm == DEFAULT_VARIANT:
         return "the default settings"
-    return ARMS[arm].label + (f" ({backbone_label(backbone)})" if backbone else "")
+    return f"{backbone_label(backbone)}, {ARMS[arm].label}" if backbone else ARMS[arm].label
 
 
 def _seeds(runs: pd.DataFrame) -> str:
@@ -428,3 +450,9 @@ def _seeds(runs: pd.DataFrame) -> str:
 
 def _unique(column: "pd.Series[Any]") -> list[Any]:
     return list(dict.fromkeys(column))
+
+
+def _head(metric: str) -> str:
+    """A metric within a sentence."""
+    head = column(metric).head
+    return head if head.isupper() else head[:1].lower() + head[1:]

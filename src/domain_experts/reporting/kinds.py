@@ -7,7 +7,7 @@ hollow, or has its panel's title marked. What would not fit a page is left out, 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ WRAP = 30
 """Characters of a row's label in one line."""
 LINE = 1.45 * FONT / 72
 """Height of a line of text, inches."""
+ALIKE = 0.6
+"""Share of all rows that panels have on average, from which on each has a place for all."""
 MOST_ROWS = 48
 """Of a panel of a forest."""
 MOST_TICKS = 10
@@ -46,7 +48,7 @@ def forest(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, label: str)
     """Differences with intervals: a row a candidate, zero marked.
 
     Args:
-        data: x (the difference), `low`, `high` (NaN: none is known), `stale`.
+        data: x (the difference), `low`, `high` (NaN: none is known), `stale`, `place` (of rows).
         x: column of differences.
         y: column of rows.
         hue: column of colours.
@@ -60,12 +62,14 @@ def forest(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, label: str)
             few = known.nsmallest(len(known) - MOST_ROWS).index
             data = data[(data[panel] != name) | ~data[y].isin(few)]
             left_out.append(f"{name}: the {len(few)} rows with the smallest differences")
-    rows = {name: _unique(own[y]) for name, own in data.groupby(panel, sort=False)}
-    alike = len({tuple(own) for own in rows.values()}) == 1
+    found = {name: set(own[y]) for name, own in data.groupby(panel, sort=False)}
+    every = _unique(data.sort_values("place", kind="stable")[y])
+    alike = sum(map(len, found.values())) >= ALIKE * len(found) * len(every)
+    rows = {name: [row for row in every if alike or row in own] for name, own in found.items()}
     hues = _unique(data[hue])
     step = LINE * max(1.25, 0.55 * len(hues))
     lines = {
-        name: sum(max(step, LINE * (fill(row, WRAP).count("\n") + 1)) for row in own) + 0.2
+        name: sum(max(step, LINE * (_wrapped(row).count("\n") + 1)) for row in own) + 0.2
         for name, own in rows.items()
     }
     columns = min(len(rows), 3 if alike else 2)
@@ -81,7 +85,7 @@ def forest(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, label: str)
             places = np.array([rows[name].index(row) for row in chosen[y]], dtype=float)
             places += 0.64 * ((k + 0.5) / len(hues) - 0.5)
             _points(ax, chosen, chosen[x].to_numpy(), places, k, across=True)
-        ax.set_yticks(range(len(rows[name])), [fill(row, WRAP) for row in rows[name]])
+        ax.set_yticks(range(len(rows[name])), [_wrapped(row) for row in rows[name]])
         ax.set_ylim(len(rows[name]) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0, labelleft=not alike or i % columns == 0)
         ax.grid(visible=False, axis="y")
@@ -89,7 +93,7 @@ def forest(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, label: str)
         if shared:
             low, high = min(a for a, _ in spans.values()), max(b for _, b in spans.values())
         ax.set_xlim(low, high)
-        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         ax.xaxis.set_major_formatter(FuncFormatter(_signed))
     grid.figure.supxlabel(label)
     grid.legend(
@@ -114,7 +118,6 @@ def lines(
     y_label: str = "",
     marks: dict[str, tuple[float, str]] | None = None,
     columns: int = 3,
-    least: float = 2 * NOISE,
 ) -> Drawing:
     """A value against a number, with its spread; a hue without x is a level, drawn across.
 
@@ -128,11 +131,10 @@ def lines(
         y_label: of the axis of y.
         marks: panel to an x that is marked, and its name.
         columns: panels side by side.
-        least: what an axis of y spans at least.
     """
     marks = marks or {}
     names = _unique(data[panel])
-    grid = _Grid.of(dict.fromkeys(names, 1.3), min(columns, len(names)), 0.6, 2.2, 0.7)
+    grid = _Grid.of(dict.fromkeys(names, 1.0), min(columns, len(names)), 0.6, 2.2, 0.7)
     hues = _unique(data[hue])
     entries: dict[str, dict[str, Any]] = {}
     many = data.groupby([panel, hue])[x].nunique().max() > MOST_TICKS
@@ -142,7 +144,7 @@ def lines(
             chosen = own[own[hue] == one].sort_values(x)
             if chosen.empty:
                 continue
-            look = {"color": PALETTE[k % 11], "linestyle": DASHES[k // 11 % 4 if many else k % 4]}
+            look = {"color": PALETTE[k % 11], "linestyle": DASHES[k % 4]}
             if chosen[x].isna().all():
                 ax.axhline(chosen[y].mean(), **look | {"linestyle": (0, (1, 1))})
                 entries[one] = look | {"linestyle": (0, (1, 1))}
@@ -160,9 +162,10 @@ def lines(
             ax.axvline(at, color="0.3", linewidth=0.8, linestyle="--")
             entries[text] = {"color": "0.3", "linewidth": 0.8, "linestyle": "--"}
         _number_axis(ax, own[x].dropna().unique(), many)
-        low, high = ax.get_ylim()
-        spare = max(0, least - (high - low)) / 2
-        ax.set_ylim(low - spare, high + spare)
+        ends = own[[y, "low", "high"]].to_numpy(dtype=float)
+        low, high = np.nanmin(ends), np.nanmax(ends)
+        room = max(0.06 * (high - low), (2 * NOISE - (high - low)) / 2)
+        ax.set_ylim(low - room, high + room)
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.ticklabel_format(axis="y", useOffset=False)
     grid.figure.supxlabel(label)
@@ -197,23 +200,28 @@ def heat_map(
         axes: what columns and rows are.
         columns: panels side by side.
     """
-    sizes = data.groupby(panel, sort=False)[y].nunique().clip(upper=MOST_TICKS)
-    heights = {name: max(LINE * size, 0.6) for name, size in sizes.items()}
+    panels = {name: _unique(own[y]) for name, own in data.groupby(panel, sort=False)}
+    alike = len({tuple(rows) for rows in panels.values()}) == 1
+    heights = {name: max(LINE * min(len(rows), MOST_TICKS), 0.6) for name, rows in panels.items()}
     columns = min(columns, len(heights))
-    grid = _Grid.of(heights, columns, head=0.5, width=1.2, margin=1.0 * columns)
-    for name, ax in grid.panels(_stale(data, panel)):
+    words = 0.075 * max(map(len, data[y])) * (1 if alike else columns)
+    width = (7.2 - words) / columns
+    grid = _Grid.of(heights, columns, head=0.45, width=width, margin=words + 0.9)
+    for i, (name, ax) in enumerate(grid.panels(_stale(data, panel))):
         own = data[data[panel] == name]
         rows, heads = _unique(own[y]), _unique(own[x])
         wide = own.pivot(index=y, columns=x, values=value).reindex(index=rows, columns=heads)
         ax.imshow(wide, colors, norm, aspect="auto", interpolation="nearest")
-        for _, cell in own[own["marked"]].iterrows():
-            ax.plot(heads.index(cell[x]), rows.index(cell[y]), ".", color="k", markersize=3)
+        dots = own[own["marked"]]
+        at = [heads.index(name) for name in dots[x]], [rows.index(name) for name in dots[y]]
+        ax.plot(*at, ".", color="k", markersize=3)
         ax.grid(visible=False)
         ax.spines[:].set_visible(True)
         ax.tick_params(length=0)
         every = -(-len(rows) // MOST_TICKS)
         ax.set_yticks(range(0, len(rows), every), rows[::every])
-        every = -(-len(heads) // 8)
+        ax.tick_params(labelleft=not alike or i % columns == 0)
+        every = math.ceil(len(heads) * (0.1 + 0.075 * max(map(len, heads))) / width)
         ax.set_xticks(range(0, len(heads), every), heads[::every])
     bar = grid.figure.colorbar(
         ScalarMappable(norm, colors),
@@ -231,7 +239,7 @@ def heat_map(
 
 def scatter(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, columns: int) -> Drawing:
     """Points of a projection, whose axes mean nothing; `stale` besides."""
-    grid = _Grid.of(dict.fromkeys(_unique(data[panel]), 1.9), columns, 0.35, 2.2, 0.2)
+    grid = _Grid.of(dict.fromkeys(_unique(data[panel]), 1.2), columns, 0.3, 2.4, 0.2)
     hues = _unique(data[hue])
     looks = [{"color": PALETTE[k % 11], "marker": MARKERS[k % 10]} for k in range(len(hues))]
     for name, ax in grid.panels(_stale(data, panel)):
@@ -249,9 +257,9 @@ def scatter(data: pd.DataFrame, x: str, y: str, hue: str, panel: str, columns: i
 
 def notice(text: str) -> Figure:
     """A small figure that says in words why there is nothing to draw."""
-    lines = fill(text, 70)
-    figure = Figure(figsize=(5.5, LINE * (lines.count("\n") + 1) + 0.5))
-    figure.text(0.5, 0.5, lines, ha="center", va="center", color="0.2")
+    said = _wrapped(text, 70)
+    figure = Figure(figsize=(5.5, LINE * (said.count("\n") + 1) + 0.5))
+    figure.text(0.5, 0.5, said, ha="center", va="center", color="0.2")
     return figure
 
 
@@ -262,6 +270,7 @@ class _Grid:
     figure: Figure
     axes: list[Axes]
     names: list[str]
+    titles: dict[str, str]
     left_out: tuple[str, ...]
 
     @classmethod
@@ -271,7 +280,14 @@ class _Grid:
         """Panels of these heights; `head` is what each row of them needs besides, in inches."""
         names = list(heights)
         rows = [names[i : i + columns] for i in range(0, len(names), columns)]
-        tall = [max(heights[name] for name in row) + head for row in rows]
+        chars = int((width + margin / columns) / 0.085)
+        titles = {name: _wrapped(str(name), chars) for name in names}
+        tall = [
+            head
+            + max(heights[name] for name in row)
+            + LINE * max(titles[name].count("\n") for name in row)
+            for row in rows
+        ]
         room = np.cumsum(tall) <= HEIGHT - 0.8
         shown = max(int(room.sum()), 1)
         figure = Figure(
@@ -282,26 +298,33 @@ class _Grid:
         kept, rest = names[: shown * columns], names[shown * columns :]
         for ax in axes[len(kept) :]:
             ax.remove()
-        text = f"No room for {len(rest)} more panels: {'; '.join(map(str, rest))}"
-        return cls(figure, axes[: len(kept)], kept, (text,) if rest else ())
+        of = ", ".join(dict.fromkeys(str(name).split(",")[0] for name in rest))
+        text = f"No room for {len(rest)} more panels, of {of}"
+        return cls(figure, axes[: len(kept)], kept, titles, (text,) if rest else ())
 
     def panels(self, stale: Iterable[Any] = ()) -> Iterator[tuple[Any, Axes]]:
         """Each panel's name and axes, with a title, which marks those of stale runs."""
         for name, ax in zip(self.names, self.axes, strict=True):
-            ax.set_title(fill(f"{name} {STALE_MARK}" if name in stale else name, WRAP))
+            ax.set_title(self.titles[name] + f" {STALE_MARK}" * (name in stale))
             yield name, ax
 
     def legend(self, entries: list[tuple[str, dict[str, Any]]], even: bool = False) -> None:
         """One legend of what is drawn, above all panels; none of one thing alone."""
         if len(entries) < 2 and not even:
             return
-        width = self.figure.get_figwidth()
-        longest = max(len(name) for name, _ in entries)
+        words = [0.075 * len(name) + 0.55 for name, _ in entries]
+
+        def width(columns: int) -> float:
+            tall = -(-len(words) // columns)
+            return sum(max(words[i : i + tall]) for i in range(0, len(words), tall))
+
+        room = self.figure.get_figwidth()
+        columns = next((n for n in range(len(words), 1, -1) if width(n) <= room), 1)
         self.figure.legend(
             [Line2D([], [], **look) for _, look in entries],
             [name for name, _ in entries],
             loc="outside upper center",
-            ncols=max(1, min(len(entries), int(width / (0.075 * longest + 0.5)))),
+            ncols=columns,
         )
 
 
@@ -355,3 +378,7 @@ def _stale(data: pd.DataFrame, panel: str) -> set[Any]:
 
 def _unique(column: "pd.Series[Any]") -> list[Any]:
     return list(dict.fromkeys(column))
+
+
+def _wrapped(text: str, width: int = WRAP) -> str:
+    return "\n".join(wrap(text, width, break_on_hyphens=False, break_long_words=False))

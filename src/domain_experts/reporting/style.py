@@ -5,21 +5,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from domain_experts.files import replacing
 
 HEIGHT = 9.0
 """The tallest figure, inches: a page less its caption."""
+DPI = 200
 FONT = 9
 """Points."""
 
 PALETTE = (
-    "#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #949494 #56b4e9 #333333 #a6a000 #7a3b00"
-).split()
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#949494",
+    "#56b4e9",
+    "#333333",
+    "#a6a000",
+    "#7a3b00",
+)
 """The colour-blind palette of seaborn, without its light colours."""
 MARKERS = "os^Dv<>p*X"
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", "-.", (0, (6, 1)))
 
 RC = {
     "font.size": FONT,
@@ -42,7 +55,6 @@ RC = {
     "grid.color": "0.88",
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
-    "savefig.dpi": 200,
 }
 
 
@@ -57,13 +69,12 @@ def styled() -> Iterator[None]:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `<name>.pdf` and `<name>.png` without dates or versions: equal figures, equal bytes."""
-    metadata = {
-        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-        "png": {"Software": None},
-    }
-    # one solution of the layout serves both files
+    # one solution of the layout serves both files, and `savefig` would draw each twice
+    figure.set_dpi(DPI)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for kind, entries in metadata.items():
-        with replacing(folder / f"{name}.{kind}") as temporary:
-            figure.savefig(temporary, format=kind, metadata=entries)
+    with replacing(folder / f"{name}.png") as temporary:
+        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+    with replacing(folder / f"{name}.pdf") as temporary:
+        nothing = dict.fromkeys(("CreationDate", "Producer", "Creator"))
+        FigureCanvasPdf(figure).print_pdf(temporary, metadata=nothing)
