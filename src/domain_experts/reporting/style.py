@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -34,7 +35,7 @@ PALETTE = (
 MARKERS = "os^Dv<>p*X"
 DASHES = ("-", "--", "-.", (0, (6, 1)))
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": FONT,
     "axes.titlesize": FONT,
     "axes.labelsize": FONT,
@@ -74,7 +75,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     with replacing(folder / f"{name}.png") as temporary:
-        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call]
     with replacing(folder / f"{name}.pdf") as temporary:
         nothing = dict.fromkeys(("CreationDate", "Producer", "Creator"))
-        FigureCanvasPdf(figure).print_pdf(temporary, metadata=nothing)
+        pages = FigureCanvasPdf(figure)
+        pages.print_pdf(temporary, metadata=nothing)  # type: ignore[no-untyped-call]
