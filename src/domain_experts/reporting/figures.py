@@ -342,8 +342,8 @@ def modules(of: Frames) -> Spec:
     where = ", ".join(f"{name}: {of.results.data[name]['domains'][d]}" for name, d in rows)
     says = (
         "t-SNE of the outputs of the experts (F: domain, G: task), the modules, and what the "
-        f"towers see, for the first task on test rows of one domain ({where}). Each panel is projected by "
-        "itself: only nearness within it counts."
+        f"towers see, for the first task on test rows of one domain ({where}). Each panel is "
+        "projected by itself: only nearness within it counts."
     )
     runs = there[there["run"].isin(data["run"])]
     kind = partial(scatter, columns=len(VIEWS))
@@ -383,7 +383,7 @@ def _by_epoch(points: pd.DataFrame, keys: list[str], lane: list[str]) -> pd.Data
         wide = own.pivot_table("y", "epoch", lane).ffill()
         y, sd = wide.mean(axis=1), wide.std(axis=1)
         part = pd.DataFrame({"x": wide.index, "y": y, "low": y - sd, "high": y + sd})
-        about = own.iloc[[0]][keys].assign(stale=(own["status"] == STALE).any())
+        about = own.iloc[[0]][keys].assign(stale=bool((own["status"] == STALE).any()))
         parts.append(part.merge(about, "cross"))
     names = ["x", "y", "low", "high", *keys, "stale"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
