@@ -1,12 +1,15 @@
 """Figures: what is drawn is what the results say, and can be read."""
 
 import contextlib
+import shutil
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgba
+from smoke import OWN
 
 from domain_experts import layout
 from domain_experts.errors import UserError
@@ -20,6 +23,13 @@ from domain_experts.reporting.style import HEIGHT, PALETTE, save, styled
 def style():
     with styled():
         yield
+
+
+@pytest.fixture
+def fabricated(fabricated_tree, project):
+    folder, study = fabricated_tree
+    shutil.copytree(folder / "results", project / "results")
+    return study
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +50,11 @@ def differences(panels=("a",), rows=("one", "two"), hues=("h",), **columns):
     return frame.assign(place=frame["y"].map(list(rows).index), **columns)
 
 
-def curve(values, n=1, **columns):
+def curve(values, **columns):
     """A frame for lines: a point each."""
     y = np.linspace(0.8, 0.81, len(values))
     frame = pd.DataFrame({"panel": "a", "hue": "h", "x": values, "y": y})
-    return frame.assign(low=np.nan, high=np.nan, stale=False, **columns)
+    return frame.assign(**{"low": np.nan, "high": np.nan, "stale": False} | columns)
 
 
 def rows_of(ax):
@@ -63,12 +73,12 @@ def hollow(ax):
 
 
 def assert_readable(figure):
-    """No two texts of a figure overlap, none is outside it, and it fits a page."""
+    """No two labels or titles of a figure overlap, and it fits a page."""
     width, height = figure.get_size_inches()
     assert width <= 10
     assert height <= HEIGHT
     figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
@@ -123,7 +133,9 @@ def test_panels_with_nearly_the_same_rows_share_their_labels():
     frame = differences(panels=("a", "b"), rows=("one", "two", "three"))
     frame = frame.drop(index=4)
     first, second = kinds.forest(frame, "difference").figure.axes
-    assert rows_of(first) == rows_of(second)
+    assert rows_of(first) == ["one", "two", "three"]
+    assert rows_of(second) == []
+    assert list(first.get_ylim()) == list(second.get_ylim())
     points = [line for line in second.lines if line.get_linestyle() == "None"]
     assert [list(line.get_ydata()) for line in points] == [[0, 2]]
 
@@ -150,7 +162,7 @@ def test_panels_beyond_a_page_are_left_out_and_named():
     drawing = kinds.forest(frame, "difference")
     shown = [ax.get_title() for ax in drawing.figure.axes]
     assert shown == [f"data {i}, arm" for i in range(len(shown))]
-    assert f"of data {len(shown)}, data {len(shown) + 1}" in drawing.left_out[0]
+    assert f"of data {len(shown)}, data {len(shown) + 1}" in drawing.left_out[-1]
     assert_readable(drawing.figure)
 
 
@@ -290,5 +302,13 @@ def test_a_figure_is_written_with_its_caption(fabricated):
 
 
 def test_an_unknown_figure_is_refused(fabricated):
-    with pytest.raises(UserError, match="figure 'nothing' is unknown; .*gain_by_domain"):
+    with pytest.raises(UserError, match=r"figure .nothing. is unknown; .*gain_by_domain"):
         figures.write_one(fabricated, "nothing")
+
+
+def test_an_experiment_that_the_package_does_not_know_has_its_figure(smoke):
+    assert OWN in figure_names(smoke)
+    drawn = figures.draw(frames(smoke), OWN)
+    assert_readable(drawn.figure)
+    assert drawn.figure.get_supxlabel() == "Model dropout"
+    assert hollow(drawn.figure.axes[0]) == [False, False, False]
