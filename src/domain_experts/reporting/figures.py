@@ -195,7 +195,6 @@ def gain_by_domain(of: Frames) -> Spec:
         kind = partial(forest, label=label)
         return Spec(frame, kind, of.of(name), question, f"{label}. {INTERVAL}.")
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
-    several = frame.groupby("dataset")["task"].transform("nunique") > 1
     number = frame["number"].astype(str)
     data = frame.assign(
         panel=_joined(frame["dataset"], frame["task"].where(several, "")),
