@@ -1,633 +1,314 @@
-"""Figures: what is drawn is what the results say."""
+"""Figures: what is drawn is what the results say, and can be read."""
 
 import contextlib
-import struct
-from dataclasses import replace
-from pathlib import Path
+import shutil
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import REAL
-from matplotlib import style
-from matplotlib.colors import to_hex
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize, to_rgba
+from smoke import OWN
 
 from domain_experts import layout
-from domain_experts.params import Params
-from domain_experts.phases import FIGURES
-from domain_experts.registry import ARMS
-from domain_experts.reporting.collect import collect
-from domain_experts.reporting.figures import DRAWN, draw, write_figures
-from domain_experts.reporting.plots import learning_curves, panels
-from domain_experts.reporting.plots.ablations import variants
-from domain_experts.reporting.plots.diversity import varied
-from domain_experts.reporting.plots.panels import below, caption, gains, grid, outer_labels
-from domain_experts.reporting.plots.switches import ALL, ALL_BUT_SPLIT, flips
-from domain_experts.reporting.style import HEIGHT, PALETTE, RC, WIDTH, arm_color
-from domain_experts.study import Study
-
-FOLDER = layout.figures("quick")
-CAPTIONS = Path(__file__).parents[1] / "workflow/report"
-
-
-@pytest.fixture(scope="module")
-def results(fabricated_tree):
-    folder, study = fabricated_tree
-    with contextlib.chdir(folder):
-        return collect(study)
-
-
-def after(results, experiments):
-    """The results after a change of experiments: keys of theirs, or None to take one out.
-
-    New variants have the results of the default.
-    """
-    values = results.study.params.model_dump()
-    for name, keys in experiments.items():
-        if keys is None:
-            del values["experiments"][name]
-        else:
-            values["experiments"][name] |= keys
-    study = Study(Params.model_validate(values), "quick", results.study.absent)
-    by_path = {run.path: metrics for run, metrics in results.metrics.items()}
-    metrics = {
-        run: by_path.get(run.path) or by_path[replace(run, variant=()).path] for run in study.runs
-    }
-    return replace(results, study=study, metrics=metrics)
-
-
-def without(results, *missing):
-    """The results less those of some runs: tests of a run."""
-    kept = {r: m for r, m in results.metrics.items() if not any(test(r) for test in missing)}
-    return replace(results, metrics=kept)
-
-
-def text_of(figure):
-    """What a figure without panels says."""
-    return figure.texts[0].get_text() if not figure.axes else None
-
-
-def said(figure):
-    """The caption below a figure, on one line."""
-    return figure.get_supxlabel().replace("\n", " ")
-
-
-def marks(panel, color):
-    """(n, 2) points of the large markers of a colour, in the order drawn."""
-    lines = [line for line in panel.lines if len(line.get_xdata()) and line.get_marker() != "None"]
-    own = [
-        line.get_xydata()
-        for line in lines
-        if to_hex(line.get_color()) == color and to_hex(line.get_markerfacecolor()) == color
-    ]
-    return np.concatenate(own) if own else np.empty((0, 2))
-
-
-def small(panel):
-    """(n, 2) points of the small dots."""
-    lines = [line for line in panel.lines if line.get_markerfacecolor() == "w"]
-    return np.concatenate([line.get_xydata() for line in lines]) if lines else np.empty((0, 2))
-
-
-def panel_titled(figure, start):
-    return next(panel for panel in figure.axes if panel.get_title().startswith(start))
-
-
-def wauc(results, arm, dataset, backbone="wdl", variant=(), experiment=None):
-    """Seed -> test WAUC of an arm's runs."""
-    runs = results.made(experiment) if experiment else results.metrics
-    return {
-        run.seed: results.metrics[run]["test"]["click"]["wauc"]
-        for run in runs
-        if (run.arm, run.dataset, run.variant) == (arm, dataset, variant)
-        and run.backbone in (backbone, "none")
-    }
-
-
-def less(one, other):
-    """1000 x the difference of two such, for the seeds of both, by seed."""
-    return [1000 * (one[seed] - other[seed]) for seed in sorted(one.keys() & other.keys())]
-
-
-def test_equal_results_give_equal_bytes(fabricated, monkeypatch):
-    write_figures(fabricated)
-    before = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
-    for name in set(DRAWN) - {"gates", "switches", "diversity"}:
-        monkeypatch.delitem(DRAWN, name)
-    write_figures(fabricated)
-    assert {path.name: path.read_bytes() for path in FOLDER.iterdir()} == before
-    assert set(before) == {f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")}
-    for name in FIGURES:
-        (width,) = struct.unpack(">I", before[f"{name}.png"][16:20])
-        assert width == round(300 * WIDTH), "300 dots an inch"
-    assert not any(b"CreationDate" in content for content in before.values())
-
-
-def test_every_figure_is_in_the_pipeline_and_has_a_caption():
-    assert set(DRAWN) == set(FIGURES)
-    assert {path.name for path in CAPTIONS.glob("figure-*.rst")} == {
-        f"figure-{name}.rst" for name in FIGURES
-    }
-
-
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize(
-    ("left_out", "notice"),
-    [("all", "data not present"), ("none", "not run"), ("no data sets", "no runs in this tier")],
-)
-def test_without_results_a_figure_says_why(results, name, left_out, notice):
-    params = results.study.params
-    if left_out == "no data sets":
-        experiments = {
-            key: experiment.model_copy(update={"datasets": {}})
-            for key, experiment in params.experiments.items()
-        }
-        params = params.model_copy(update={"experiments": experiments})
-    study = Study(params, "quick")
-    states = dict.fromkeys(study.expected_runs, notice)
-    nothing = replace(results, study=study, metrics={}, states=states, comparisons=[])
-    assert text_of(draw(nothing, name)) == notice
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_one_seed_can_be_drawn(results, name):
-    figure = draw(without(results, lambda run: run.seed not in (1, 2022)), name)
-    figure.draw_without_rendering()
-    # a mean is its one seed; bars are wide enough for both
-    assert not any(len(small(panel)) for panel in figure.axes) or name == "switches"
-
-
-@pytest.mark.parametrize("experiment", ["main", "rank", "switches"])
-def test_an_experiment_may_be_missing(results, experiment):
-    part = after(results, {experiment: None})
-    for name, (_, used) in DRAWN.items():
-        gone = used == (experiment,)
-        assert (text_of(draw(part, name)) == "no runs in this tier") == gone
-
-
-@pytest.mark.parametrize("experiment", ["main", "experts_per_domain", "controls", "new_domain"])
-def test_an_experiment_may_vary_another_setting(results, experiment):
-    changed = after(results, {experiment: {"vary": {"training.learning_rate": [0.001, 0.01]}}})
-    for name, (_, used) in DRAWN.items():
-        if experiment in used:
-            draw(changed, name)
-
-
-NO_GAINS = "no finished runs of Base and another arm on the same split in this tier"
-NO_GATES = "no finished runs of MoE-MLoRA in this tier"
-NO_CURVES = "no finished runs of Base, Experts or MoE-MLoRA in this tier"
-
-
-@pytest.mark.parametrize(
-    ("arms", "gain_by_domain", "gates", "learning_curves"),
-    [
-        (["base"], NO_GAINS, NO_GATES, None),
-        (["item_rate"], NO_GAINS, NO_GATES, NO_CURVES),
-        (["mlora"], NO_GAINS, NO_GATES, NO_CURVES),
-        (["base", "mlora"], None, NO_GATES, None),
-        (["experts"], NO_GAINS, NO_GATES, None),
-        (["moe_mlora"], NO_GAINS, None, None),
-        (["moe_mlora_released"], NO_GAINS, NO_GATES, NO_CURVES),
-    ],
-)
-def test_a_figure_without_its_arms_says_so(results, arms, gain_by_domain, gates, learning_curves):
-    changed = after(results, {"main": {"arms": arms}})
-    assert text_of(draw(changed, "gain_by_domain")) == gain_by_domain
-    assert text_of(draw(changed, "gates")) == gates
-    assert text_of(draw(changed, "learning_curves")) == learning_curves
-
-
-def test_new_figures_without_their_arms_say_so(results):
-    said = {
-        "controls": ({"arms": ["mlora"]}, NO_GAINS.replace("another arm", "a control")),
-        "switches": (
-            {"flip": False, "variants": [], "arms": ["base"]},
-            "no finished runs of an arm with and without a flipped switch in this tier",
-        ),
-    }
-    for name, (keys, notice) in said.items():
-        assert text_of(draw(after(results, {name: keys}), name)) == notice
-    defaults = {name: {"vary": {}, "variants": []} for name in ("rank", "adapted_layers", "gates")}
-    notice = "no finished runs of a variant and of the default in this tier"
-    assert text_of(draw(after(results, defaults), "ablations")) == notice
-    no_base = after(results, {"main": {"arms": ["mlora"]}, "diversity": {"arms": ["mlora"]}})
-    notice = "no finished runs of Base and another arm in this tier"
-    assert text_of(draw(no_base, "diversity")) == notice
-
-
-def test_without_one_expert_there_is_no_gain_to_draw(results):
-    vary = {"adapter.experts_per_domain": [2, 4]}
-    figure = draw(after(results, {"experts_per_domain": {"vary": vary}}), "experts_per_domain")
-    notice = "no finished runs with one expert per domain to compare with in this tier"
-    assert text_of(figure) == notice
-
-
-@pytest.mark.parametrize(
-    "arms",
-    [
-        ["mlora", "moe_mlora", "moe_mlora_released", "experts", "oracle_experts", "base"],
-        ["new_domain_adapter", "new_domain_finetune", "new_domain_scratch"],
-    ],
-)
-def test_arms_of_one_figure_have_colours_of_their_own(arms):
-    assert len({arm_color(arm) for arm in arms}) == len(arms)
-
-
-def test_figures_are_no_higher_than_a_page():
-    figure, _ = panels.grid(11, 2, 1.25)
-    assert figure.get_figheight() == HEIGHT
-
-
-def test_a_panel_of_domains_shows_the_mean_gain_of_each(results):
-    figure = draw(results, "gain_by_domain")
-    backbones = [panel.get_title() for panel in figure.axes[: len(figure.axes) // 2]]
-    panel = figure.axes[backbones.index("Wide&Deep")]
-    assert figure.axes[0].get_ylabel() == REAL
-    pairs = [
-        pair
-        for pair in results.comparisons
-        if (pair["dataset"], pair["backbone"]) == (REAL, "wdl")
-        and (pair["arm"], pair["against"]) == ("mlora", "base")
-    ]
-    assert len(pairs) == 3
-    drawn = marks(panel, arm_color("mlora"))
-    expected = np.mean([pair["auc_difference"] for pair in pairs], 0)
-    np.testing.assert_allclose(np.sort(drawn[:, 1]), np.sort(expected), rtol=1e-12)
-    # the released arm has another split
-    assert not len(marks(panel, arm_color("moe_mlora_released")))
-
-
-def test_gates_are_drawn_by_planted_group(results):
-    runs = [
-        run
-        for run in results.made("main")
-        if (run.dataset, run.arm, run.backbone) == ("planted", "moe_mlora", "mlp")
-    ]
-    weights = np.mean([results.metrics[run]["gate"] for run in runs], 0)
-    figure = draw(results, "gates")
-    panel = next(panel for panel in figure.axes if panel.get_ylabel() == "planted")
-    order = [0, 4, 1, 5, 2, 6, 3, 7]
-    np.testing.assert_allclose(panel.images[0].get_array(), weights[np.ix_(order, order)] * 8)
-    frames = [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in panel.patches]
-    assert frames == [(2 * i - 0.5, 2 * i - 0.5, 2, 2) for i in range(4)]
-    assert [text.get_text() for text in panel.get_xticklabels()] == [str(i) for i in order]
-    # two domains leave room for numbers
-    first = figure.axes[0]
-    assert [float(text.get_text()) for text in first.texts] == pytest.approx(
-        np.ravel(first.images[0].get_array()) / 2, abs=0.005
-    )
-
-
-def test_uniform_gates_can_be_drawn(results):
-    uniform = {
-        run: made | {"gate": [[1 / len(row)] * len(row) for row in made["gate"]]}
-        if made["gate"]
-        else made
-        for run, made in results.metrics.items()
-    }
-    figure = draw(replace(results, metrics=uniform), "gates")
-    assert all((panel.images[0].get_array() == 1).all() for panel in figure.axes if panel.texts)
-
-
-def test_a_panel_of_gates_says_how_many_were_trained(results):
-    run = next(r for r in results.made("main") if (r.dataset, r.arm) == ("planted", "moe_mlora"))
-    made = results.metrics[run]
-    curve = [point | {"best": point["epoch"] == 0} for point in made["curve"]]
-    figure = draw(
-        replace(results, metrics={**results.metrics, run: made | {"curve": curve}}), "gates"
-    )
-    said = " ".join(panel.get_xlabel() for panel in figure.axes)
-    assert said.count("gates: 2/3") == 1
-    assert said.count("gates: 3/3") == 3
-
-
-def test_curves_are_of_the_main_experiment_and_of_experts_that_its_gate_uses(results):
-    runs = [run for run in results.made("main") if run.spec.backbone]
-    points = learning_curves._curves(results, runs)
-    # planted_sharing has seed 4 of this data set too, and experts_per_domain four experts a domain
-    assert set(points["seed"]) == {1, 2, 3}
-    experts = points[points["phase"] == "experts"]
-    for dataset, domains in ((REAL, 2), ("planted", 8)):
-        lanes = experts.loc[experts["dataset"] == dataset, "lane"]
-        assert set(lanes.astype(int)) == set(range(domains))
-
-
-def test_a_line_of_experts_that_kept_their_start_says_so(results):
-    note = " (no expert left its start)"
-    still = {
-        run: made | {"curve": [point for point in made["curve"] if point["epoch"] == 0]}
-        if (run.dataset, run.backbone, run.arm) == ("planted", "wdl", "experts")
-        else made
-        for run, made in results.metrics.items()
-    }
-    figure = draw(replace(results, metrics=still), "experts_per_domain")
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert [label for label in labels if label.endswith(note)] == [f"planted, Wide&Deep{note}"]
-
-
-def test_controls_show_gains_over_base_with_delong_intervals(results):
-    figure = draw(results, "controls")
-    panel = panel_titled(figure, "planted")
-    names = [label.get_text() for label in panel.get_yticklabels()]
-    base = wauc(results, "base", "planted")
-    for arm in ("mlora", "moe_mlora"):
-        ((x, y),) = marks(panel, arm_color(arm))
-        expected = less(wauc(results, arm, "planted"), base)
-        assert names[int(y)] == ARMS[arm].label
-        assert x == pytest.approx(np.mean(expected))
-        dots = small(panel)
-        np.testing.assert_allclose(dots[dots[:, 1] == y, 0], expected)
-    # without a backbone, compared all the same
-    grey = marks(panel, PALETTE[7])
-    (x,) = grey[grey[:, 1] == names.index("STAR"), 0]
-    assert x == pytest.approx(np.mean(less(wauc(results, "star", "planted"), base)))
-    errors = [
-        1000 * pair["wauc_standard_error"]
-        for pair in results.comparisons
-        if (pair["dataset"], pair["backbone"], pair["arm"], pair["against"])
-        == ("planted", "wdl", "mlora", "base")
-    ]
-    bar = next(c for c in panel.collections if to_hex(c.get_color()[0]) == arm_color("mlora"))
-    (start, end) = bar.get_segments()[0][:, 0]
-    assert (end - start) / 2 == pytest.approx(1.96 * np.sqrt(np.mean(np.square(errors))))
-
-
-def test_arms_without_a_known_interval_have_none(results):
-    points = gains(replace(results, comparisons=[]), results.made("controls"))
-    assert points["error"].isna().all()
-    assert set(points["arm"]) == set(gains(results, results.made("controls"))["arm"])
-
-
-def effect(effects, family, side, switch):
-    own = effects[(effects["family"] == family) & (effects["side"] == side)]
-    return own[own["switch"] == switch].sort_values("seed")
-
-
-def test_a_flip_is_compared_with_its_own_side(results):
-    data = "planted-small"
-    effects = flips(results)
-    described, released = wauc(results, "mlora", data), wauc(results, "mlora_released", data)
-    flip = (("protocol.rollback", True),)
-    own = effect(effects, "mlora", "described", "rollback")
-    there = wauc(results, "mlora", data, variant=flip, experiment="switches")
-    assert list(own["difference"]) == pytest.approx(less(there, described))
-    assert own["paired"].all()
-    flip = (("protocol.rollback", False),)
-    own = effect(effects, "mlora", "released", "rollback")
-    there = wauc(results, "mlora_released", data, variant=flip, experiment="switches")
-    assert list(own["difference"]) == pytest.approx(less(there, released))
-    # both ends of the whole gap
-    whole = effect(effects, "mlora", "described", ALL)
-    assert list(whole["difference"]) == pytest.approx(less(released, described))
-    assert not whole["paired"].any()
-    back = effect(effects, "mlora", "released", ALL)
-    assert list(back["difference"]) == pytest.approx([-value for value in whole["difference"]])
-
-
-def test_all_but_the_split_is_on_the_same_rows(results):
-    data = "planted-small"
-    effects = flips(results)
-    assert effects.loc[effects["switch"] == ALL_BUT_SPLIT, "paired"].all()
-    assert not effects.loc[effects["switch"] == "split_seed", "paired"].any()
-    own = effect(effects, "moe_mlora_sequence", "released", ALL_BUT_SPLIT)
-    split = (("protocol.split_seed", 123),)
-    there = wauc(results, "moe_mlora_sequence", data, variant=split)
-    assert list(own["difference"]) == pytest.approx(
-        less(there, wauc(results, "moe_mlora_released", data, experiment="switches"))
-    )
-
-
-def test_switches_are_bars_with_the_whole_gap_dashed(results):
-    effects = flips(results)
-    figure = draw(results, "switches")
-    assert [panel.get_ylabel() for panel in figure.axes[::2]] == ["Base", "MLoRA", "MoE-MLoRA"]
-    for i, family in enumerate(("base", "mlora", "moe_mlora_sequence")):
-        labels = [label.get_text() for label in figure.axes[2 * i].get_yticklabels()]
-        assert labels[:2] == [ALL, ALL_BUT_SPLIT]
-        names = labels[:2] + [label.replace(" ", "_") for label in labels[2:]]
-        for panel, side in zip(figure.axes[2 * i :], ("described", "released"), strict=False):
-            names = [
-                label.get_text().replace(" ", "_") for label in figure.axes[2 * i].get_yticklabels()
-            ]
-            names[:2] = ALL, ALL_BUT_SPLIT
-            own = effects[(effects["family"] == family) & (effects["side"] == side)]
-            assert len(panel.patches) == len(names) == own["switch"].nunique()
-            for bar in panel.patches:
-                switch = names[round(bar.get_y() + bar.get_height() / 2)]
-                shown = own[own["switch"] == switch]
-                assert bar.get_width() == pytest.approx(shown["difference"].mean())
-                hollow = to_hex(bar.get_facecolor()) == "#ffffff"
-                assert hollow == (switch in (ALL, "split_seed")) != shown["paired"].all()
-            (dashed,) = [line for line in panel.lines if line.get_linestyle() == "--"]
-            whole = own.loc[own["switch"] == ALL, "difference"].mean()
-            assert dashed.get_xdata()[0] == pytest.approx(whole)
-
-
-def test_a_switch_that_both_sides_set_alike_is_marked(results):
-    effects = flips(results)
-    marked = effects[effects["switch"].str.endswith("*")]
-    assert set(marked["family"]) == {"mlora", "moe_mlora_sequence"}
-    assert set(marked["side"]) == {"described", "released"}
-    assert set(marked["switch"]) == {"dropout_place*"}
-    figure = draw(results, "switches")
-    for panel, last in zip(
-        figure.axes[::2], ("embedding std", *["dropout place*"] * 2), strict=True
-    ):
-        assert panel.get_yticklabels()[-1].get_text() == last
-    assert "described and released agree" in said(figure)
-
-
-def test_switches_of_one_side_alone_are_drawn(results):
-    figure = draw(without(results, lambda run: run.arm.endswith("_released")), "switches")
-    left, right = figure.axes[:2]
-    assert len(left.patches)
-    assert not len(right.patches)
-    assert "some runs missing" in said(figure)
-
-
-def test_ablations_show_differences_to_the_default(results):
-    data = "planted-small"
-    points = variants(results, "rank")
-    assert set(points["variant"]) == {"alpha=4", "alpha=64", "alpha=256"}
-    figure = draw(results, "ablations")
-    assert [panel.get_ylabel() for panel in figure.axes] == ["Rank", "Adapted layers", "Gate"]
-    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert names == ["alpha\n4", "alpha\n64", "alpha\n256"]
-    for arm in ("mlora", "moe_mlora"):
-        drawn = marks(figure.axes[0], arm_color(arm))
-        default = wauc(results, arm, data)
-        expected = [
-            np.mean(less(wauc(results, arm, data, variant=(("adapter.alpha", alpha),)), default))
-            for alpha in (4, 64, 256)
-        ]
-        np.testing.assert_allclose(drawn[:, 1], expected)
-        np.testing.assert_array_equal(np.round(drawn[:, 0]), [0, 1, 2])
-    assert not len(marks(figure.axes[2], arm_color("mlora")))
-
-
-def test_an_ablation_that_is_not_run_has_no_panel(results):
-    part = without(results, lambda run: any(key.startswith("gate.") for key, _ in run.variant))
-    figure = draw(part, "ablations")
-    assert [panel.get_ylabel() for panel in figure.axes] == ["Rank", "Adapted layers"]
-    assert "planted-small: some runs missing." in said(figure)
-
-
-def test_one_quantity_of_generated_data_varies_at_a_time(results):
-    names = ["domains-2", "domains-8", "domains-32", "strength-4", "rows-40k", "planted"]
-    points = pd.DataFrame({"dataset": names})
-    by_quantity = {
-        quantity: dict(varied(results, points, quantity)[["dataset", "x"]].to_numpy())
-        for quantity in ("domains", "strength", "rows")
-    }
-    assert by_quantity == {
-        "domains": {"domains-2": 2, "domains-8": 8, "domains-32": 32},
-        "strength": {"domains-8": 2.0, "strength-4": 4.0},
-        "rows": {"domains-8": 20000, "rows-40k": 40000},
-    }
-    assert varied(results, points[:1], "rows").empty
-
-
-def test_diversity_shows_gains_against_what_varies(results):
-    figure = draw(results, "diversity")
-    panel = figure.axes[0]
-    assert panel.get_xlabel() == "Domains"
-    for arm in ("mlora", "moe_mlora", "oracle_experts"):
-        drawn = marks(panel, arm_color(arm))
-        datasets = {2: "domains-2", 8: "domains-8"}
-        assert list(drawn[:, 0]) == list(datasets)
-        for (_, gain), dataset in zip(drawn, datasets.values(), strict=True):
-            pair = (wauc(results, name, dataset, experiment="diversity") for name in (arm, "base"))
-            assert gain == pytest.approx(np.mean(less(*pair)))
-    real = figure.axes[-1]
-    assert [label.get_text() for label in real.get_xticklabels()] == [f"{REAL}: 2"]
-    gain = less(wauc(results, "mlora", REAL), wauc(results, "base", REAL))
-    assert marks(real, arm_color("mlora"))[:, 1] == pytest.approx([np.mean(gain)])
-    assert not len(marks(real, arm_color("oracle_experts")))
-    assert "ml-100k-age: data not present." in said(figure)
-
-
-def test_diversity_without_real_data_says_so(results):
-    figure = draw(without(results, lambda run: run.dataset == REAL), "diversity")
-    assert [text.get_text() for text in figure.axes[-1].texts] == ["no finished runs"]
-    assert f"{REAL}: not run." in said(figure)
-
-
-def test_a_new_domain_is_shown_by_the_share_of_its_rows(results):
-    figure = draw(results, "new_domain")
-    runs = results.made("new_domain")
-    dataset = runs[0].dataset
-    panel = panel_titled(figure, dataset)
-    metrics = results.metrics[runs[0]]
-    rows = f"{metrics['rows']['train'][0]:,} training rows"
-    assert panel.get_title() == f"{dataset}: domain 0, {rows}"
-
-    def auc(arm, share):
-        return np.mean(
-            [
-                results.metrics[run]["test"]["click"]["by_domain"]["auc"][0]
-                for run in runs
-                if run.dataset == dataset
-                and run.arm == arm
-                and run.settings.new_domain.share == share
-            ]
-        )
-
-    shares = [0.01, 0.05, 0.1, 1.0]
-    for arm in ("new_domain_adapter", "new_domain_finetune", "new_domain_scratch"):
-        drawn = marks(panel, arm_color(arm))
-        np.testing.assert_allclose(drawn, [(share, auc(arm, share)) for share in shares])
-    (start,) = [line for line in panel.lines if line.get_linestyle() == "--"]
-    assert start.get_ydata()[0] == pytest.approx(auc("mlora_held_out", 1.0))
-    ticks = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
-    assert ticks == ["1 %", "5 %", "10 %", "100 %"]
-
-
-def test_the_held_out_domain_is_the_one_of_the_settings(results):
-    changed = after(results, {})
-    runs = changed.made("new_domain")
-    moved = {
-        replace(
-            run,
-            settings=run.settings.model_copy(
-                update={"new_domain": run.settings.new_domain.model_copy(update={"held_out": 1})}
-            ),
-        ): changed.metrics[run]
-        for run in runs
-    }
-    study = changed.study
-    study.expected["new_domain"] = tuple(moved)
-    figure = draw(replace(changed, metrics=moved), "new_domain")
-    assert panel_titled(figure, runs[0].dataset).get_title().split(": ")[1].startswith("domain 1")
-
-
-def test_a_new_domain_without_finished_arms_has_its_start(results):
-    part = without(results, lambda run: run.arm.startswith("new_domain"))
-    figure = draw(part, "new_domain")
-    assert [line.get_label() for line in figure.axes[0].lines] == ["Untouched start"]
-    assert "some runs missing" in said(figure)
-
-
-def test_a_backbone_without_gains_has_no_column(results):
-    part = without(results, lambda run: (run.arm, run.backbone) == ("base", "mlp"))
-    kept = [pair for pair in results.comparisons if pair["backbone"] != "mlp"]
-    figure = draw(replace(part, comparisons=kept), "gain_by_domain")
-    assert {panel.get_title() for panel in figure.axes} - {""} == {"Wide&Deep"}
-
-
-def test_holes_are_seen(results):
-    """Cells say "not run"; a data set without results is named below."""
-    hole = without(
-        results,
-        lambda run: (run.dataset, run.backbone) == (REAL, "mlp"),
-        lambda run: run.dataset == "planted" and run.arm in ("experts", "moe_mlora"),
-    )
-    figure = draw(hole, "gain_by_domain")
-    said_in = [[text.get_text() for text in panel.texts] for panel in figure.axes]
-    assert said_in.count(["not run"]) == 1
-    assert "ml-100k-gender, planted: some runs missing. ml-100k-age: data not present." in said(
-        figure
-    )
-    figure = draw(hole, "gates")
-    assert "ml-100k-gender: some runs missing." in said(figure)
-    assert "planted: not run." in said(figure)
-    assert [panel.get_ylabel() for panel in figure.axes].count(REAL) == 1
-    figure = draw(hole, "learning_curves")
-    assert sum(panel.texts[0].get_text() == "not run" for panel in figure.axes if panel.texts) == 2
-
-
-def test_a_label_stays_beside_its_panels_however_long_the_caption_is():
-    figure, axes = grid(1, 2, 1.0)
-    outer_labels(figure, "Gain", "Rows\n" + "\n".join(["a long caption"] * 6))
-    figure.draw_without_rendering()
-    box = axes[0, 0].get_position()
-    (label,) = (text for text in figure.texts if text.get_text() == "Gain")
-    assert box.y0 < label.get_position()[1] < box.y1
-    # the middle of the figure is in the caption
-    assert box.y0 > 0.5
-
-
-@pytest.fixture
-def drawn_in_style():
-    with style.context(["default", RC]):
+from domain_experts.errors import UserError
+from domain_experts.reporting import figures, kinds
+from domain_experts.reporting.catalog import figure_names
+from domain_experts.reporting.frame import frames
+from domain_experts.reporting.style import HEIGHT, PALETTE, save, styled
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with styled():
         yield
 
 
-@pytest.mark.usefixtures("drawn_in_style")
-def test_a_long_caption_leaves_the_panels_their_height():
-    """The caption names every data set that is missing: many lines, where little is finished."""
-    figure, axes = grid(1, 3, 1.15)
-    caption(figure, "Epoch\n" + "\n".join(["a long caption"] * 12))
-    figure.draw_without_rendering()
-    assert axes[0, 0].get_position().height * figure.get_figheight() > 0.6
+@pytest.fixture
+def fabricated(fabricated_tree, project):
+    folder, study = fabricated_tree
+    shutil.copytree(folder / "results", project / "results")
+    return study
 
 
-@pytest.mark.usefixtures("drawn_in_style")
-@pytest.mark.parametrize("words", ["amazon-13-mamdr, ", "some more words of a caption "])
-def test_a_caption_is_not_cut(results, words):
-    figure, _ = grid(1, 1, 1.0)
-    caption(figure, below(results, [], "Epoch", words * 20))
+@pytest.fixture(scope="module")
+def known(fabricated_tree):
+    folder, study = fabricated_tree
+    with contextlib.chdir(folder):
+        found = frames(study)
+        _ = found.results.status
+        return found
+
+
+def differences(panels=("a",), rows=("one", "two"), hues=("h",), **columns):
+    """A frame of differences for a forest: a row each, the difference its number times 0.001."""
+    names = [(p, y, h) for p in panels for y in rows for h in hues]
+    frame = pd.DataFrame(names, columns=["panel", "y", "hue"])
+    x = np.arange(len(frame)) * 0.001
+    frame = frame.assign(x=x, low=x - 0.001, high=x + 0.001, stale=False)
+    return frame.assign(place=frame["y"].map(list(rows).index), **columns)
+
+
+def curve(values, **columns):
+    """A frame for lines: a point each."""
+    y = np.linspace(0.8, 0.81, len(values))
+    frame = pd.DataFrame({"panel": "a", "hue": "h", "x": values, "y": y})
+    return frame.assign(**{"low": np.nan, "high": np.nan, "stale": False} | columns)
+
+
+def rows_of(ax):
+    return [text.get_text() for text in ax.get_yticklabels()]
+
+
+def hollow(ax):
+    """Whether each point that is drawn is hollow, from left to right."""
+    lines = [line for line in ax.lines if line.get_marker() not in ("None", "", None)]
+    points = [
+        (x, to_rgba(line.get_markerfacecolor()) == to_rgba("w"))
+        for line in lines
+        for x in line.get_xdata()
+    ]
+    return [is_hollow for _, is_hollow in sorted(points)]
+
+
+def assert_readable(figure):
+    """No two labels or titles of a figure overlap, and it fits a page."""
+    width, height = figure.get_size_inches()
+    assert width <= 10
+    assert height <= HEIGHT
     figure.draw_without_rendering()
-    (text,) = figure.texts
-    extent = text.get_window_extent().transformed(figure.transFigure.inverted())
-    assert extent.x0 > 0
-    assert extent.x1 < 1
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+            texts = [t.label1 for t in ticks] + [t.label2 for t in ticks]
+            boxes = [
+                (text.get_text(), text.get_window_extent(renderer))
+                for text in texts
+                if text.get_visible() and text.get_text()
+            ]
+            for (one, a), (other, b) in combinations(boxes, 2):
+                assert not a.overlaps(b), f"{one} and {other} overlap"
+    titles = [(ax.get_title(), ax.title.get_window_extent(renderer)) for ax in figure.axes]
+    for (one, a), (other, b) in combinations([pair for pair in titles if pair[0]], 2):
+        assert not a.overlaps(b), f"{one} and {other} overlap"
+
+
+def test_rows_of_a_forest_go_by_their_place_and_not_as_text():
+    domains = [f"D{i}" for i in range(1, 13)]
+    shuffled = differences(rows=domains).sample(frac=1, random_state=0)
+    figure = kinds.forest(shuffled, "difference").figure
+    assert rows_of(figure.axes[0]) == domains
+    assert_readable(figure)
+
+
+def test_a_stale_difference_is_hollow():
+    frame = differences(rows=("one", "two", "three"), stale=[False, True, False])
+    assert hollow(kinds.forest(frame, "difference").figure.axes[0]) == [False, True, False]
+
+
+def test_an_interval_is_drawn_where_it_is_known():
+    frame = differences()
+    frame.loc[0, ["low", "high"]] = np.nan
+    (ax,) = kinds.forest(frame, "difference").figure.axes
+    bars = np.concatenate([bar.get_segments() for bar in ax.collections if bar.get_segments()])
+    assert bars[:, :, 0] == pytest.approx(np.array([[0.0, 0.002]]))
+
+
+def test_axes_span_the_band_of_noise():
+    tiny = differences()
+    tiny[["x", "low", "high"]] *= 1e-5
+    (ax,) = kinds.forest(tiny, "difference").figure.axes
+    assert ax.get_xlim()[0] <= -kinds.NOISE
+    assert ax.get_xlim()[1] >= kinds.NOISE
+    for spread in (0, 2e-5):
+        flat = curve([1, 2, 3]).assign(y=[0.8, 0.8 + spread, 0.8])
+        (ax,) = kinds.lines(flat, "x", "y").figure.axes
+        assert np.ptp(ax.get_ylim()) == pytest.approx(2 * kinds.NOISE, rel=0.1)
+
+
+def test_panels_with_nearly_the_same_rows_share_their_labels():
+    frame = differences(panels=("a", "b"), rows=("one", "two", "three"))
+    frame = frame.drop(index=4)
+    first, second = kinds.forest(frame, "difference").figure.axes
+    assert rows_of(first) == ["one", "two", "three"]
+    assert rows_of(second) == []
+    assert list(first.get_ylim()) == list(second.get_ylim())
+    points = [line for line in second.lines if line.get_linestyle() == "None"]
+    assert [list(line.get_ydata()) for line in points] == [[0, 2]]
+
+
+def test_axes_that_differ_are_told():
+    frame = differences(panels=("a", "b"))
+    frame.loc[frame["panel"] == "b", ["x", "low", "high"]] *= 100
+    drawing = kinds.forest(frame, "difference")
+    assert drawing.left_out == ("Axes differ from panel to panel",)
+    first, second = drawing.figure.axes
+    assert first.get_xlim() != second.get_xlim()
+
+
+def test_a_forest_of_very_many_rows_keeps_the_largest_and_says_so():
+    rows = [f"row {i}" for i in range(100)]
+    drawing = kinds.forest(differences(rows=rows), "difference")
+    assert rows_of(drawing.figure.axes[0]) == rows[-kinds.MOST_ROWS :]
+    assert drawing.left_out == ("a: the 52 rows with the smallest differences left out",)
+    assert_readable(drawing.figure)
+
+
+def test_panels_beyond_a_page_are_left_out_and_named():
+    frame = differences(panels=[f"data {i}, arm" for i in range(30)], rows=list("abcdefgh"))
+    drawing = kinds.forest(frame, "difference")
+    shown = [ax.get_title() for ax in drawing.figure.axes]
+    assert shown == [f"data {i}, arm" for i in range(len(shown))]
+    assert f"of data {len(shown)}, data {len(shown) + 1}" in drawing.left_out[-1]
+    assert_readable(drawing.figure)
+
+
+def test_a_legend_names_what_is_drawn_and_only_that():
+    two = kinds.forest(differences(hues=("p", "q")), "difference").figure
+    assert [text.get_text() for text in two.legends[0].get_texts()] == ["p", "q"]
+    assert not kinds.forest(differences(), "difference").figure.legends
+
+
+def test_a_setting_that_spans_a_decade_has_a_logarithmic_axis():
+    (wide,) = kinds.lines(curve([0.0001, 0.001, 0.01]), "rate", "AUC").figure.axes
+    (narrow,) = kinds.lines(curve([1, 2, 3]), "count", "AUC").figure.axes
+    assert [wide.get_xscale(), narrow.get_xscale()] == ["log", "linear"]
+    assert list(narrow.get_xticks()) == [1, 2, 3]
+
+
+def test_stale_points_of_a_line_are_hollow_and_many_mark_their_panel():
+    few = kinds.lines(curve([1, 2, 3], stale=[False, True, True]), "x", "y").figure
+    assert hollow(few.axes[0]) == [False, True, True]
+    many = kinds.lines(curve(range(20)).assign(stale=True), "x", "y").figure
+    assert many.axes[0].get_title() == "a °"
+
+
+def test_the_published_best_is_a_line_with_a_name():
+    marks = {"a": (2.0, "published as best")}
+    frame = curve([1, 2, 3])
+    figure = kinds.lines(frame, "x", "y", marks=marks).figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["h", marks["a"][1]]
+    assert [2.0, 2.0] in [list(line.get_xdata()) for line in figure.axes[0].lines]
+
+
+def cells(panels, rows, columns, **more):
+    names = [(p, str(y), str(x)) for p in panels for y in range(rows) for x in range(columns)]
+    frame = pd.DataFrame(names, columns=["panel", "y", "x"])
+    values = {"value": np.arange(len(frame)) / len(frame), "marked": False, "stale": False}
+    return frame.assign(**values | more)
+
+
+def heat_map(frame, columns=4):
+    axes = ("column", "row")
+    return kinds.heat_map(frame, "value", Normalize(0, 2), "PuOr_r", axes, columns).figure
+
+
+def test_a_heat_map_keeps_the_order_of_its_rows_and_columns():
+    ax = heat_map(cells("a", 3, 12)).axes[0]
+    image = np.asarray(ax.images[0].get_array())
+    assert image.ravel() == pytest.approx(np.arange(36) / 36)
+    assert [text.get_text() for text in ax.get_xticklabels()][:3] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("size", [2, 8, 21, 64])
+def test_labels_of_heat_maps_do_not_collide(size):
+    panels = [f"taobao-{i}-mamdr, Wide&Deep (1 of 3 seeds)" for i in range(6)]
+    assert_readable(heat_map(cells(panels, size, size)))
+
+
+def test_a_stale_heat_map_is_marked():
+    figure = heat_map(cells("ab", 2, 2, stale=[True] * 4 + [False] * 4))
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["a °", "b"]
+
+
+def test_equal_figures_give_equal_bytes(tmp_path):
+    for name in ("one", "two"):
+        save(kinds.forest(differences(hues=("p", "q")), "difference").figure, tmp_path, name)
+    for suffix in ("png", "pdf"):
+        one, two = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
+def test_colours_are_of_one_palette_in_turn():
+    hues = [f"h{i}" for i in range(len(PALETTE) + 1)]
+    ax = kinds.forest(differences(hues=hues), "difference").figure.axes[0]
+    colors = [line.get_color() for line in ax.lines if line.get_linestyle() == "None"]
+    assert colors == [*PALETTE, PALETTE[0]]
+
+
+def test_every_figure_of_a_study_can_be_read(known):
+    for name in figure_names(known.study):
+        drawn = figures.draw(known, name)
+        assert_readable(drawn.figure)
+        assert not drawn.figure.get_suptitle(), name
+        assert f"Tier {known.study.tier}." in drawn.caption, name
+
+
+def test_domains_are_drawn_in_their_own_order(known):
+    drawn = figures.draw(known, "gain_by_domain")
+    for ax in drawn.figure.axes:
+        dataset = ax.get_title().split(",")[0]
+        if dataset and rows_of(ax) and not ax.images:
+            assert rows_of(ax) == list(known.results.data[dataset]["domains"])
+    assert figures.gain_by_domain(known).data["place"].max() > 1
+
+
+def test_an_experiment_shows_its_gains(known):
+    name = "controls"
+    own = figures.experiment(known, name).data
+    drawn = figures.draw(known, name)
+    points = [x for ax in drawn.figure.axes for line in ax.lines[1:] for x in line.get_xdata()]
+    assert sorted(points) == pytest.approx(sorted(own["gain"]))
+    assert known.study.params.experiments[name].question in drawn.caption
+
+
+def test_an_experiment_that_varies_one_number_is_a_line(known):
+    spec = figures.experiment(known, "rank")
+    assert sorted({*spec.data["x"]}) == [4, 16, 64, 256]
+    assert spec.kind.func is kinds.lines
+
+
+def test_one_value_of_a_setting_is_told_and_not_drawn(known):
+    spec = figures.experiment(known, "m3oe_learning_rate")
+    value = spec.data["x"].min()
+    one = spec.runs[spec.runs["run"].str.contains(f"learning-rate={value}")]
+    runs = known.runs.assign(
+        macro_auc=known.runs["macro_auc"].where(known.runs["run"].isin(one["run"]))
+    )
+    few = type(known)(known.results)
+    few.__dict__["runs"] = runs
+    drawn = figures.draw(few, "m3oe_learning_rate")
+    assert not drawn.figure.axes
+    assert "1 of 5" in drawn.figure.texts[0].get_text().replace("\n", " ")
+
+
+def test_gates_near_uniform_are_named_and_not_drawn(known, monkeypatch):
+    gates = figures.gate_weights(known)
+    monkeypatch.setattr(figures, "UNIFORM", np.inf)
+    none = figures.gate_weights(known)
+    assert len(gates.data) > len(none.data) == 0
+    assert "planted (" in none.missing
+
+
+def test_a_figure_is_written_with_its_caption(fabricated):
+    figures.write_one(fabricated, "rank")
+    folder = layout.figures(fabricated.tier)
+    assert {path.name for path in folder.iterdir()} == {f"rank.{s}" for s in ("png", "pdf", "txt")}
+    caption = (folder / "rank.txt").read_text(encoding="utf-8")
+    assert caption.startswith(fabricated.params.experiments["rank"].question)
+
+
+def test_an_unknown_figure_is_refused(fabricated):
+    with pytest.raises(UserError, match=r"figure .nothing. is unknown; .*gain_by_domain"):
+        figures.write_one(fabricated, "nothing")
+
+
+def test_an_experiment_that_the_package_does_not_know_has_its_figure(smoke):
+    assert OWN in figure_names(smoke)
+    drawn = figures.draw(frames(smoke), OWN)
+    assert_readable(drawn.figure)
+    assert drawn.figure.get_supxlabel() == "Model dropout"
+    assert hollow(drawn.figure.axes[0]) == [False, False, False]

@@ -6,7 +6,7 @@ CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
 ABOUT_ALL = ("answer", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
-DRAWN_OF_ALL = ("gain_by_domain", "gates", "learning_curves", "fusion", "modules")
+DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
 """Figures about the study as a whole."""
 
 
@@ -28,5 +28,5 @@ def multi_task(study: Study, experiment: str) -> bool:
 
 
 def figure_names(study: Study) -> tuple[str, ...]:
-    """Every figure: those about the study, and one of differences an experiment."""
+    """Every figure: those about the study, and one an experiment."""
     return (*DRAWN_OF_ALL, *experiments(study))

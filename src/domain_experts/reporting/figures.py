@@ -1,65 +1,448 @@
-"""The figures, from the runs' result files alone."""
+"""The figures: each is a tidy frame, the kind that draws it, and what its caption says.
+
+Captions stand beside a picture, in a file of its name, never inside it.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
 
-from matplotlib import style
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from domain_experts import layout
-from domain_experts.reporting.collect import Results, collect
-from domain_experts.reporting.m3oe.cells import MAIN, RELEASED, ROW_ORDER
-from domain_experts.reporting.plots.ablations import ABLATIONS, ablations
-from domain_experts.reporting.plots.controls import controls
-from domain_experts.reporting.plots.diversity import diversity
-from domain_experts.reporting.plots.domains import gain_by_domain
-from domain_experts.reporting.plots.experts_per_domain import experts_per_domain
-from domain_experts.reporting.plots.gates import gates
-from domain_experts.reporting.plots.learning_curves import learning_curves
-from domain_experts.reporting.plots.m3oe_fusion import m3oe_fusion
-from domain_experts.reporting.plots.m3oe_gain import m3oe_gain
-from domain_experts.reporting.plots.m3oe_modules import m3oe_modules
-from domain_experts.reporting.plots.m3oe_row_order import m3oe_row_order
-from domain_experts.reporting.plots.m3oe_sensitivity import VARIED, m3oe_sensitivity
-from domain_experts.reporting.plots.new_domain import new_domain
-from domain_experts.reporting.plots.panels import notice, why_empty
-from domain_experts.reporting.plots.switches import switches
-from domain_experts.reporting.style import RC, save
+from domain_experts.errors import UserError
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.reporting.catalog import experiments, figure_names
+from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
+from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
+from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
+from domain_experts.reporting.notes import status_notes
+from domain_experts.reporting.published import published
+from domain_experts.reporting.render import write_text
+from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.style import save, styled
+from domain_experts.results import CURRENT, STALE
+from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
-DRAWN: dict[str, tuple[Callable[[Results], Figure], tuple[str, ...]]] = {
-    "gain_by_domain": (gain_by_domain, ("main",)),
-    "gates": (gates, ("main",)),
-    "learning_curves": (learning_curves, ("main",)),
-    "controls": (controls, ("controls",)),
-    "switches": (switches, ("switches",)),
-    "experts_per_domain": (experts_per_domain, ("experts_per_domain",)),
-    "ablations": (ablations, tuple(ABLATIONS)),
-    "diversity": (diversity, ("diversity", "main")),
-    "new_domain": (new_domain, ("new_domain",)),
-    "m3oe_gain": (m3oe_gain, (*MAIN, *RELEASED)),
-    "m3oe_sensitivity": (m3oe_sensitivity, tuple(VARIED)),
-    "m3oe_fusion": (m3oe_fusion, ("m3oe_automl",)),
-    "m3oe_modules": (m3oe_modules, ("m3oe", "m3oe_released")),
-    "m3oe_row_order": (m3oe_row_order, ROW_ORDER),
-}
-"""Figure -> what draws it, and the experiments whose runs it shows."""
+METHOD = "moe_mlora"
+"""The arm whose phases and gates are drawn."""
+UNIFORM = 0.25
+"""A gate all of whose weights are nearer to uniform, relatively, would be a blank picture."""
+MANY_DOMAINS = 40
+"""Rows of a forest beyond which domains go into a heat map."""
+VIEWS = {"domain": "domain module", "task": "task module", "all": "all modules"}
+PARTS = {"S": "shared module", "D": "domain module", "T": "task module", "fused": "fused"}
+RUN = ["run", "status", "dataset", "arm", "variant"]
 
 
-def write_figures(study: Study) -> None:
-    """Write figures/<tier>: each figure as PDF and PNG.
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and its caption."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a figure shows; without data the reason why there is none."""
+
+    data: pd.DataFrame
+    kind: Callable[[pd.DataFrame], Drawing]
+    runs: pd.DataFrame
+    """Rows of `Frames.runs` that it is about."""
+    question: str
+    says: str
+    missing: str = "No run that it would show has numbers yet."
+
+
+def write_one(study: Study, name: str) -> None:
+    """Write figures/<tier>/<name>.png, .pdf and .txt, its caption.
 
     Raises:
-        UserError: a result file is missing or damaged.
+        UserError: there is no such figure; the results are missing or cannot be used.
     """
-    results = collect(study)
-    with style.context(["default", RC]):
-        for name in DRAWN:
-            save(draw(results, name), layout.figures(study.tier), name)
+    if name not in (known := figure_names(study)):
+        raise UserError(f"figure '{name}' is unknown; tier '{study.tier}' has {', '.join(known)}")
+    folder = layout.figures(study.tier)
+    with styled():
+        drawn = draw(frames(study), name)
+        save(drawn.figure, folder, name)
+    write_text(folder / f"{name}.txt", drawn.caption)
 
 
-def draw(results: Results, name: str) -> Figure:
-    """One figure, or in words why there is none."""
-    plot, experiments = DRAWN[name]
-    if results.made(*experiments):
-        return plot(results)
-    return notice(why_empty(results, results.expected(*experiments)))
+def draw(of: Frames, name: str) -> Drawn:
+    """One of the figures that `catalog.figure_names` lists, with its caption."""
+    spec = ABOUT[name](of) if name in ABOUT else experiment(of, name)
+    head, status = [spec.question, f"Tier {of.study.tier}."], status_notes(of, spec.runs)
+    if spec.data.empty:
+        why = [spec.missing, *(note for note in status if not note.startswith(STALE_MARK))]
+        return Drawn(notice(" ".join(why)), "\n".join([*head, *why]) + "\n")
+    drawing = spec.kind(spec.data)
+    if spec.data["stale"].any():
+        head.append(f"Hollow points, and {STALE_MARK} in a panel's title: stale.")
+    left_out = [f"{text}." for text in drawing.left_out]
+    said = [*head, spec.says, _seeds(spec.runs), *left_out, *status]
+    return Drawn(drawing.figure, "\n".join(said) + "\n")
+
+
+def experiment(of: Frames, name: str) -> Spec:
+    """An experiment: its metric against the one number that it varies, else its differences."""
+    vary, variants = (getattr(of.study.params.experiments[name], k) for k in ("vary", "variants"))
+    values = [value for own in vary.values() for value in own]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    one = len(vary) == 1 and not variants and numbers
+    return _setting(of, name, *vary) if one else _gains(of, name)
+
+
+def _gains(of: Frames, name: str) -> Spec:
+    """Differences to the first reference."""
+    spec = of.study.params.experiments[name]
+    own = _overall(of.gains(name, spec.metric))
+    own = own[own["over"] == spec.references[0]]
+    frame = _interval(own, ["dataset", "backbone", "arm", "variant"])
+    variant = frame["variant"].map(lambda variant: spec.labels.get(variant, variant))
+    arm, backbone, nothing = _arms(frame), _backbones(frame), frame["dataset"].map(lambda _: "")
+    panel, row, hue = frame["dataset"], arm, backbone
+    order = {pair: i for i, pair in enumerate(product(ARMS, [NO_BACKBONE, *BACKBONES]))}
+    place = [order[pair] for pair in zip(frame["arm"], frame["backbone"], strict=True)]
+    if crowded := isinstance(spec.arms, dict):  # each arm has backbones of its own
+        row, hue = _joined(arm, backbone), nothing
+    if _several(variant):
+        panel, row = _joined(panel, arm) if _several(arm) else panel, variant
+        place = [0] * len(frame)
+    elif not crowded and not _several(backbone) and len({*panel}) >= len({*row}):
+        panel, row, hue, place = nothing, panel, row, [0] * len(frame)
+    data = frame.assign(panel=panel, y=row, hue=hue, x=frame["gain"], place=place)
+    label = f"Difference in test {_head(spec.metric)} to {_reference(spec.references[0])}"
+    says = f"{label}; below 0: worse. {INTERVAL}."
+    missing = "No run has numbers together with what it is compared with."
+    return Spec(data, partial(forest, label=label), of.of(name), spec.question, says, missing)
+
+
+def _setting(of: Frames, name: str, key: str) -> Spec:
+    """The metric, and others that are shown, against the setting that varies."""
+    spec = of.study.params.experiments[name]
+    runs = _overall(of.of(name))
+    runs = runs.assign(x=[_value(of, path, key) for path in runs["run"]])
+    # an arm that does not read the setting has one value, whatever that is
+    runs["level"] = runs.groupby("arm")["x"].transform("nunique") == 1
+    parts = []
+    for metric in (spec.metric, *spec.show):
+        if column(metric).better and metric in runs:
+            known = runs[runs[metric].notna()]
+            part = over_seeds(known, ["dataset", "backbone", "arm", "x", "level"], [metric])
+            y, sd = part[metric], part[f"{metric}_sd"]
+            parts.append(part.assign(metric=_head(metric), y=y, low=y - sd, high=y + sd))
+    data = pd.concat(parts, ignore_index=True)
+    data["x"] = data["x"].mask(data["level"])
+    data = data[data.groupby(["dataset", "metric"])["x"].transform("nunique") > 1]
+    several = _several(data["metric"])
+    panel = _joined(data["dataset"], data["metric"]) if several else data["dataset"]
+    arm = _arms(data)
+    hue = _joined(arm, _backbones(data)) if _several(data["backbone"]) else arm
+    data = data.assign(panel=panel, hue=hue, stale=data["status"] == STALE)
+    short = key.rsplit(".", 1)[-1]
+    best = data[data["metric"] == _head(spec.metric)].merge(
+        published(f"best_{short}"), on=["dataset", "backbone", "arm"]
+    )
+    at = dict(zip(best["panel"], best[f"published_best_{short}"], strict=True))
+    kind = partial(
+        lines,
+        label=" ".join(key.split(".")[-2:]).replace("_", " ").capitalize(),
+        y_label="Test value" if several else f"Test {_head(spec.metric)}",
+        marks={name: (value, "published as best") for name, value in at.items()},
+    )
+    says = f"Test {', '.join(dict.fromkeys(data['metric']))} against {key}."
+    says += " Bars: standard deviation over seeds." * bool((data["low"] < data["high"]).any())
+    says += " Dotted level: an arm that does not read the setting." * bool(data["level"].any())
+    count = len({*runs.loc[runs[spec.metric].notna() & ~runs["level"], "x"]})
+    missing = (
+        f"Values of {key} that have numbers: {count} of {len(spec.vary[key])}; a line takes 2."
+    )
+    return Spec(data, kind, of.of(name), spec.question, says, missing)
+
+
+def gain_by_domain(of: Frames) -> Spec:
+    """Differences of the first experiment to its first reference, domain by domain."""
+    name = experiments(of.study)[0]
+    spec = of.study.params.experiments[name]
+    pairs = of.gains(name, spec.metric).drop_duplicates(["run", "other", "over"])
+    pairs = pairs[pairs["over"] == spec.references[0]].drop(columns=["gain", "se", "task"])
+    numbers = of.results.numbers.rename(columns={"against": "other"})
+    keys = ["run", "other", "domain", "task"]
+    wide = numbers.pivot_table("value", keys, "metric").reset_index()
+    wide = wide.rename(columns={"auc_difference": "gain", "auc_difference_se": "se"})
+    own = pairs.merge(wide.reindex(columns=[*keys, "gain", "se"]), on=["run", "other"])
+    own = own.merge(of.domains[["run", "domain", "task", "number"]], on=["run", "domain", "task"])
+    frame = _interval(own, ["dataset", "backbone", "arm", "task", "domain", "number"])
+    row = _joined(_arms(frame), _backbones(frame))
+    several = frame.groupby("dataset")["task"].transform("nunique") > 1
+    domain = _joined(frame["domain"], frame["task"].where(several, ""))
+    label = f"Difference in test AUC to {_reference(spec.references[0])}"
+    question = f"{spec.question} Domain by domain."
+    panel = _joined(frame["dataset"], _backbones(frame))
+    if len(set(zip(panel, domain, strict=True))) <= MANY_DOMAINS:
+        frame = frame.assign(
+            panel=panel, hue=_arms(frame), x=frame["gain"], y=domain, place=frame["number"]
+        )
+        kind = partial(forest, label=label)
+        return Spec(frame, kind, of.of(name), question, f"{label}. {INTERVAL}.")
+    excluded = (frame["low"] > 0) | (frame["high"] < 0)
+    number = frame["number"].astype(str)
+    data = frame.assign(
+        panel=_joined(frame["dataset"], frame["task"].where(several, "")),
+        x=number,
+        y=row,
+        value=frame["gain"],
+        marked=excluded & (frame["gain"].abs() > NOISE),
+    ).sort_values("number", kind="stable")
+    data = data.sort_values(["panel", "y"], key=_appearance(frame, data), kind="stable")
+    # a domain of a dozen rows would take all colours
+    reach = max(NOISE, float(frame["gain"].abs().quantile(0.95)))
+    axes = "Number of the domain", ""
+    norm = Normalize(-reach, reach)
+    kind = partial(heat_map, label=label, norm=norm, colors="RdBu", axes=axes, columns=2)
+    says = (
+        f"{label}; a dot: above {NOISE} in size, and its 95 % interval (DeLong) excludes 0. "
+        "Domains by number, in the order of the table `domains`. One difference in twenty is "
+        "beyond the ends of the colour bar."
+    )
+    return Spec(data, kind, of.of(name), question, says)
+
+
+def gate_weights(of: Frames) -> Spec:
+    """Weights of the gates that are not about uniform."""
+    runs = of.runs[(of.runs["arm"] == METHOD) & (of.runs["variant"] == DEFAULT_VARIANT)]
+    runs = runs.drop_duplicates("run")
+    there = _made(runs)
+    cells: list[dict[str, Any]] = []
+    still: dict[str, list[str]] = {}
+    for _, own in there.groupby(["dataset", "backbone"], sort=False):
+        dataset, backbone = own["dataset"].iloc[0], backbone_label(own["backbone"].iloc[0])
+        gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
+        ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
+        used = [path for path, ratio in ratios.items() if np.abs(ratio - 1).max() > UNIFORM]
+        if not used:
+            still.setdefault(dataset, []).append(backbone)
+            continue
+        name = f"{dataset}, {backbone}"
+        name += f" ({len(used)}\u00a0of\u00a0{len(own)}\u00a0seeds)" if len(own) > 1 else ""
+        ratio = np.mean([ratios[path] for path in used], axis=0)
+        domains, count = ratio.shape
+        group = of.record(used[0])["planted_groups"] or range(domains)
+        stale = own.loc[own["run"].isin(used), "status"].eq(STALE).any()
+        about = {"panel": name, "stale": stale, "marked": False}
+        cells += [
+            about | {"y": str(d + 1), "x": _expert(e, domains), "value": ratio[d, e]}
+            for d in sorted(range(domains), key=group.__getitem__)
+            for e in sorted(range(count), key=lambda e: group[e % domains])
+        ]
+    uniform = ""
+    if still:
+        names = "; ".join(f"{dataset} ({', '.join(own)})" for dataset, own in still.items())
+        uniform = f"Not drawn, as no weight is more than {UNIFORM:.0%} off uniform: {names}."
+    says = (
+        "Weight times the number of experts: 0 none, 1 uniform, 2 twice that or more; mean over "
+        f"the seeds in which some weight is more than {UNIFORM:.0%} off uniform. Domains, and "
+        "experts by their domain, by number in the order of the table `domains`, planted groups "
+        f"together. {uniform}"
+    ).strip()
+    label, axes = "Weight × number of experts", ("Expert of domain", "Domain")
+    kind = partial(heat_map, label=label, norm=Normalize(0, 2), colors="PuOr_r", axes=axes)
+    question = "Which experts does the gate of MoE-MLoRA use for which domain?"
+    missing = uniform or "No run of MoE-MLoRA has numbers yet."
+    return Spec(pd.DataFrame(cells), kind, runs, question, says, missing)
+
+
+def learning_curves(of: Frames) -> Spec:
+    """Validation AUC by epoch in the phases of the method, of the first experiment."""
+    own = of.of(experiments(of.study)[0])
+    arms = (*ARMS[METHOD].needs, METHOD)
+    alike = of.runs["dataset"].isin(own["dataset"]) & of.runs["backbone"].isin(own["backbone"])
+    runs = of.runs[alike & of.runs["arm"].isin(arms) & (of.runs["variant"] == DEFAULT_VARIANT)]
+    runs = runs.drop_duplicates("run")
+    curves = of.curves[of.curves["run"].isin(runs["run"]) & of.curves["validation_auc"].notna()]
+    untrained = curves["arm"].isin([arm for arm in arms if not ARMS[arm].needs])
+    curves = curves[~(untrained & (curves["epoch"] == 0))]
+    best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
+    curves = curves.assign(y=curves["validation_auc"] - best)
+    # datasets in their order, phases in that of the arms
+    places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
+    curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
+    data = _by_epoch(curves, ["dataset", "phase", "backbone"], ["run", "lane"])
+    phases = max(len({*data["phase"]}), 1)
+    # a row of panels is a data set
+    data = data[data.groupby("dataset")["phase"].transform("nunique") == phases]
+    data = data.assign(panel=_joined(data["dataset"], data["phase"]), hue=_backbones(data))
+    kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=phases)
+    says = (
+        "Validation AUC less its best, of experts on their own domains: mean over seeds and "
+        "experts (a stopped run keeps its last value); band: standard deviation. Epoch 0 is the "
+        "start; that of untrained weights is left out. Axes differ from panel to panel."
+    )
+    return Spec(data, kind, runs, "How do the phases of MoE-MLoRA converge?", says)
+
+
+def fusion(of: Frames) -> Spec:
+    """M3oE's fusion weights by epoch."""
+    points = [
+        row | {"epoch": point["epoch"], "weight": weight, "y": value}
+        for row in _made(of.runs)[RUN].drop_duplicates("run").to_dict("records")
+        for point in of.record(row["run"])["curve"]
+        for weight, value in point.get("fusion", {}).items()
+    ]
+    long = pd.DataFrame(points, columns=[*RUN, "epoch", "weight", "y"])
+    runs = of.runs[of.runs["run"].isin(long["run"])]
+    names = {k: v for e in of.study.params.experiments.values() for k, v in e.labels.items()}
+    way = long["variant"].map(lambda variant: names.get(variant, variant))
+    long = long.assign(hue=_joined(_arms(long), way) if _several(long["arm"]) else way)
+    # a line of fixed weights would flatten the others
+    trained = long.groupby(["run", "weight"])["y"].transform("nunique") > 1
+    data = _by_epoch(long[trained], ["dataset", "weight", "hue"], ["run"])
+    weight = data["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
+    data = data.assign(panel=_joined(data["dataset"], weight))
+    columns = max(len({*weight}), 1)
+    kind = partial(lines, label="Epoch", y_label="Fusion weight", columns=columns)
+    question = "How do M3oE's fusion weights move while they are trained?"
+    says = (
+        "α weighs the domain and the task module, β a module's own expert. Mean over seeds (a "
+        "stopped run keeps its last value); band: standard deviation. Fixed weights are not drawn. "
+        "Axes differ from panel to panel."
+    )
+    return Spec(data, kind, runs, question, says, "No run of M3oE has trained fusion weights yet.")
+
+
+def modules(of: Frames) -> Spec:
+    """Figure 3 of M3oE: what its experts and modules give on some test rows, in two dimensions."""
+    there = _made(of.runs)
+    there = there[there["variant"] == DEFAULT_VARIANT].drop_duplicates(
+        ["dataset", "arm", "backbone"]
+    )
+    points = [
+        row | point
+        for row in there[RUN].to_dict("records")
+        for point in of.record(row["run"])["projection"]
+    ]
+    data = pd.DataFrame(points, columns=[*RUN, "domain", "panel", "part", "x", "y"])
+    view = data["panel"].map(lambda panel: VIEWS[panel])
+    data = data.assign(
+        panel=_joined(data["dataset"], _arms(data)) + ": " + view,
+        hue=[PARTS.get(part, part.replace("_", "")) for part in data["part"]],
+        stale=data["status"] == STALE,
+    )
+    rows = data.drop_duplicates("dataset")[["dataset", "domain"]].itertuples(index=False)
+    where = ", ".join(f"{name}: {of.results.data[name]['domains'][d]}" for name, d in rows)
+    says = (
+        "t-SNE of the outputs of the experts (F: domain, G: task), the modules, and what the "
+        f"towers see, for the first task on test rows of one domain ({where}). Each panel is "
+        "projected by itself: only nearness within it counts."
+    )
+    runs = there[there["run"].isin(data["run"])]
+    kind = partial(scatter, columns=len(VIEWS))
+    question = "Do M3oE's experts and modules learn different things (its figure 3)?"
+    return Spec(data, kind, runs, question, says, "No outputs of M3oE were kept yet.")
+
+
+ABOUT: dict[str, Callable[[Frames], Spec]] = {
+    "gain_by_domain": gain_by_domain,
+    "gate_weights": gate_weights,
+    "learning_curves": learning_curves,
+    "fusion": fusion,
+    "modules": modules,
+}
+
+
+def _overall(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of data with several tasks the rows of all together."""
+    several = runs.loc[runs["task"] == ALL_TASKS, "run"]
+    return runs[(runs["task"] == ALL_TASKS) | ~runs["run"].isin(several)].reset_index(drop=True)
+
+
+def _made(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs["status"].isin([CURRENT, STALE])]
+
+
+def _interval(gains: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Mean differences over seeds with intervals, and whether any seed is stale."""
+    frame = summed(gains, keys)
+    return frame.assign(stale=frame["status"] == STALE)
+
+
+def _by_epoch(points: pd.DataFrame, keys: list[str], lane: list[str]) -> pd.DataFrame:
+    """Mean and spread by epoch over all lanes; one that has ended keeps its last value."""
+    parts = []
+    for _, own in points.groupby(keys, sort=False):
+        wide = own.pivot_table("y", "epoch", lane).ffill()
+        y, sd = wide.mean(axis=1), wide.std(axis=1)
+        part = pd.DataFrame({"x": wide.index, "y": y, "low": y - sd, "high": y + sd})
+        about = own.iloc[[0]][keys].assign(stale=bool((own["status"] == STALE).any()))
+        parts.append(part.merge(about, "cross"))
+    names = ["x", "y", "low", "high", *keys, "stale"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+
+
+def _appearance(
+    known: pd.DataFrame, data: pd.DataFrame
+) -> "Callable[[pd.Series[str]], pd.Series[int]]":
+    """Sorts columns of `data` by where their values first stand in the order of `known`."""
+    order = data.loc[known.index]
+    return lambda own: own.map({value: i for i, value in enumerate(dict.fromkeys(order[own.name]))})
+
+
+def _arms(frame: pd.DataFrame) -> "pd.Series[str]":
+    return frame["arm"].map(lambda arm: ARMS[arm].label)
+
+
+def _backbones(frame: pd.DataFrame) -> "pd.Series[str]":
+    return frame["backbone"].map(lambda b: "" if b == NO_BACKBONE else backbone_label(b))
+
+
+def _joined(first: "pd.Series[str]", second: "pd.Series[str]") -> "pd.Series[str]":
+    """Two words with a comma between them, where both say something."""
+    pairs = zip(first, second, strict=True)
+    return pd.Series([", ".join(filter(None, pair)) for pair in pairs], first.index, dtype="str")
+
+
+def _several(values: "pd.Series[str]") -> bool:
+    return len({*values}) > 1
+
+
+def _expert(number: int, domains: int) -> str:
+    """The domain of an expert; with a dash for each round of experts before it."""
+    return f"{number % domains + 1}" + "′" * (number // domains)
+
+
+def _value(of: Frames, path: str, key: str) -> float:
+    """A run's value of a dotted setting."""
+    found: Any = of.results.expected[path].settings
+    for part in key.split("."):
+        found = getattr(found, part)
+    return float(found)
+
+
+def _reference(name: str) -> str:
+    arm, _, backbone = name.partition("/")
+    if arm == DEFAULT_VARIANT:
+        return "the default settings"
+    return f"{backbone_label(backbone)}, {ARMS[arm].label}" if backbone else ARMS[arm].label
+
+
+def _head(metric: str) -> str:
+    """A metric within a sentence."""
+    head = column(metric).head
+    return head if head.isupper() else head[:1].lower() + head[1:]
+
+
+def _seeds(runs: pd.DataFrame) -> str:
+    made = _made(runs)
+    seeds = ", ".join(map(str, sorted({*made["seed"]})))
+    each = made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()
+    alone = "; one each, so that no spread over seeds is known" * bool(each.max() == 1)
+    return f"Seeds: {seeds}{alone}."

@@ -1,1 +1,0 @@
-"""The figures, one module a subject; `reporting.figures` writes them."""
