@@ -17,7 +17,10 @@ SAID = ("Nothing to be done",)
 TARGETS: list[str] = []
 """What can be asked for by name; the Snakefile fills it."""
 NO_RULE = re.compile(r"No rule to produce (\S+)")
-USER_ERROR = re.compile(r"UserError: (.*)")
+USER_ERROR = re.compile(
+    r"UserError: (?P<input>.*)|^WorkflowError in file .*?:\n(?P<start>.*?)\n  File ", re.DOTALL
+)
+"""What a user can mend, raised by an input function or at the start of the Snakefile."""
 PLACE = "phases are in docs/pipeline.md, jobs in `domain-experts runs`"
 ERRORS = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR)
 
@@ -43,7 +46,7 @@ class LogHandler(LogHandlerBase):
             if unknown_target := NO_RULE.search(text):
                 text = unknown("target", unknown_target[1], TARGETS, PLACE)
             elif to_mend := USER_ERROR.search(text):
-                text = to_mend[1]
+                text = to_mend["start"] or to_mend["input"].partition("\n")[0]
         if text:
             print(text, file=sys.stdout if dry else sys.stderr, flush=True)
 
