@@ -6,13 +6,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help reproduce test lint tables figures docs bench bench-full unlock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
 
-reproduce: .venv/installed ## everything, from raw data to report (TIER=quick)
+reproduce: .venv/installed ## everything, from raw data to report (TIER=quick), recorded by DVC
+	@domain-experts runs --tier $(TIER) > /dev/null
 	@if snakemake --keep-going --config tier=$(TIER) -- download; then missing=false; else \
 	  echo; echo '*** Some data could not be downloaded (see above): they are LEFT OUT, and the' \
 	  'tables and figures say so. ***'; echo; missing=true; fi; \
-	snakemake --config tier=$(TIER) allow_missing=$$missing
+	snakemake --config tier=$(TIER) allow_missing=$$missing && \
+	if [ $(TIER)-$$missing = quick-false ]; then dvc commit --quiet --force dvc.yaml; fi
 	@domain-experts headline --tier $(TIER)
 
 test: .venv/installed-test ## the test suite
@@ -29,7 +31,7 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 	domain-experts dvc-yaml --check
 
 tables figures: .venv/installed ## from the results that are there alone (TIER=paper)
-	snakemake --config tier=$(TIER) --allowed-rules make_tables make_figures --forcerun make_tables make_figures -- $@
+	snakemake --config tier=$(TIER) --allowed-rules table metrics figure --forcerun table metrics figure -- $@
 
 docs: .venv/installed ## what README.md shows, from the quick tier's results and the rules
 	mkdir -p docs/quick

@@ -62,6 +62,11 @@ class Project:
         rows = (line.split() for line in table[: table.index("")])
         return {rule: int(count) for rule, count in rows if rule != "total"}
 
+    def trained(self):
+        """Indexes of the training jobs that a dry run names."""
+        lines = self.snakemake("-n").stdout.splitlines()
+        return [line.split()[1].removesuffix(":") for line in lines if line.startswith("train ")]
+
     def params(self):
         return yaml.safe_load((self.folder / "params.yaml").read_text())
 

@@ -42,17 +42,26 @@ def options(stage):
     return {path: keys for out in stage["outs"] for path, keys in out.items()}
 
 
-def test_each_file_has_a_stage_for_each_phase_that_leaves_something(files):
+def test_a_stage_is_a_phase(files):
     assert list(files) == ["dvc.yaml", "workflow/paper/dvc.yaml"]
-    for content in files.values():
-        assert list(content["stages"]) == list(PHASES)
+    assert list(files["dvc.yaml"]["stages"]) == list(PHASES)
+    assert list(files["workflow/paper/dvc.yaml"]["stages"]) == list(PHASES)[2:]
+
+
+def test_the_files_can_be_read_by_a_person():
+    assert (
+        sum(len(text.splitlines()) for text in dvc_files(load(ROOT / "params.yaml")).values())
+        <= 200
+    )
 
 
 def test_a_stage_runs_the_rules_of_its_own_phase_only(files):
     for content in files.values():
         for name, stage in content["stages"].items():
             allowed, target = re.search(r"--allowed-rules (.*) -- (\w+)$", stage["cmd"]).groups()
-            assert tuple(allowed.split()) == PHASES[name].rules
+            first = ("fetch", "prepare_dataset") if next(iter(content["stages"])) == name else ()
+            own = PHASES[name].rules
+            assert tuple(allowed.split()) in (own, (*first, *own))
             assert target == name
 
 
@@ -86,7 +95,9 @@ def test_movielens_is_not_pushed_and_small_paper_results_stay_in_git(files):
         for content in files.values()
     )
     assert quick["data/raw/ml-100k"]["push"] is False
+    assert quick["data/interactions/ml-100k-gender"]["push"] is False
     assert "push" not in quick["data/interactions/planted"]
+    assert quick["data/splits/quick"]["push"] is paper["data/splits/paper"]["push"] is False
     assert paper["results/paper/tables"]["cache"] is False
     assert "cache" not in paper["artifacts/paper/experts"]
 
@@ -96,18 +107,6 @@ def test_models_carry_type_and_description(files):
         for artifact in content["artifacts"].values():
             assert artifact["type"] == "model"
             assert artifact["desc"]
-            assert artifact["labels"]
-
-
-def test_a_shared_data_set_belongs_to_the_quick_tier():
-    params = load(ROOT / "params.yaml")
-    main = params.experiments["main"]
-    shared = main.model_copy(update={"datasets": main.datasets | {"paper": ("planted",)}})
-    params = params.model_copy(update={"experiments": {"main": shared}})
-    quick, paper = (yaml.safe_load(text)["stages"] for text in dvc_files(params).values())
-    assert "data/interactions/planted" in options(quick["prepare"])
-    assert "prepare" not in paper
-    assert "data/interactions/planted" in paper["split"]["deps"]
 
 
 def test_without_a_lock_there_is_nothing_to_pull(project):
@@ -124,11 +123,20 @@ def test_dvc_trains_nothing_that_snakemake_has_trained(tracked, finished):
     assert tracked.nothing_to_do()
 
 
+def test_the_status_of_what_was_never_recorded_is_a_page(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "a copy")
+    project = Project(tmp_path / "a copy")
+    project.run("domain-experts", "dvc-yaml", "--tier", "smoke")
+    assert len(project.run("dvc", "status", "dvc.yaml").stdout.splitlines()) < 150
+    project.run("dvc", "commit", "--quiet", "--force", "dvc.yaml")
+    assert "up to date" in project.run("dvc", "status", "dvc.yaml").stdout
+
+
 def test_metrics_plots_and_changed_parameters_are_shown(tracked):
-    metrics = "results/smoke/tables/metrics.json"
+    metrics = "results/smoke/metrics.json"
     shown = json.loads(tracked.run("dvc", "metrics", "show", "--json", metrics).stdout)
     values = shown[""]["data"][metrics]["data"]
-    assert 0.5 < values["planted-small"]["mlp"]["moe_mlora"] < 1
+    assert values["runs"]["current"] > 0
     tracked.run("dvc", "plots", "show")
     page = (tracked.folder / "dvc_plots/index.html").read_text()
     assert "validation_auc" in page
@@ -150,7 +158,7 @@ def test_push_clone_and_pull_leave_nothing_to_do(tracked, tmp_path):
         assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
     # a later change is still found
     clone.set("adapter.alpha", 8)
-    assert "train_experts" in clone.planned()
+    assert any("/experts/" in index for index in clone.trained())
 
 
 def test_pull_refuses_results_of_other_parameters(tracked, tmp_path):

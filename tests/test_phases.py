@@ -9,7 +9,7 @@ from domain_experts import layout
 from domain_experts.data.specs import Generated
 from domain_experts.digest import code_digest, source_modules
 from domain_experts.params import TIERS, load
-from domain_experts.phases import PHASES
+from domain_experts.phases import PHASES, TRAINING
 from domain_experts.runs import Job
 from domain_experts.study import Study
 
@@ -24,9 +24,11 @@ def study(request):
     return Study(load(ROOT / "params.yaml"), request.param)
 
 
-def rules_of(phase):
-    text = (ROOT / f"workflow/rules/{phase}.smk").read_text()
-    return re.findall(r"^(?:use rule \w+ as|rule) (\w+)", text, flags=re.MULTILINE)
+@pytest.fixture(scope="module")
+def rules():
+    """Names of all rules, in the order of their files."""
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    return re.findall(r"^rule (\w+)", text, flags=re.MULTILINE)
 
 
 def test_phases_come_in_order_and_read_earlier_ones_only():
@@ -35,9 +37,10 @@ def test_phases_come_in_order_and_read_earlier_ones_only():
         assert set(phase.after) <= set(PHASE_NAMES[:number])
 
 
-@pytest.mark.parametrize("name", PHASE_NAMES)
-def test_each_phase_has_its_file_of_rules_and_a_target_of_its_name(name):
-    assert rules_of(name) == [*PHASES[name].rules, name]
+def test_each_phase_has_a_target_of_its_name_and_every_rule_belongs_to_phases(rules):
+    own = {rule for phase in PHASES.values() for rule in phase.rules}
+    assert sorted(rules) == sorted(own | set(PHASE_NAMES))
+    assert {PHASES[name].rules for name in TRAINING} == {("train",)}
 
 
 def test_the_keys_that_a_phase_reads_are_in_params_yaml(study):
@@ -71,10 +74,13 @@ def test_every_target_lies_in_an_output_of_its_phase(study):
 
 def test_generated_data_alone_are_pushed(study):
     datasets = study.params.data.datasets
-    for phase in ("download", "prepare", "split"):
+    for phase in ("download", "prepare"):
         for output in PHASES[phase].outputs(study):
             made_of = datasets.get(output.path.name)
             assert output.push == isinstance(made_of, Generated)
+    (splits,) = PHASES["split"].outputs(study)
+    generated = all(isinstance(datasets[name], Generated) for name in study.datasets)
+    assert splits.push == generated == (study.tier == "smoke")
 
 
 def test_every_job_belongs_to_the_phase_of_its_index(study):
@@ -105,6 +111,7 @@ def test_a_job_is_trained_by_its_arm_and_backbone():
 def test_labels_count_for_tables_and_figures_and_for_no_training():
     registry = "domain_experts.registry"
     printing = {name for name, p in PHASES.items() if registry in source_modules(p.modules)}
-    assert printing == {"tables", "figures"}
-    text = (ROOT / "workflow/rules/tables.smk").read_text()
-    assert 'phase_code("tables")' in text
+    assert printing == {"tables", "figures", "report"}
+    text = (ROOT / "workflow/rules/results.smk").read_text()
+    for phase in printing:
+        assert f'phase_code("{phase}")' in text

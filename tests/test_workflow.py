@@ -1,13 +1,12 @@
 """The Snakemake workflow, in whole temporary projects whose path has a space."""
 
+import re
 import shutil
 
 import pytest
 from projects import Project, make_project
 
-from domain_experts.params import load
 from domain_experts.phases import PHASES
-from domain_experts.study import Study
 
 # one worker, so that the finished project is made once
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -50,8 +49,10 @@ def test_each_phase_is_a_target(fresh):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("learning_rate=1", "--config takes tier and allow_missing, not learning_rate"),
+        ("learning_rate=1", "--config key 'learning_rate' is unknown; known are tier"),
+        ("teir=smoke", "--config key 'teir' is unknown; did you mean tier?"),
         ("tier=huge", "tier 'huge' is unknown; known are smoke, quick, paper"),
+        ("tier=quik", "tier 'quik' is unknown; did you mean quick?"),
         ("allow_missing=perhaps", "allow_missing is true or false, not perhaps"),
     ],
 )
@@ -60,6 +61,52 @@ def test_what_config_may_not_say_is_refused(fresh, argument, message):
     assert done.returncode == 1
     assert message in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("tabels", "tables"),
+        ("results/smoke/tables/overveiw.md", "results/smoke/tables/overview.md"),
+        (
+            "artifacts/smoke/baselines/planted-small/mlp/mlroa/runs.json",
+            "baselines/planted-small/mlp/mlora",
+        ),
+        (
+            "artifacts/smoke/gates/planted-small/mlp/moe_mlroa/runs.json",
+            "gates/planted-small/mlp/moe_mlora",
+        ),
+    ],
+)
+def test_a_mistyped_target_is_answered_by_what_was_meant(fresh, target, meant):
+    done = fresh.snakemake("-n", "--", target, check=False)
+    assert done.returncode == 1
+    assert f"did you mean {meant}?" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["headline", "runs", "status", "pull", "dvc-yaml"])
+def test_a_mistyped_tier_is_answered_by_what_was_meant(fresh, command):
+    done = fresh.run("domain-experts", command, "--tier", "quik", check=False)
+    assert done.returncode == 1
+    assert done.stdout == "error: tier 'quik' is unknown; did you mean quick?\n"
+
+
+def test_a_dry_run_says_why_in_a_line_a_job(fresh):
+    lines = fresh.snakemake("-n", "--", "backbones").stdout.splitlines()
+    jobs = [line for line in lines if line.startswith(("prepare", "split", "train"))]
+    made = "artifacts/smoke/backbones/planted-small/mlp/base/runs.json"
+    assert f"train {made}: Missing output files" in "\n".join(jobs)
+    # the profile's name, the counts of jobs, and a line for each
+    assert len(lines) < 2 * len(jobs) + 10
+
+
+def test_one_arm_on_one_data_set_is_made_by_the_path_that_runs_prints(fresh):
+    listed = fresh.run("domain-experts", "runs", "--tier", "smoke").stdout.splitlines()
+    (target,) = (line.split()[0] for line in listed if "/gates/" in line)
+    plan = fresh.planned("--", target)
+    assert plan["train"] == 3, "its backbone, its experts, its gate"
+    assert not {"evaluate_dataset", "table", "figure"} & set(plan)
 
 
 def test_unusable_parameters_are_refused(fresh):
@@ -77,7 +124,7 @@ def test_missing_data_leave_the_plan_if_asked_to(fresh):
     assert "fetch" in fresh.snakemake("-n", tier="quick").stdout
     plan = fresh.run("snakemake", "-n", "--config", "tier=quick", "allow_missing=true").stdout
     assert "fetch" not in plan
-    assert "train_gate" in plan
+    assert "/gates/" in plan
 
 
 def test_data_that_only_a_person_can_get_stop_the_start(fresh):
@@ -90,7 +137,7 @@ def test_data_that_only_a_person_can_get_stop_the_start(fresh):
     assert not (fresh.folder / "data/raw").exists()
     plan = fresh.run("snakemake", "-n", "--config", "tier=paper", "allow_missing=true").stdout
     assert "fetch" not in plan
-    assert "train_gate" in plan
+    assert "/gates/" in plan
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -117,8 +164,10 @@ def test_every_job_has_a_log_and_a_benchmark(finished):
 def test_a_changed_setting_reruns_what_it_touches(copy):
     copy.set("adapter.alpha", 8)
     plan = copy.planned()
-    assert {"train_experts", "train_gate", "train_ablation", "make_tables"} <= set(plan)
-    assert not {"prepare_dataset", "split_dataset", "train_backbone", "train_baseline"} & set(plan)
+    assert {"train", "table", "figure"} <= set(plan)
+    assert not {"prepare_dataset", "split_dataset"} & set(plan)
+    phases = {path.split("/")[2] for path in copy.trained()}
+    assert phases == {"experts", "gates", "ablations", "controls"}
 
 
 def test_a_third_seed_trains_one_run_a_job(copy):
@@ -127,12 +176,22 @@ def test_a_third_seed_trains_one_run_a_job(copy):
     copy.write_params(params)
     runs = copy.folder / "artifacts/smoke/backbones/planted-small/mlp/base/default"
     before = (runs / "seed=2022/run.json").read_bytes()
-    copy.snakemake("--", "backbones")
+    said = copy.snakemake("--", "backbones").stdout
     assert (runs / "seed=2022/run.json").read_bytes() == before
+    # a line a run, with the share that is done, and none of Snakemake's own
+    lines = said.splitlines()[1:]
+    assert re.fullmatch(
+        r"\[1/2  50%  \d+ s left\] planted-small/mlp/base seed=2022  from the run store", lines[0]
+    )
+    assert re.fullmatch(
+        r"\[2/2 100%  0 s left\] planted-small/mlp/base seed=2023  validation AUC \.\d{4}  .* s",
+        lines[1],
+    )
+    assert len(lines) == 2
     assert (runs / "seed=2023/record.json").is_file()
 
 
-REPORTING = ("--allowed-rules", "make_tables", "make_figures")
+REPORTING = ("--allowed-rules", "table", "metrics", "figure")
 
 
 def made_from_results(project):
@@ -149,6 +208,8 @@ def only_results(copy):
     """The finished project as a fresh clone has it: no data, no weights, no tables, no figures."""
     for folder in ("data", "artifacts", ".runs", ".snakemake", "results/smoke/tables", "figures"):
         shutil.rmtree(copy.folder / folder)
+    for name in ("metrics.json", "curves.csv"):
+        (copy.folder / "results/smoke" / name).unlink()
     return copy
 
 
@@ -166,17 +227,6 @@ def test_results_outlive_their_artifacts(only_results):
     before = results.read_bytes()
     only_results.run("domain-experts", "results", "--tier", "smoke")
     assert results.read_bytes() == before
-
-
-def test_the_report_holds_tables_figures_and_captions(finished):
-    report = (finished.folder / "results/smoke/report.html").read_text()
-    for name in (*(p.name for p in PHASES["figures"].targets(_study(finished))), "main.csv"):
-        if not name.endswith(".pdf"):
-            assert name in report
-
-
-def _study(project):
-    return Study(load(project.folder / "params.yaml"), "smoke")
 
 
 def test_a_failing_job_shows_its_message_and_leaves_the_rest(copy):

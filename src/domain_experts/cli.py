@@ -2,12 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from domain_experts.errors import UserError
+from domain_experts.suggest import unknown
+
+if TYPE_CHECKING:
+    from domain_experts.runs import Job, Run
 
 app = typer.Typer(
     help="Reproduce MoE-MLoRA and M3oE. Usually called by Snakemake or DVC.",
@@ -16,8 +21,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-TierOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
+
+def _known_tier(name: str | None) -> str | None:
+    """Refuse an unknown tier, naming the one that was probably meant."""
+    from domain_experts.params import TIERS
+
+    if name is not None:
+        _refuse_unknown("tier", name, TIERS)
+    return name
+
+
+TierOption = Annotated[str, typer.Option(help="smoke, quick or paper", callback=_known_tier)]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
+
+
+def _refuse_unknown(what: str, name: str, known: Iterable[str]) -> None:
+    names = tuple(known)
+    if name not in names:
+        raise UserError(unknown(what, name, names))
 
 
 @app.command()
@@ -36,8 +57,7 @@ def prepare(dataset: str) -> None:
     from domain_experts.params import load
 
     datasets = load().data.datasets
-    if dataset not in datasets:
-        raise UserError(f"data set '{dataset}' is unknown; known are {', '.join(datasets)}")
+    _refuse_unknown("data set", dataset, datasets)
     prepare_dataset(dataset, datasets[dataset])
 
 
@@ -48,9 +68,7 @@ def split(dataset: str, tier: TierOption) -> None:
     from domain_experts.presence import load_study
 
     study = load_study(tier)
-    if dataset not in study.datasets:
-        known = ", ".join(study.datasets)
-        raise UserError(f"data set '{dataset}' is not in tier '{tier}', which has {known}")
+    _refuse_unknown(f"data set of tier {tier}", dataset, study.datasets)
     write_splits(study.params.data.split_rule(dataset), tier, dataset, study.seeds(dataset))
 
 
@@ -102,21 +120,45 @@ def results(tier: TierOption) -> None:
 
 
 @app.command()
-def tables(tier: TierOption) -> None:
-    """All tables, as CSV, Markdown, LaTeX and HTML, from the results alone."""
+def table(name: str, tier: TierOption) -> None:
+    """One table, as CSV, Markdown, LaTeX and HTML, from the results alone."""
     from domain_experts.presence import load_study
-    from domain_experts.reporting.tables import write_tables
+    from domain_experts.reporting.catalog import table_names
+    from domain_experts.reporting.tables import write_one
 
-    write_tables(load_study(tier))
+    study = load_study(tier)
+    _refuse_unknown("table", name, table_names(study))
+    write_one(study, name)
 
 
 @app.command()
-def figures(tier: TierOption) -> None:
-    """All figures, as PDF and PNG, from the results alone."""
+def figure(name: str, tier: TierOption) -> None:
+    """One figure, as PDF and PNG with its caption, from the results alone."""
     from domain_experts.presence import load_study
-    from domain_experts.reporting.figures import write_figures
+    from domain_experts.reporting.catalog import figure_names
+    from domain_experts.reporting.figures import write_one
 
-    write_figures(load_study(tier))
+    study = load_study(tier)
+    _refuse_unknown("figure", name, figure_names(study))
+    write_one(study, name)
+
+
+@app.command()
+def metrics(tier: TierOption) -> None:
+    """The summary and the learning curves that `dvc metrics` and `dvc plots` show."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.summary import write_summary
+
+    write_summary(load_study(tier))
+
+
+@app.command()
+def report(tier: TierOption) -> None:
+    """One HTML page with the answer, all tables and all figures."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.report import write_report
+
+    write_report(load_study(tier))
 
 
 @app.command()
@@ -139,11 +181,21 @@ def headline(tier: TierOption) -> None:
 
 @app.command()
 def runs(tier: TierOption) -> None:
-    """List the runs of a tier."""
+    """List the runs of a tier, one job a line: the target that makes it, then its runs.
+
+    A job is one arm on one data set and backbone. `snakemake --config tier=TIER -- TARGET` makes
+    it, with all that it starts from.
+    """
+    from domain_experts import layout
     from domain_experts.presence import load_study
 
-    for run in load_study(tier).expected_runs:
-        typer.echo(run.path)
+    study = load_study(tier)
+    found: dict[Job, list[Run]] = {}
+    for run in study.expected_runs:
+        found.setdefault(run.job, []).append(run)
+    for job, its_runs in found.items():
+        names = " ".join(run.path.relative_to(job.path).as_posix() for run in its_runs)
+        typer.echo(f"{layout.job_index(tier, job)}  {names}")
 
 
 @app.command()
@@ -156,7 +208,9 @@ def schema(check: Check = False) -> None:
 
 @app.command("dvc-yaml")
 def dvc_yaml(
-    tier: Annotated[str | None, typer.Option(help="only this tier's file")] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="only this tier's file", callback=_known_tier)
+    ] = None,
     check: Check = False,
 ) -> None:
     """Write dvc.yaml (quick) and workflow/paper/dvc.yaml (paper) from the table of phases."""

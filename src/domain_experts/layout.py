@@ -28,9 +28,14 @@ def card(dataset: str) -> Path:
     return interactions(dataset) / "card.json"
 
 
+def all_splits(tier: str) -> Path:
+    """Folder of the splits of a tier's data sets."""
+    return Path("data/splits", tier)
+
+
 def splits(tier: str, dataset: str) -> Path:
     """Folder of a data set's splits."""
-    return Path("data/splits", tier, dataset)
+    return all_splits(tier) / dataset
 
 
 def split_file(tier: str, dataset: str, seed: int) -> Path:
@@ -48,9 +53,34 @@ def results(tier: str) -> Path:
     return Path("results", tier)
 
 
+def tables(tier: str) -> Path:
+    """Folder of a tier's tables."""
+    return results(tier) / "tables"
+
+
+def table_files(tier: str, name: str) -> list[Path]:
+    """The forms of one table; `name` may be a wildcard."""
+    return [tables(tier) / f"{name}.{kind}" for kind in ("html", "csv", "md", "tex")]
+
+
+def metrics_files(tier: str) -> list[Path]:
+    """What `dvc metrics` and `dvc plots` show: a short summary, and learning curves."""
+    return [results(tier) / name for name in ("metrics.json", "curves.csv")]
+
+
+def report(tier: str) -> Path:
+    """The report: one page that opens by itself."""
+    return results(tier) / "report.html"
+
+
 def figures(tier: str) -> Path:
     """Folder of a tier's figures."""
     return Path("figures", tier)
+
+
+def figure_files(tier: str, name: str) -> list[Path]:
+    """The forms of one figure, and its caption; `name` may be a wildcard."""
+    return [figures(tier) / f"{name}.{kind}" for kind in ("png", "pdf", "txt")]
 
 
 def artifacts(tier: str) -> Path:
@@ -81,3 +111,8 @@ def results_file(tier: str) -> Path:
 def records_file(tier: str) -> Path:
     """What training and data say of themselves: curves, gates, provenance."""
     return results(tier) / "records.parquet"
+
+
+def tally(tier: str) -> Path:
+    """How many runs the workflow makes, and which share is done (`training.progress`)."""
+    return Path("logs", tier, "runs.tally")

@@ -8,50 +8,12 @@ from typing import Literal
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.registry import ARMS, BACKBONES, Arm
+from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.study import Study
 
-TABLES = (
-    "overview",
-    "main",
-    "controls",
-    "oracle",
-    "switches",
-    "gates",
-    "experts_per_domain",
-    "rank",
-    "adapted_layers",
-    "arithmetic",
-    "diversity",
-    "new_domain",
-    "planted_sharing",
-    "m3oe",
-    "m3oe_released",
-    "m3oe_ablations",
-    "m3oe_automl",
-    "m3oe_row_order",
-    "m3oe_datasets",
-    "cost",
-    "datasets",
-)
 READERS = tuple(sorted({source.reader for source in SOURCES.values()}))
 # tables and figures print its labels
 LABELS = "domain_experts.registry"
-FIGURES = (
-    "gain_by_domain",
-    "gates",
-    "learning_curves",
-    "controls",
-    "switches",
-    "experts_per_domain",
-    "ablations",
-    "diversity",
-    "new_domain",
-    "m3oe_gain",
-    "m3oe_sensitivity",
-    "m3oe_fusion",
-    "m3oe_modules",
-    "m3oe_row_order",
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +35,10 @@ class Phase:
 
     `rules` are the Snakemake rules that belong to it, its target rule (of the phase's name) not
     included; `after` are the phases whose outputs it reads, less the models if it is not
-    `reads_models`; `targets` are the files that its rules declare; `keys` are the keys of
-    params.yaml that it reads; `modules` hold its code, `files` what else it reads of the project.
+    `reads_models`; `targets` are the files that its rules declare; `keys` are the sections of
+    params.yaml that it reads; `modules` hold its code.
+
+    Splits name the digest of the Interactions that they cut, and so stand for both.
     """
 
     name: str
@@ -86,7 +50,6 @@ class Phase:
     outputs: Callable[[Study], list[Output]]
     keys: Callable[[Study], list[str]]
     reads_models: bool = True
-    files: tuple[Path, ...] = ()
 
     def inputs(self, study: Study) -> list[Path]:
         """Outputs of earlier phases that this one reads."""
@@ -107,22 +70,11 @@ def _raw(study: Study) -> list[Output]:
     return [Output(layout.raw(source), "data", push=False) for source in study.sources]
 
 
-def _datasets(study: Study, folder: Callable[[str], Path]) -> list[Output]:
+def _datasets(study: Study) -> list[Output]:
     return [
-        Output(folder(dataset), "data", push=may_be_passed_on(study, dataset))
+        Output(layout.interactions(dataset), "data", push=may_be_passed_on(study, dataset))
         for dataset in study.datasets
     ]
-
-
-def _dataset_keys(study: Study) -> list[str]:
-    return [f"data.datasets.{dataset}" for dataset in study.datasets]
-
-
-def _own_split_keys(study: Study) -> list[str]:
-    """Keys of the split rules that data sets have of their own."""
-    specs = {name: study.params.data.datasets[name] for name in study.datasets}
-    own = [name for name, spec in specs.items() if spec.split]
-    return [f"data.datasets.{name}.split" for name in own]
 
 
 def _grid(study: Study) -> list[str]:
@@ -130,27 +82,20 @@ def _grid(study: Study) -> list[str]:
     return ["experiments", f"tiers.{study.tier}"]
 
 
-def _report(study: Study) -> Path:
-    return layout.results(study.tier) / "report.html"
-
-
 def _results(study: Study) -> list[Path]:
     return [layout.results_file(study.tier), layout.records_file(study.tier)]
 
 
-def _table_files(study: Study) -> list[Path]:
-    folder = layout.results(study.tier) / "tables"
-    names = [f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex", "html")]
-    return [folder / name for name in (*names, "metrics.json", "curves.csv")]
+def _tables(study: Study) -> list[Path]:
+    return [file for name in table_names(study) for file in layout.table_files(study.tier, name)]
 
 
-def _figure_files(study: Study) -> list[Path]:
-    folder = layout.figures(study.tier)
-    return [folder / f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")]
+def _figures(study: Study) -> list[Path]:
+    return [file for name in figure_names(study) for file in layout.figure_files(study.tier, name)]
 
 
 def _training(
-    name: str, description: str, rule: str, arms: Iterable[Arm], after: tuple[str, ...] = ()
+    name: str, description: str, arms: Iterable[Arm], after: tuple[str, ...] = ()
 ) -> Phase:
     arms = tuple(arms)
     families = {arm.family for arm in arms if arm.backbone}
@@ -164,40 +109,22 @@ def _training(
         return [Output(layout.artifacts(study.tier) / name, "model")]
 
     def keys(study: Study) -> list[str]:
-        read = set()
-        for arm in arms:
-            # a switch that is flipped takes the counterpart's value
-            protocols = [f"protocols.{name}" for name in (arm.protocol, arm.counterpart) if name]
-            places = {
-                "protocol": protocols,
-                "multi_protocol": [f"multi_protocols.{arm.multi_protocol}"],
-            }
-            own = (key for b in backbones if b.family == arm.family for key in b.reads)
-            for key in (*arm.reads, *own):
-                section, *rest = key.split(".")
-                for place in places.get(section, [section]):
-                    read.add(".".join([place, *rest]))
-        return [*_outermost(read), "configurations", *_grid(study)]
+        sections = {"protocol": "protocols", "multi_protocol": "multi_protocols"}
+        own = [key for b in backbones for key in b.reads]
+        read = [key for arm in arms for key in (*arm.reads, *own)]
+        found = {key.partition(".")[0] for key in read}
+        return sorted({sections.get(key, key) for key in found} | {"configurations", *_grid(study)})
 
     return Phase(
         name,
         description,
-        rules=(rule,),
-        after=("prepare", "split", *after),
+        rules=("train",),
+        after=("split", *after),
         modules=tuple(sorted(modules)),
         targets=lambda study: [layout.job_index(study.tier, job) for job in study.jobs(name)],
         outputs=outputs,
         keys=keys,
     )
-
-
-def _outermost(keys: Iterable[str]) -> list[str]:
-    """The keys less those inside another one."""
-    found: list[str] = []
-    for key in sorted(keys):
-        if not any(key.startswith(f"{outer}.") for outer in found):
-            found.append(key)
-    return found
 
 
 def _arms(phase: str) -> list[Arm]:
@@ -226,8 +153,8 @@ PHASES = {
             after=("download",),
             modules=("domain_experts.data.prepare", *READERS),
             targets=lambda study: [layout.card(dataset) for dataset in study.datasets],
-            outputs=lambda study: _datasets(study, layout.interactions),
-            keys=_dataset_keys,
+            outputs=_datasets,
+            keys=lambda study: ["data"],
         ),
         Phase(
             "split",
@@ -238,46 +165,38 @@ PHASES = {
             targets=lambda study: [
                 layout.split_index(study.tier, dataset) for dataset in study.datasets
             ],
-            outputs=lambda study: _datasets(study, lambda d: layout.splits(study.tier, d)),
-            keys=lambda study: [
-                "data.test_fraction",
-                "data.validation_fraction",
-                *_own_split_keys(study),
-                *(f"protocols.{name}.split_seed" for name in study.params.protocols),
-                *_grid(study),
+            outputs=lambda study: [
+                Output(
+                    layout.all_splits(study.tier),
+                    "data",
+                    push=all(may_be_passed_on(study, dataset) for dataset in study.datasets),
+                )
             ],
+            keys=lambda study: ["data", "protocols", *_grid(study)],
         ),
-        _training(
-            "backbones", "Backbones, shared by all domains", "train_backbone", _arms("backbones")
-        ),
+        _training("backbones", "Backbones, shared by all domains", _arms("backbones")),
         _training(
             "experts",
             "Per-domain experts over the frozen backbones",
-            "train_experts",
             _arms("experts"),
             after=("backbones",),
         ),
         _training(
             "gates",
             "Gates over the frozen experts",
-            "train_gate",
             _arms("gates"),
             after=("backbones", "experts"),
         ),
         _training(
             "ablations",
             "Gates over fewer or more experts per domain",
-            "train_ablation",
             _arms("gates"),
             after=("backbones", "experts"),
         ),
-        _training(
-            "baselines", "Arms that start from nothing", "train_baseline", _arms("baselines")
-        ),
+        _training("baselines", "Arms that start from nothing", _arms("baselines")),
         _training(
             "controls",
             "Arms that start from the weights or curves of others",
-            "train_control",
             _arms("controls"),
             after=("backbones", "experts", "gates", "ablations", "baselines"),
         ),
@@ -285,7 +204,7 @@ PHASES = {
             "evaluate",
             "Metrics and paired comparisons of all runs, with the status of each",
             rules=("evaluate_dataset", "merge_results"),
-            after=("prepare", "split", *TRAINING),
+            after=("split", *TRAINING),
             modules=("domain_experts.evaluation.evaluate",),
             targets=_results,
             outputs=lambda study: [
@@ -296,22 +215,25 @@ PHASES = {
         ),
         Phase(
             "tables",
-            "All tables",
-            rules=("make_tables",),
+            "All tables, and the summary and curves that DVC shows",
+            rules=("table", "metrics"),
             after=("evaluate",),
-            modules=("domain_experts.reporting.tables", LABELS),
-            targets=_table_files,
-            outputs=lambda study: [Output(layout.results(study.tier) / "tables", "result")],
+            modules=("domain_experts.reporting.tables", "domain_experts.reporting.summary", LABELS),
+            targets=lambda study: [*_tables(study), *layout.metrics_files(study.tier)],
+            outputs=lambda study: [
+                Output(layout.tables(study.tier), "result"),
+                *(Output(path, "result") for path in layout.metrics_files(study.tier)),
+            ],
             keys=_grid,
             reads_models=False,
         ),
         Phase(
             "figures",
             "All figures",
-            rules=("make_figures",),
+            rules=("figure",),
             after=("evaluate",),
             modules=("domain_experts.reporting.figures", LABELS),
-            targets=_figure_files,
+            targets=_figures,
             outputs=lambda study: [Output(layout.figures(study.tier), "result")],
             keys=_grid,
             reads_models=False,
@@ -320,13 +242,12 @@ PHASES = {
             "report",
             "One HTML page with tables, figures, captions and provenance",
             rules=("make_report",),
-            after=("tables", "figures"),
-            modules=(),
-            targets=lambda study: [_report(study)],
-            outputs=lambda study: [Output(_report(study), "result")],
-            keys=lambda study: [],
+            after=("evaluate", "tables", "figures"),
+            modules=("domain_experts.reporting.report", LABELS),
+            targets=lambda study: [layout.report(study.tier)],
+            outputs=lambda study: [Output(layout.report(study.tier), "result")],
+            keys=_grid,
             reads_models=False,
-            files=(Path("workflow/report"),),
         ),
     )
 }

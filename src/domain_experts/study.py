@@ -12,6 +12,7 @@ from domain_experts.params import ALL, TIERS, Experiment, Params, validated
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads
 from domain_experts.settings import RunSettings
+from domain_experts.suggest import unknown
 
 EXPERTS_KEY = "adapter.experts_per_domain"
 Variant = tuple[tuple[str, Any], ...]
@@ -27,7 +28,7 @@ class Study:
         absent: frozenset[str] = frozenset(),
     ) -> None:
         if tier not in TIERS:
-            raise UserError(f"tier '{tier}' is unknown; known are {', '.join(TIERS)}")
+            raise UserError(unknown("tier", tier, TIERS))
         self.params = params
         self.tier = next(name for name in TIERS if name == tier)
         self.absent = absent
@@ -94,8 +95,12 @@ class Study:
         runs = tuple(run for run in self.runs if run.job == job)
         if not runs:
             raise UserError(
-                f"tier '{self.tier}' has no job {job.path}; see `domain-experts runs` for those it "
-                "has, and `experiments` in params.yaml"
+                unknown(
+                    f"job of tier {self.tier}",
+                    job.path.as_posix(),
+                    [known.path.as_posix() for known in self.jobs()],
+                    "see `domain-experts runs` for those it has, and `experiments` in params.yaml",
+                )
             )
         return runs
 

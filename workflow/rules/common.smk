@@ -8,14 +8,19 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_logger_plugin_domain_experts import TARGETS
 
 from domain_experts import layout
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.phases import FIGURES, PHASES, TABLES
+from domain_experts.phases import PHASES, TRAINING
 from domain_experts.presence import load_study, require_data
+from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.runs import Job
+from domain_experts.suggest import unknown
+from domain_experts.training.progress import TALLY, start_tally
 
+CONFIG = ("tier", "allow_missing")
 ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
 
 
@@ -29,11 +34,10 @@ def flag(name, variable):
 
 def read_study():
     """The study of the tier that --config names, and whether it does without missing data."""
-    unknown = sorted(set(config) - {"tier", "allow_missing"})
-    if unknown:
+    for key in sorted(set(config) - set(CONFIG)):
         raise UserError(
-            f"--config takes tier and allow_missing, not {', '.join(unknown)}: settings belong in "
-            "params.yaml, or in `dvc exp run -S key=value`"
+            f"{unknown('--config key', key, CONFIG)}; settings belong in params.yaml, or in `dvc "
+            "exp run -S key=value`"
         )
     allowed = flag("allow_missing", ALLOW_MISSING)
     return load_study(config.get("tier"), allowed), allowed
@@ -48,6 +52,14 @@ def refuse_missing():
         require_data(STUDY, wanted)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def start():
+    """Refuse what cannot end well, and open the tally of the runs to make."""
+    refuse_missing()
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
+    runs = sum(len(STUDY.runs_of(job_of(job.wildcards))) for job in jobs)
+    start_tally(layout.tally(TIER), runs)
 
 
 def refuse_unwritable():
@@ -70,11 +82,11 @@ except UserError as error:
 # data are missing is no part of a command: a changed command would run all jobs again.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" {ALLOW_MISSING}={str(ALLOWED).lower()}; "
+    f" {ALLOW_MISSING}={str(ALLOWED).lower()}"
+    f" {TALLY}={shlex.quote(str(layout.tally(STUDY.tier).absolute()))}; "
 )
 
 TIER = STUDY.tier
-TABLE_FOLDER = layout.results(TIER) / "tables"
 DEVICE = STUDY.params.device
 GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
 
@@ -89,6 +101,13 @@ wildcard_constraints:
 def targets(phase):
     """Files that the rules of a phase make."""
     return [str(path) for path in PHASES[phase].targets(STUDY)]
+
+
+def shown(files, category):
+    """The forms of a table or figure, the first of them shown in Snakemake's report."""
+    first, *others = map(str, files(TIER, "{name}"))
+    labels = {"name": "{name}"}
+    return [report(first, category=category, labels=labels), *others]
 
 
 def log_of(name):
@@ -124,7 +143,8 @@ def job_code(wildcards):
 def job_inputs(wildcards):
     """The data of a job, and the jobs that it starts from."""
     dataset = wildcards.dataset
-    upstream = {up.job for run in STUDY.runs_of(job_of(wildcards)) for up in STUDY.upstream(run)}
+    runs = STUDY.runs_of(job_of(wildcards))
+    upstream = {up.job for run in runs for up in STUDY.upstream(run)}
     return [
         str(layout.card(dataset)),
         str(layout.split_index(TIER, dataset)),
@@ -147,7 +167,10 @@ def evaluated(dataset):
 def all_expected():
     """Digest of the runs that tables and figures show, those of absent data included."""
     expected = {
-        name: [[str(run.path), run.payload()] for run in runs]
+        name: [
+            STUDY.params.experiments[name].question,
+            *([str(run.path), run.payload()] for run in runs),
+        ]
         for name, runs in STUDY.expected.items()
     }
     return digest(expected)

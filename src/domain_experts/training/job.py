@@ -58,11 +58,15 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
         entry = Entry(key)
         with entry.lock():
             files = entry.finished()
+            progress = Progress(_title(run))
             if files is None:
-                names = _train(study, run, interactions, entry, device, threads)
+                names, result = _train(study, run, interactions, entry, device, threads, progress)
                 files = entry.finish(names)
+            else:
+                result = "from the run store"
             for name in files:
                 entry.publish(name, layout.run_artifacts(study.tier, run))
+        progress.done(result)
         # what run.json says is not determined by the seed
         lasting = {name: digest for name, digest in files.items() if name != PROVENANCE}
         entries.append({"path": run.path.as_posix(), "key": key, "files": lasting})
@@ -119,11 +123,15 @@ def _device(asked: str, threads: int) -> str:
 
 
 def _train(
-    study: "Study", run: Run, interactions: Interactions, entry: Entry, device: str, threads: int
-) -> list[str]:
-    """Train and evaluate one run into its entry of the store; names of the files made."""
-    progress = Progress(" ".join(run.path.parts[1:]))
-    progress.say("starts")
+    study: "Study",
+    run: Run,
+    interactions: Interactions,
+    entry: Entry,
+    device: str,
+    threads: int,
+    progress: Progress,
+) -> tuple[list[str], str]:
+    """Train one run into its entry of the store; names of its files, and the result in words."""
     task = Task(
         run=run,
         interactions=interactions,
@@ -163,8 +171,13 @@ def _train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    progress.say(f"done in {progress.seconds:.1f} s, {progress.epochs} epochs{_best(outcome)}")
-    return names
+    return names, f"{_best(outcome)}{progress.seconds:.1f} s"
+
+
+def _title(run: Run) -> str:
+    """`planted/mlp/moe_mlora seed=2022`, with the variant if it is not the default."""
+    variant = f"{variant_name(run.variant)} " if run.variant else ""
+    return f"{run.dataset}/{run.backbone}/{run.arm} {variant}seed={run.seed}"
 
 
 def _upstream(study: "Study", run: Run) -> Upstream:
@@ -197,7 +210,7 @@ def _check(study: "Study", run: Run, path: Path) -> str:
 def _best(outcome: Outcome) -> str:
     """The best validation AUC of a training, in words."""
     values = [point["validation_auc"] for point in outcome.curve if point["best"]]
-    return f": best validation AUC {max(values):.4f}" if values else ""
+    return f"validation AUC {max(values):.4f}  ".replace(" 0.", " .") if values else ""
 
 
 def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:

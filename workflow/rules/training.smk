@@ -1,6 +1,7 @@
-# One job trains one arm on one data set and backbone, with all its seeds. The other phases of
-# training use this rule under their own name.
-rule train_backbone:
+# One job trains one arm on one data set and backbone, with all its variants and seeds. How many
+# these are no pattern of files can say: the job declares its index, which it writes last, and
+# which lists the files of each run with their checksums.
+rule train:
     input:
         job_inputs,
     output:
@@ -10,7 +11,7 @@ rule train_backbone:
     benchmark:
         benchmark_of("{phase}/{dataset}/{backbone}/{arm}")
     wildcard_constraints:
-        phase="backbones",
+        phase="|".join(TRAINING),
     threads: 1
     resources:
         gpu=GPU,
@@ -26,3 +27,28 @@ rule train_backbone:
 rule backbones:
     input:
         targets("backbones"),
+
+
+rule experts:
+    input:
+        targets("experts"),
+
+
+rule gates:
+    input:
+        targets("gates"),
+
+
+rule ablations:
+    input:
+        targets("ablations"),
+
+
+rule baselines:
+    input:
+        targets("baselines"),
+
+
+rule controls:
+    input:
+        targets("controls"),

@@ -1,8 +1,0 @@
-use rule train_backbone as train_gate with:
-    wildcard_constraints:
-        phase="gates",
-
-
-rule gates:
-    input:
-        targets("gates"),
