@@ -255,6 +255,14 @@ def test_an_unknown_table_names_the_known(smoke):
         write_one(smoke, "mian")
 
 
+def test_an_experiment_may_not_take_the_name_of_another_table(smoke):
+    def rename(params):
+        params["experiments"]["cost"] = params["experiments"].pop("main")
+
+    with pytest.raises(UserError, match="experiment 'cost' has the name of another table"):
+        table_names(change_params(rename))
+
+
 def test_the_summary_for_dvc_is_short(smoke):
     write_summary(smoke)
     text = (layout.results("smoke") / "metrics.json").read_text()

@@ -1,5 +1,6 @@
 """Which tables and figures a tier has. Light: the workflow reads it before any work starts."""
 
+from domain_experts.errors import UserError
 from domain_experts.study import Study
 
 CELLS = "_cells"
@@ -11,8 +12,19 @@ DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "
 
 
 def experiments(study: Study) -> tuple[str, ...]:
-    """The experiments that have runs in the tier, in the order of params.yaml."""
-    return tuple(name for name, runs in study.expected.items() if runs)
+    """The experiments that have runs in the tier, in the order of params.yaml.
+
+    Raises:
+        UserError: one has the name of a table or figure about the study as a whole.
+    """
+    names = tuple(name for name, runs in study.expected.items() if runs)
+    taken = {*ABOUT_ALL, *DRAWN_OF_ALL, *(name + CELLS for name in names)}
+    if clash := sorted(taken & {*names}):
+        raise UserError(
+            f"params.yaml: experiment '{clash[0]}' has the name of another table or figure; give it "
+            "another one"
+        )
+    return names
 
 
 def table_names(study: Study) -> tuple[str, ...]:

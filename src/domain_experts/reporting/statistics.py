@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from domain_experts.reporting.frame import KEYS, over_seeds
 
@@ -33,8 +33,8 @@ def summed(gains: pd.DataFrame, keys: list[str] = KEYS) -> pd.DataFrame:
     sampling = groups["se"].agg(lambda se: np.mean(np.square(se))).to_numpy(dtype=float)
     n, sd = frame["gain_n"].to_numpy(dtype=float), frame["gain_sd"].to_numpy(dtype=float)
     spread = np.where(n > 1, np.square(sd) / n, 0)
-    normal = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(sampling + spread)
+    normal = ndtri((1 + LEVEL) / 2) * np.sqrt(sampling + spread)
     with np.errstate(invalid="ignore"):
-        student = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd / np.sqrt(n)
+        student = stdtrit(n - 1, (1 + LEVEL) / 2) * sd / np.sqrt(n)
     half = np.where(np.isnan(sampling), student, normal)
     return frame.assign(low=frame["gain"] - half, high=frame["gain"] + half)
