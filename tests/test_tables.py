@@ -259,7 +259,7 @@ def test_an_experiment_may_not_take_the_name_of_another_table(smoke):
     def rename(params):
         params["experiments"]["cost"] = params["experiments"].pop("main")
 
-    with pytest.raises(UserError, match="experiment 'cost' has the name of another table"):
+    with pytest.raises(UserError, match="experiment 'cost' is named like another table"):
         table_names(change_params(rename))
 
 

@@ -21,7 +21,7 @@ def experiments(study: Study) -> tuple[str, ...]:
     taken = {*ABOUT_ALL, *DRAWN_OF_ALL, *(name + CELLS for name in names)}
     if clash := sorted(taken & {*names}):
         raise UserError(
-            f"params.yaml: experiment '{clash[0]}' has the name of another table or figure; give it "
+            f"params.yaml: experiment '{clash[0]}' is named like another table or figure; give it "
             "another one"
         )
     return names
