@@ -62,7 +62,7 @@ def measure(effort: Effort, batch: int | None = None) -> Iterator[Measurement]:
     chosen = chosen.model_copy(update={"training": training})
     data = rows_like_movielens(batch, FIELDS, "age", domains=3, tasks=2, dense=1)
     generator = torch.Generator().manual_seed(0)
-    start = chosen.multi_protocol.start
+    start = chosen.protocol.start
     model = Model(MultiPlan(data.schema, chosen.multi_model, start, generator))
     index = np.arange(batch)
     decay = chosen.multi_model.weight_decay

@@ -89,7 +89,7 @@ def new_model(job: Job) -> ClickModel:
     generator = torch.Generator().manual_seed(0)
     if BACKBONES[job.model].family == "ctr":
         return build(job.model, Plan(job.data.schema, job.settings.model, generator))
-    start = job.settings.multi_protocol.start
+    start = job.settings.protocol.start
     plan = MultiPlan(job.data.schema, job.settings.multi_model, start, generator)
     made: ClickModel = import_module(BACKBONES[job.model].module).Model(plan)
     return made

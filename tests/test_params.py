@@ -75,8 +75,8 @@ def refused(values, tmp_path):
         ("experiments.main.backbones", [], "or each arm its own"),
         ("multi_model.hidden", [8, 8, 8], "multi_model.hidden"),
         ("multi_model.m3oe.fusion", "product", "should be 'sum', 'concatenated' or 'gated'"),
-        ("multi_protocols.released.upper_order", 3, "upper_order: Input should be 1 or 2"),
-        ("multi_protocols.mine", {}, "should be 'described', 'released' or 'released_one_axis'"),
+        ("protocols.m3oe_released.upper_order", 3, "upper_order: Input should be 1 or 2"),
+        ("protocols.mine", {}, "should be 'described', 'released', 'released_base', "),
         ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are amazon-"),
         ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
@@ -108,7 +108,7 @@ def refused(values, tmp_path):
         ("experiments.gates.vary", {"multi_model.m3oe.shared_experts": [1, 2]},
          "experiments.gates: none of its arms and backbones reads 'multi_model.m3oe.shared_experts'"
          ),
-        ("experiments.m3oe_automl.arms", {"mdmt": ["ple"]}, "reads 'multi_protocol.scalars'"),
+        ("experiments.m3oe_automl.arms", {"mdmt": ["ple"]}, "reads 'protocol.scalars'"),
     ],
 )  # fmt: skip
 def test_refused(refused, key, value, said):
@@ -165,11 +165,11 @@ def test_arms_take_the_backbones_of_their_family(values, arms):
 
 CHANGES = {
     "multi_model.m3oe.shared_experts": (7, {"m3oe"}),
-    "multi_protocol.start": (0.5, {"m3oe"}),
-    "multi_protocol.upper_order": (2, {"m3oe"}),
+    "protocol.start": (0.5, {"m3oe"}),
+    "protocol.upper_order": (2, {"m3oe"}),
     "multi_model.ple.levels": (2, {"ple"}),
     "multi_model.weight_decay": (0.5, {"m3oe", "ple", "shared_bottom"}),
-    "multi_protocol.loss": ("mean", {"m3oe", "ple", "shared_bottom"}),
+    "protocol.restore": ("if_stopped", {"m3oe", "ple", "shared_bottom"}),
     "model.dropout": (0.25, {"wdl"}),
 }
 

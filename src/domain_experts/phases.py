@@ -109,7 +109,7 @@ def _training(
         return [Output(layout.artifacts(study.tier) / name, "model")]
 
     def keys(study: Study) -> list[str]:
-        sections = {"protocol": "protocols", "multi_protocol": "multi_protocols"}
+        sections = {"protocol": "protocols"}
         own = [key for b in backbones for key in b.reads]
         read = [key for arm in arms for key in (*arm.reads, *own)]
         found = {key.partition(".")[0] for key in read}

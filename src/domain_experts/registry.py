@@ -6,8 +6,15 @@ A new backbone or arm is one new module and one line here.
 from dataclasses import dataclass
 from typing import Literal
 
-ProtocolName = Literal["described", "released", "released_base", "released_mlora"]
-MultiProtocolName = Literal["described", "released", "released_one_axis"]
+ProtocolName = Literal[
+    "described",
+    "released",
+    "released_base",
+    "released_mlora",
+    "m3oe",
+    "m3oe_released",
+    "m3oe_released_one_axis",
+]
 Family = Literal["ctr", "multi"]
 
 
@@ -42,15 +49,9 @@ class Arm:
     needs: tuple[str, ...] = ()
     protocol: ProtocolName = "described"
     counterpart: ProtocolName | None = None
-    multi_protocol: MultiProtocolName = "described"
     family: Family = "ctr"
     backbone: bool = True
     planted: bool = False
-
-    @property
-    def named_protocol(self) -> str:
-        """Name of the protocol among those of its family."""
-        return self.multi_protocol if self.family == "multi" else self.protocol
 
 
 NO_BACKBONE = "none"
@@ -69,7 +70,15 @@ BACKBONES = {
         "M3oE",
         "domain_experts.models.multi.m3oe",
         "multi",
-        ("multi_model.m3oe", "multi_protocol"),
+        (
+            "multi_model.m3oe",
+            "protocol.scalars",
+            "protocol.start",
+            "protocol.upper_rows",
+            "protocol.upper_loss",
+            "protocol.upper_order",
+            "protocol.upper_learning_rate",
+        ),
     ),
     # without a second objective Shared-Bottom is an MLP
     "mlp_norm": Backbone("MLP", "domain_experts.models.multi.shared_bottom", "multi"),
@@ -115,26 +124,24 @@ _FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
 _SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
 _LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
 
-# M3oE's models have an initial spread of their own, and a loss among their own switches
-_MULTI_LOOP = tuple(key for key in _LOOP if key not in ("protocol.embedding_std", "protocol.loss"))
+# M3oE's models have an initial spread of their own
+_MULTI_LOOP = (*(key for key in _LOOP if key != "protocol.embedding_std"), "protocol.restore")
 _MULTI = (
     "multi_model.embedding_dim",
     "multi_model.hidden",
     "multi_model.weight_decay",
-    "multi_protocol.loss",
-    "multi_protocol.restore",
     *_MULTI_LOOP,
 )
 
 
-def _multi(label: str, trainer: str, released: MultiProtocolName | None = None) -> Arm:
+def _multi(label: str, trainer: str, protocol: ProtocolName = "m3oe") -> Arm:
     """An arm of the multi-domain multi-task models."""
     return Arm(
-        f"{label} (released code)" if released else label,
+        label if protocol == "m3oe" else f"{label} (released code)",
         "baselines",
         f"domain_experts.training.multi.{trainer}",
         _MULTI,
-        multi_protocol=released or "described",
+        protocol=protocol,
         family="multi",
     )
 
@@ -309,15 +316,14 @@ ARMS = {
         (
             "multi_model.embedding_dim",
             "multi_model.autoifs",
-            "multi_protocol.loss",
-            "multi_protocol.restore",
             *_MULTI_LOOP,
         ),
+        protocol="m3oe",
         family="multi",
         backbone=False,
     ),
-    "single_released": _multi("one model a domain and task", "single", "released_one_axis"),
-    "mtl_released": _multi("MTL", "mtl", "released_one_axis"),
-    "mdl_released": _multi("MDL", "mdl", "released_one_axis"),
-    "mdmt_released": _multi("MDMT", "mdmt", "released"),
+    "single_released": _multi("one model a domain and task", "single", "m3oe_released_one_axis"),
+    "mtl_released": _multi("MTL", "mtl", "m3oe_released_one_axis"),
+    "mdl_released": _multi("MDL", "mdl", "m3oe_released_one_axis"),
+    "mdmt_released": _multi("MDMT", "mdmt", "m3oe_released"),
 }

@@ -89,7 +89,10 @@ class NewDomainSettings(Settings):
 
 
 class Protocol(Settings):
-    """Where the paper's text and the released code differ, one switch each."""
+    """Where the papers' texts and the released codes differ, one switch each.
+
+    The last seven are read by the multi-domain multi-task models alone.
+    """
 
     split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
     batches: Literal["mixed", "by_domain"] = Field(
@@ -118,6 +121,21 @@ class Protocol(Settings):
     tower_init: Init = Field(description="initial distribution of the tower's weights W")
     expert_init: Init = Field(description="initial distribution of the experts' matrices A")
     embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
+    restore: Literal["always", "if_stopped"] = Field(
+        description="the best weights are brought back always, or only after early stopping"
+    )
+    scalars: Literal["upper", "both", "lower", "fixed"] = Field(
+        description="which level trains the fusion scalars, if any"
+    )
+    start: float = Field(description="logit at which the fusion scalars start")
+    upper_rows: Literal["train", "validation"] = Field(
+        description="rows of the upper level's batches"
+    )
+    upper_loss: Literal["mean", "balanced"] = Field(description="as `loss`, of the upper level")
+    upper_order: Literal[1, 2] = Field(
+        description="2: through a gradient step of the weights, as in DARTS"
+    )
+    upper_learning_rate: float = Field(gt=0, le=1)
 
 
 class M3oESettings(Settings):
@@ -254,29 +272,6 @@ class MultiModelSettings(Settings):
         return self
 
 
-class MultiProtocol(Settings):
-    """Where M3oE's paper and its released code differ, and the arms of its AutoML."""
-
-    loss: Literal["mean", "balanced"] = Field(
-        description="mean over all rows and tasks, or the sum of the means by domain and task"
-    )
-    restore: Literal["always", "if_stopped"] = Field(
-        description="the best weights are brought back always, or only after early stopping"
-    )
-    scalars: Literal["upper", "both", "lower", "fixed"] = Field(
-        description="which level trains the fusion scalars, if any"
-    )
-    start: float = Field(description="logit at which the fusion scalars start")
-    upper_rows: Literal["train", "validation"] = Field(
-        description="rows of the upper level's batches"
-    )
-    upper_loss: Literal["mean", "balanced"]
-    upper_order: Literal[1, 2] = Field(
-        description="2: through a gradient step of the weights, as in DARTS"
-    )
-    upper_learning_rate: float = Field(gt=0, le=1)
-
-
 class RunSettings(Settings):
     """Everything that, with data and seed, determines a run."""
 
@@ -289,7 +284,6 @@ class RunSettings(Settings):
     new_domain: NewDomainSettings
     protocol: Protocol
     multi_model: MultiModelSettings
-    multi_protocol: MultiProtocol
 
 
 class Undeclared(AttributeError):

@@ -229,7 +229,7 @@ def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:
             "variant": variant_name(run.variant),
             "seed": run.seed,
             "split_seed": run.split_seed,
-            "protocol": run.spec.named_protocol,
+            "protocol": run.spec.protocol,
             "experts": outcome.experts,
         },
         "domains": schema.domains,

@@ -136,8 +136,8 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
 
 def _start(task: Task) -> float | None:
     """Logit at which fusion scalars start, of a model that has some."""
-    has_scalars = "multi_protocol" in BACKBONES[task.run.backbone].reads
-    return task.settings.multi_protocol.start if has_scalars else None
+    has_scalars = "protocol.start" in BACKBONES[task.run.backbone].reads
+    return task.settings.protocol.start if has_scalars else None
 
 
 def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Scope) -> bool:
