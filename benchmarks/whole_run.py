@@ -31,6 +31,7 @@ from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.models.build import build
 from domain_experts.models.ctr import Plan
+from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import UniformGate
 from domain_experts.runs import Run
 from domain_experts.settings import RunSettings
@@ -93,8 +94,9 @@ def released(data: Interactions, split: np.ndarray) -> None:
     chosen = _settings("base")
     generator = torch.Generator().manual_seed(0)
     model = build(BACKBONE, Plan(data.schema, chosen.model, generator))
+    new = partial(LowRank, alpha=chosen.adapter.alpha, init=chosen.protocol.expert_init)
     for _ in range(DOMAINS):
-        model.tower.add_expert(chosen.adapter.alpha, chosen.protocol.expert_init, generator)
+        model.tower.add_expert(new, generator)
     model.router = UniformGate(DOMAINS, DOMAINS)
     optimizer = torch.optim.Adam(model.parameters(), lr=chosen.training.learning_rate)
     batch, masks = chosen.training.batch_size, np.random.default_rng(0)

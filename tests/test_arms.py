@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tasks import CTR_ARMS, finished, train
+from tasks import CTR_ARMS, finished, low_rank, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -132,8 +132,8 @@ def test_the_shared_adapter_has_all_ranks_and_adds_the_same_everywhere(make_task
     made = train(task)
     joint = train(make_task("mlora"))
     for layer in range(2):
-        rank = joint.state[f"tower.layers.{layer}.A.0"].shape[1]
-        assert made.state[f"tower.layers.{layer}.A.0"].shape[1] == 3 * rank
+        rank = joint.state[f"tower.layers.{layer}.experts.A.0"].shape[1]
+        assert made.state[f"tower.layers.{layer}.experts.A.0"].shape[1] == 3 * rank
     assert {expert_of(name) for name in made.state if is_expert(name)} == {0}
     # the domain's id is a feature too: here the features stay, and only the routing changes
     model = mlora(task, [0] * 3, 3)
@@ -204,7 +204,8 @@ def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_tas
     fields = torch.from_numpy(task.interactions.fields[task.index("test")])
     x = model.embedding(fields).flatten(1)
     for layer in model.tower.layers:
-        deltas = [x @ a @ b + c for a, b, c in zip(layer.A, layer.B, layer.c, strict=True)]
+        own = layer.experts
+        deltas = [x @ a @ b + c for a, b, c in zip(own.A, own.B, own.c, strict=True)]
         x = (x @ layer.weight + layer.bias + sum(deltas) / 3).clamp(min=0)
     expected = x @ model.head + model.bias
     np.testing.assert_allclose(made.logits["test"], expected.detach().numpy(), atol=1e-5)
@@ -477,7 +478,7 @@ def test_parameters_counted_by_hand():
     def model(backbone, experts, times=1):
         made = build(backbone, Plan(schema, settings, stream()))
         for _ in range(experts):
-            made.tower.add_expert(16, "glorot_normal", stream(), None, times)
+            made.tower.add_expert(low_rank(16, "glorot_normal", times), stream())
         return made
 
     assert count(model("mlp", 0)) == BASE

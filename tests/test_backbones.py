@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES
+from tasks import CTR_BACKBONES, low_rank
 from torch import nn
 
 from domain_experts.models import autoint, dcn, fibinet, xdeepfm
@@ -263,7 +263,7 @@ def test_parameter_counts(backbone):
     tower_input, shared = PARAMETERS[backbone]
     model = build(backbone, Plan(MOVIELENS, SETTINGS, stream()))
     assert count(model) == shared
-    model.tower.add_expert(16, "glorot_uniform", stream())
+    model.tower.add_expert(low_rank(16, "glorot_uniform"), stream())
     layers = [(tower_input, 256), (256, 128), (128, 64)]
     assert count(model) - shared == sum((i + o) * (o // 16) + o for i, o in layers)
 
@@ -273,7 +273,7 @@ def test_an_expert_is_a_low_rank_update_of_the_tower(backbone):
     schema = SCHEMAS[1]
     model = build(backbone, Plan(schema, SMALL, stream()))
     for e in range(2):
-        model.tower.add_expert(2, "glorot_uniform", stream(e))
+        model.tower.add_expert(low_rank(2, "glorot_uniform"), stream(e))
     scrambled(model)
     fields, dense, domain = batch(schema)
     routed = model(fields, dense, domain, Hard((1, 0), (1, 3)))
@@ -283,8 +283,8 @@ def test_an_expert_is_a_low_rank_update_of_the_tower(backbone):
         merged.load_state_dict(state)
         with torch.no_grad():
             for plain, layer in zip(merged.tower.layers, model.tower.layers, strict=True):
-                plain.weight += layer.A[expert] @ layer.B[expert]
-                plain.bias += layer.c[expert]
+                plain.weight += layer.experts.A[expert] @ layer.experts.B[expert]
+                plain.bias += layer.experts.c[expert]
         alone = merged(fields[rows], dense[rows], domain[rows])
         torch.testing.assert_close(routed[rows], alone, rtol=0, atol=1e-10)
 

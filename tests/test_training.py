@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tasks import CTR_BACKBONES, PARAMS, finished, study, train
+from tasks import CTR_BACKBONES, PARAMS, finished, low_rank, study, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -75,7 +75,7 @@ def test_an_expert_that_waits_does_not_move(make_task, interactions):
     task = make_task("experts", upstream={})
     model = new_model(task)
     for e in range(2):
-        model.tower.add_expert(4, "glorot_normal", torch.Generator().manual_seed(e))
+        model.tower.add_expert(low_rank(4, "glorot_normal"), torch.Generator().manual_seed(e))
     trainer = new_trainer(task, model)
     rows = task.index("train")
     own = expert_parameters(model)

@@ -250,7 +250,9 @@ class MultiModelSettings(Settings):
 
     embedding_dim: Positive
     hidden: tuple[Positive, Positive, Positive, Positive] = Field(
-        description="widths of the layers; M3oE: bottom, bottom, experts' input, experts"
+        description="widths of the layers; M3oE and STAR: star-like layer, what it gives, the same "
+        "again as experts' input, experts; M2M and HiNet take the last alone, PEPNet and AutoIFS "
+        "have widths of their own"
     )
     weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
     m3oe: M3oESettings

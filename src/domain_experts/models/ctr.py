@@ -65,7 +65,7 @@ class ClickModel(nn.Module, ABC):
         return 0
 
     def experts_moved(self) -> list[bool]:
-        """Of each expert, whether it adds something: all add nothing at the start."""
+        """Of each expert, whether it changes anything: none does at the start."""
         return []
 
     def dropped(self) -> list[nn.Parameter]:
@@ -83,7 +83,7 @@ class ClickModel(nn.Module, ABC):
 
 
 class CTRModel(ClickModel):
-    """A CTR model whose deep tower takes low-rank experts.
+    """A CTR model whose deep tower takes experts.
 
     A subclass gives the logits from embeddings and tower (`logits`), and, where they differ from
     the defaults, the widths of the tower's input (`tower_input`) and of the head's (`head_input`).

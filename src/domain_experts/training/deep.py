@@ -1,6 +1,7 @@
 """What the arms that train a CTR model share."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from domain_experts.errors import UserError
 from domain_experts.models.build import build
 from domain_experts.models.ctr import ClickModel, CTRModel, Plan
+from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import Gate
 from domain_experts.settings import Protocol
 from domain_experts.training.batches import Rows
@@ -80,9 +82,10 @@ def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> No
         times: the rank, over that of the settings.
     """
     adapter, init = task.settings.adapter, task.settings.protocol.expert_init
+    new = partial(LowRank, alpha=adapter.alpha, init=init, times=times)
     for e in range(experts):
         stream = torch_stream(task.run.seed, "init", "expert", e)
-        model.tower.add_expert(adapter.alpha, init, stream, adapter.layers, times)
+        model.tower.add_expert(new, stream, adapter.layers)
 
 
 def new_gate(task: Task, model: CTRModel) -> Gate:
@@ -140,7 +143,7 @@ def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
 
 def is_expert(name: str) -> bool:
     """Whether a parameter's name belongs to an expert of the tower."""
-    return name.startswith("tower.") and name.split(".")[-2] in ("A", "B", "c")
+    return name.startswith("tower.") and ".experts." in name
 
 
 def expert_of(name: str) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from domain_experts.models.multi.base import MultiModel, MultiPlan
-from domain_experts.models.multi.blocks import Gates, Layer, Towers, side_by_side
+from domain_experts.models.multi.blocks import Gates, Layer, Towers, bottom_widths, side_by_side
 from domain_experts.models.star import StarLinear
 
 
@@ -40,7 +40,7 @@ class Model(MultiModel):
     def __init__(self, plan: MultiPlan) -> None:
         super().__init__(plan)
         own, generator = plan.settings.m3oe, plan.generator
-        bottom, width, _, last = plan.settings.hidden
+        bottom, width, last = bottom_widths(plan.settings.hidden)
         domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
         self.switches = own
         self.representation = StarLinear(domains, self.width, bottom, generator)

@@ -10,7 +10,7 @@ the STAR of `models.star` has.
 from torch import Tensor
 
 from domain_experts.models.multi.base import MultiModel, MultiPlan
-from domain_experts.models.multi.blocks import Layer, Towers
+from domain_experts.models.multi.blocks import Layer, Towers, bottom_widths
 from domain_experts.models.star import StarLinear
 
 
@@ -19,7 +19,7 @@ class Model(MultiModel):
 
     def __init__(self, plan: MultiPlan) -> None:
         super().__init__(plan)
-        bottom, width, _, last = plan.settings.hidden
+        bottom, width, last = bottom_widths(plan.settings.hidden)
         domains, tasks, generator = len(plan.schema.domains), len(plan.schema.tasks), plan.generator
         self.representation = StarLinear(domains, self.width, bottom, generator)
         self.conversion = Layer(1, bottom, width, generator)
