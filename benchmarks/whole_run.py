@@ -9,7 +9,6 @@ have the package's model and make the same number of epochs in each phase.
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def ours(data: Interactions, split: np.ndarray) -> None:
                 Checkpoint(Path(folder, f"{arm}.safetensors"), "bench"),
                 Progress("bench"),
             )
-            made = import_module(run.spec.trainer).train(task)
+            made = run.spec.train(task)
             upstream[arm] = Upstream(made.state, record_of(task, made))
     test = np.flatnonzero(split == SPLITS.index("test"))
     logits, labels = made.logits["test"], data.labels[test]

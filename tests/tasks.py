@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -110,4 +109,4 @@ def finished(task) -> Upstream:
 
 def train(task: Task) -> Outcome:
     """Run the arm's trainer."""
-    return import_module(task.run.spec.trainer).train(task)
+    return task.run.spec.train(task)

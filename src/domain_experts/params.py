@@ -19,15 +19,10 @@ from domain_experts.data.specs import (
     Share,
     SplitRule,
 )
+from domain_experts.declarations import Family, ProtocolName
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
-from domain_experts.registry import (
-    ARMS,
-    BACKBONES,
-    NO_BACKBONE,
-    Family,
-    ProtocolName,
-)
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,

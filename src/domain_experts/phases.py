@@ -7,7 +7,8 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.registry import ARMS, BACKBONES, Arm
+from domain_experts.declarations import Arm
+from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.study import Study
 
