@@ -29,7 +29,7 @@ from domain_experts.data.split import SPLITS
 from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import UniformGate
 from domain_experts.runs import Run
@@ -92,7 +92,7 @@ def released(data: Interactions, split: np.ndarray) -> None:
     """Phase after phase over the loaders of the domains."""
     chosen = _settings("base")
     generator = torch.Generator().manual_seed(0)
-    model = build(BACKBONE, Plan(data.schema, chosen.model, generator))
+    model = build(BACKBONE, CTRContext(data.schema, chosen.model, generator))
     new = partial(LowRank, alpha=chosen.adapter.alpha, init=chosen.protocol.expert_init)
     for _ in range(DOMAINS):
         model.tower.add_expert(new, generator)

@@ -38,7 +38,7 @@ from benchmarks.results import OURS, Measurement, read, throughput, write
 from benchmarks.study import settings
 from benchmarks.timing import in_turns, spread
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.training.adam import Adam
 from domain_experts.training.losses import balanced, mean
@@ -151,7 +151,7 @@ def small_loop(train):
         update={"model": chosen.model.model_copy(update={"dropout": 0.0, "hidden": (8, 4)})}
     )
     data = rows_like_movielens(64, ("user", "item", "domain"))
-    plan = Plan(data.schema, chosen.model, torch.Generator().manual_seed(0))
+    plan = CTRContext(data.schema, chosen.model, torch.Generator().manual_seed(0))
     return build("wdl", plan), data, chosen, np.arange(train)
 
 

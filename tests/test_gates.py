@@ -13,7 +13,7 @@ from torch import nn
 from domain_experts.errors import UserError
 from domain_experts.models.adapter import AdaptedLinear, Tower
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.routers import Gate
 from domain_experts.schema import Schema
@@ -162,7 +162,7 @@ def test_gradients_of_the_gate(options):
 def model_with_gate(**options):
     schema = Schema((("user", 7), ("item", 5)), (), ("a", "b", "c"), ("click",))
     model_settings = ModelSettings(embedding_dim=3, hidden=(6, 4), dropout=0.0, l2=0.0)
-    model = build("wdl", Plan(schema, model_settings, stream(), embedding_std=1.0)).double()
+    model = build("wdl", CTRContext(schema, model_settings, stream(), embedding_std=1.0)).double()
     for e in range(EXPERTS):
         model.tower.add_expert(low_rank(2, "glorot_normal"), stream(e))
     model.double()

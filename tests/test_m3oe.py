@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.nn.functional import layer_norm
 
 from domain_experts.errors import UserError
-from domain_experts.models.multi import star
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models import star
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.blocks import Towers
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.params import load
@@ -36,7 +36,7 @@ def schema_of(domains, tasks):
 def plan_of(schema, seed=0, sizes=SMALL, **own):
     m3oe = PAPER.m3oe.model_copy(update=own)
     chosen = PAPER.model_copy(update={**sizes, "m3oe": m3oe})
-    return MultiPlan(schema, chosen, 1.0, torch.Generator().manual_seed(seed))
+    return MultiContext(schema, chosen, torch.Generator().manual_seed(seed), fusion_start=1.0)
 
 
 def scrambled(model, dtype=torch.float64):

@@ -10,7 +10,7 @@ from torch import nn
 
 from domain_experts.models.adapter import AdaptedLinear, Hard, Modulation, Tower
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.init import glorot
 from domain_experts.models.low_rank import rank
@@ -29,7 +29,7 @@ def stream(seed=0):
 
 
 def built(backbone, schema=MOVIELENS):
-    return build(backbone, Plan(schema, SETTINGS, stream()))
+    return build(backbone, CTRContext(schema, SETTINGS, stream()))
 
 
 def adapted_layer(experts, d_in=6, d_out=8, r=4, seed=0):

@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from domain_experts.auc import macro_auc
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.schema import Schema
 from domain_experts.training import deep, losses
@@ -136,11 +136,11 @@ def new_trainer(task):
     """The trainer of a model for all domains and tasks, and its lane."""
     run = task.run
     rows = Rows.of(task.interactions, torch.device("cpu"))
-    plan = MultiPlan(
+    plan = MultiContext(
         task.interactions.schema,
         run.settings.multi_model,
-        run.settings.protocol.start,
         torch.Generator().manual_seed(3),
+        fusion_start=run.settings.protocol.start,
     )
     model = Model(plan)
     decay = run.settings.multi_model.weight_decay
@@ -396,7 +396,9 @@ def restored(task, made, number, domains, tasks):
         tuple(schema.domains[d] for d in domains),
         tuple(schema.tasks[t] for t in tasks),
     )
-    plan = MultiPlan(own, task.run.settings.multi_model, 1.0, torch.Generator().manual_seed(99))
+    plan = MultiContext(
+        own, task.run.settings.multi_model, torch.Generator().manual_seed(99), fusion_start=1.0
+    )
     model = Model(plan)
     prefix = f"{number}."
     state = {n.removeprefix(prefix): w for n, w in made.state.items() if n.startswith(prefix)}

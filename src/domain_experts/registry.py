@@ -51,7 +51,7 @@ BACKBONES = {
         "multi",
         ("multi_model.adatt.levels", "multi_model.adatt.experts"),
     ),
-    "star_one_layer": Backbone("STAR", "domain_experts.models.multi.star", "multi"),
+    "star_one_layer": Backbone("STAR", "domain_experts.models.star", "multi"),
     "m2m": Backbone("M2M", "domain_experts.models.multi.m2m", "multi", ("multi_model.m2m",)),
     "hinet": Backbone(
         "HiNet", "domain_experts.models.multi.hinet", "multi", ("multi_model.hinet",)

@@ -10,7 +10,7 @@ from torch import nn
 
 from domain_experts.errors import UserError
 from domain_experts.models.build import build
-from domain_experts.models.ctr import ClickModel, CTRModel, Plan
+from domain_experts.models.ctr import ClickModel, CTRContext, CTRModel
 from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import Gate
 from domain_experts.settings import Protocol
@@ -22,7 +22,7 @@ from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
 
-def plan(task: Task, star_dim: int | None = None, tower: bool = False) -> Plan:
+def context_of(task: Task, star_dim: int | None = None, tower: bool = False) -> CTRContext:
     """What a run's model is built from; every arm of a seed starts from the same weights.
 
     Args:
@@ -46,7 +46,7 @@ def plan(task: Task, star_dim: int | None = None, tower: bool = False) -> Plan:
                 f"values, but the embedding has {model.embedding_dim}; set {key} to "
                 f"{table.shape[1]} for it under `configurations` in params.yaml"
             )
-    return Plan(
+    return CTRContext(
         interactions.schema,
         model,
         torch_stream(run.seed, "init", "backbone"),
@@ -67,9 +67,9 @@ def new_model(task: Task) -> CTRModel:
     """The run's backbone.
 
     Raises:
-        UserError: as `plan` does.
+        UserError: as `context_of` does.
     """
-    return build(task.run.backbone, plan(task, tower=True))
+    return build(task.run.backbone, context_of(task, tower=True))
 
 
 def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> None:

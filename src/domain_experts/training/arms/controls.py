@@ -57,10 +57,10 @@ def domain_finetune(task: "Task") -> "Outcome":
 def star(task: "Task") -> "Outcome":
     """STAR (Sheng et al. 2021), the multi-domain baseline of the released configurations."""
     from domain_experts.models.star import Star
-    from domain_experts.training.deep import plan, train_whole
+    from domain_experts.training.deep import context_of, train_whole
 
     own = task.settings.star
-    model = Star(plan(task, own.embedding_dim), auxiliary=own.auxiliary)
+    model = Star(context_of(task, own.embedding_dim), auxiliary=own.auxiliary)
     return train_whole(task, model, "joint")
 
 

@@ -26,17 +26,17 @@ def user_item_rate(task: "Task") -> "Outcome":
 def logistic_regression(task: "Task") -> "Outcome":
     """Logistic regression on all fields."""
     from domain_experts.models.linear import LogisticRegression
-    from domain_experts.training.deep import plan, train_whole
+    from domain_experts.training.deep import context_of, train_whole
 
-    return train_whole(task, LogisticRegression(plan(task)), "backbone")
+    return train_whole(task, LogisticRegression(context_of(task)), "backbone")
 
 
 def factorisation_machine(task: "Task") -> "Outcome":
     """Factorisation machine on all fields."""
     from domain_experts.models.linear import FactorisationMachine
-    from domain_experts.training.deep import plan, train_whole
+    from domain_experts.training.deep import context_of, train_whole
 
-    return train_whole(task, FactorisationMachine(plan(task)), "backbone")
+    return train_whole(task, FactorisationMachine(context_of(task)), "backbone")
 
 
 ARMS = {

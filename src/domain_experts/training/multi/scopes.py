@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.training.batches import Rows
@@ -117,11 +117,11 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
         number.to(device)[rows.domain.long()],
     )
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
-    plan = MultiPlan(
+    plan = MultiContext(
         own,
         task.settings.multi_model,
-        _start(task),
         torch_stream(run.seed, "init", "multi", scope.number),
+        fusion_start=_start(task),
     )
     return MultiTrainer(
         model_class(plan).to(device),
