@@ -17,12 +17,12 @@ from torch.func import functional_call
 from domain_experts.models.multi.adatt import Level
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.ple import CGC
+from domain_experts.models.multi.settings import MultiModelSettings, PLESettings
 from domain_experts.models.multi.units import level_widths
 from domain_experts.params import load
 from domain_experts.registry import BACKBONES
 from domain_experts.runs import reads
 from domain_experts.schema import Schema
-from domain_experts.settings import MultiModelSettings, PLESettings
 
 HIDDEN = (7, 6, 6, 5)
 FIELDS = (("user", 6), ("item", 5), ("domain", 3))

@@ -13,9 +13,9 @@ from torch.autograd import gradcheck
 from domain_experts.errors import UserError
 from domain_experts.models.multi import hinet, m2m, pepnet
 from domain_experts.models.multi.base import MultiContext
+from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.params import load
 from domain_experts.schema import Schema
-from domain_experts.settings import MultiModelSettings
 from domain_experts.training.loop import Trainer
 from domain_experts.training.multi.autoifs import AutoIFSTrainer, SearchAdam
 

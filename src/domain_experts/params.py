@@ -22,20 +22,20 @@ from domain_experts.data.specs import (
 from domain_experts.declarations import Family, ProtocolName
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
+from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
     ModelSettings,
-    MultiModelSettings,
     NewDomainSettings,
     Protocol,
     RateSettings,
-    Settings,
     StarSettings,
     TrainingSettings,
 )
+from domain_experts.strict import Settings
 
 TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from domain_experts.schema import Schema
-from domain_experts.settings import Settings
+from domain_experts.strict import Settings
 
 Own = TypeVar("Own", bound=Settings)
 

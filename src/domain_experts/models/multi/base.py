@@ -11,7 +11,7 @@ from domain_experts.models.context import Context
 from domain_experts.models.ctr import ClickModel
 from domain_experts.models.embedding import FusedEmbedding
 from domain_experts.models.groups import Groups, group
-from domain_experts.settings import MultiModelSettings
+from domain_experts.models.multi.settings import MultiModelSettings
 
 # M3oE's released code
 EMBEDDING_STD = 1e-4

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Towers
+from domain_experts.models.multi.settings import PLESettings
 from domain_experts.models.multi.units import UnitExperts, UnitGates, level_widths, own_rows
-from domain_experts.settings import PLESettings
 
 
 class CGC(nn.Module):
