@@ -17,7 +17,8 @@ from benchmarks.study import settings
 from benchmarks.timing import Work, in_turns
 from domain_experts.data.interactions import Interactions
 from domain_experts.models.build import build
-from domain_experts.models.ctr import CTRModel, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel
+from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.settings import RunSettings
 from domain_experts.training.deep import expert_of, is_expert
@@ -94,10 +95,10 @@ class Phases:
     def model(self, experts: int) -> CTRModel:
         """The backbone with experts."""
         generator = torch.Generator().manual_seed(0)
-        model = build(BACKBONE, Plan(self.data.schema, self.settings.model, generator))
+        model = build(BACKBONE, CTRContext(self.data.schema, self.settings.model, generator))
+        init, alpha = self.settings.protocol.expert_init, self.settings.adapter.alpha
         for _ in range(experts):
-            init, alpha = self.settings.protocol.expert_init, self.settings.adapter.alpha
-            model.tower.add_expert(alpha, init, generator)
+            model.tower.add_expert(partial(LowRank, alpha=alpha, init=init), generator)
         return model
 
     def experts(self, per_domain: int = 1) -> Experts:

@@ -13,7 +13,7 @@ from benchmarks.ours import Loop
 from benchmarks.results import OURS, Measurement, throughput
 from benchmarks.study import settings
 from benchmarks.timing import Work, in_turns
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.training.losses import balanced
 
@@ -62,8 +62,8 @@ def measure(effort: Effort, batch: int | None = None) -> Iterator[Measurement]:
     chosen = chosen.model_copy(update={"training": training})
     data = rows_like_movielens(batch, FIELDS, "age", domains=3, tasks=2, dense=1)
     generator = torch.Generator().manual_seed(0)
-    start = chosen.multi_protocol.start
-    model = Model(MultiPlan(data.schema, chosen.multi_model, start, generator))
+    start = chosen.protocol.start
+    model = Model(MultiContext(data.schema, chosen.multi_model, generator, fusion_start=start))
     index = np.arange(batch)
     decay = chosen.multi_model.weight_decay
     loop = Loop(model, data, chosen, decay, balanced)

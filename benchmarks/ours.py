@@ -12,8 +12,8 @@ from torch import nn
 from benchmarks.peers.base import Job
 from domain_experts.data.interactions import Interactions
 from domain_experts.models.build import build
-from domain_experts.models.ctr import ClickModel, Plan
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.ctr import ClickModel, CTRContext
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.registry import BACKBONES
 from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows
@@ -88,8 +88,8 @@ def new_model(job: Job) -> ClickModel:
     """The package's model of a job."""
     generator = torch.Generator().manual_seed(0)
     if BACKBONES[job.model].family == "ctr":
-        return build(job.model, Plan(job.data.schema, job.settings.model, generator))
-    start = job.settings.multi_protocol.start
-    plan = MultiPlan(job.data.schema, job.settings.multi_model, start, generator)
+        return build(job.model, CTRContext(job.data.schema, job.settings.model, generator))
+    start = job.settings.protocol.start
+    plan = MultiContext(job.data.schema, job.settings.multi_model, generator, fusion_start=start)
     made: ClickModel = import_module(BACKBONES[job.model].module).Model(plan)
     return made

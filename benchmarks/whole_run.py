@@ -9,7 +9,6 @@ have the package's model and make the same number of epochs in each phase.
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,8 @@ from domain_experts.data.split import SPLITS
 from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
+from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import UniformGate
 from domain_experts.runs import Run
 from domain_experts.settings import RunSettings
@@ -80,7 +80,7 @@ def ours(data: Interactions, split: np.ndarray) -> None:
                 Checkpoint(Path(folder, f"{arm}.safetensors"), "bench"),
                 Progress("bench"),
             )
-            made = import_module(run.spec.trainer).train(task)
+            made = run.spec.train(task)
             upstream[arm] = Upstream(made.state, record_of(task, made))
     test = np.flatnonzero(split == SPLITS.index("test"))
     logits, labels = made.logits["test"], data.labels[test]
@@ -92,9 +92,10 @@ def released(data: Interactions, split: np.ndarray) -> None:
     """Phase after phase over the loaders of the domains."""
     chosen = _settings("base")
     generator = torch.Generator().manual_seed(0)
-    model = build(BACKBONE, Plan(data.schema, chosen.model, generator))
+    model = build(BACKBONE, CTRContext(data.schema, chosen.model, generator))
+    new = partial(LowRank, alpha=chosen.adapter.alpha, init=chosen.protocol.expert_init)
     for _ in range(DOMAINS):
-        model.tower.add_expert(chosen.adapter.alpha, chosen.protocol.expert_init, generator)
+        model.tower.add_expert(new, generator)
     model.router = UniformGate(DOMAINS, DOMAINS)
     optimizer = torch.optim.Adam(model.parameters(), lr=chosen.training.learning_rate)
     batch, masks = chosen.training.batch_size, np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
 from domain_experts.data.specs import Fractions, Planted
 from domain_experts.data.split_rules import stratified
+from domain_experts.models.low_rank import LowRank
 from domain_experts.params import Params, load
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
@@ -40,6 +41,11 @@ SET = {
     "multi_model.autoifs.rewind": 2,
     "multi_model.autoifs.batch_size": 64,
 }
+
+
+def low_rank(alpha, init, times=1):
+    """Maker of low-rank experts."""
+    return partial(LowRank, alpha=alpha, init=init, times=times)
 
 
 def study(**changed) -> Study:
@@ -103,4 +109,4 @@ def finished(task) -> Upstream:
 
 def train(task: Task) -> Outcome:
     """Run the arm's trainer."""
-    return import_module(task.run.spec.trainer).train(task)
+    return task.run.spec.train(task)

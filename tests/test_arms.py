@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tasks import CTR_ARMS, finished, train
+from tasks import CTR_ARMS, finished, low_rank, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
 from domain_experts.errors import UserError
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.linear import FactorisationMachine
 from domain_experts.models.linear import LogisticRegression as LinearModel
 from domain_experts.models.routers import Gate
@@ -25,13 +25,13 @@ from domain_experts.settings import ModelSettings
 from domain_experts.training.batches import Rows
 from domain_experts.training.deep import (
     add_experts,
+    context_of,
     expert_of,
     frozen_experts,
     is_expert,
     load_weights,
     new_model,
     new_trainer,
-    plan,
 )
 from domain_experts.training.joint import mlora
 from domain_experts.training.loop import Trainer
@@ -132,8 +132,8 @@ def test_the_shared_adapter_has_all_ranks_and_adds_the_same_everywhere(make_task
     made = train(task)
     joint = train(make_task("mlora"))
     for layer in range(2):
-        rank = joint.state[f"tower.layers.{layer}.A.0"].shape[1]
-        assert made.state[f"tower.layers.{layer}.A.0"].shape[1] == 3 * rank
+        rank = joint.state[f"tower.layers.{layer}.experts.A.0"].shape[1]
+        assert made.state[f"tower.layers.{layer}.experts.A.0"].shape[1] == 3 * rank
     assert {expert_of(name) for name in made.state if is_expert(name)} == {0}
     # the domain's id is a feature too: here the features stay, and only the routing changes
     model = mlora(task, [0] * 3, 3)
@@ -204,7 +204,8 @@ def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_tas
     fields = torch.from_numpy(task.interactions.fields[task.index("test")])
     x = model.embedding(fields).flatten(1)
     for layer in model.tower.layers:
-        deltas = [x @ a @ b + c for a, b, c in zip(layer.A, layer.B, layer.c, strict=True)]
+        own = layer.experts
+        deltas = [x @ a @ b + c for a, b, c in zip(own.A, own.B, own.c, strict=True)]
         x = (x @ layer.weight + layer.bias + sum(deltas) / 3).clamp(min=0)
     expected = x @ model.head + model.bias
     np.testing.assert_allclose(made.logits["test"], expected.detach().numpy(), atol=1e-5)
@@ -379,7 +380,7 @@ def test_a_domain_that_is_not_there_is_refused_before_training(make_task, phases
 def linear_plan(**options):
     schema = Schema((("user", 5), ("item", 4), ("domain", 2)), ("age",), ("a", "b"), ("click",))
     settings = ModelSettings(embedding_dim=3, hidden=(4,), dropout=0.5, l2=0.0)
-    return Plan(schema, settings, torch.Generator().manual_seed(0), **options)
+    return CTRContext(schema, settings, torch.Generator().manual_seed(0), **options)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -416,7 +417,7 @@ def test_logistic_regression_reaches_scikit_learns_optimum(make_task, float64):
     peer.fit(x[rows], y[rows])
     train(task)
     # of the last epoch, which the checkpoint holds; the run itself keeps those of the best
-    model = new_trainer(task, LinearModel(plan(task))).model
+    model = new_trainer(task, LinearModel(context_of(task))).model
     w = model.linear.weights.weight.detach().numpy()[:, 0]
     ours = x @ w + model.bias.item()
 
@@ -436,7 +437,7 @@ def test_star_trains_weights_of_every_domain(make_task):
     made = train(task)
     assert made.experts is None
     assert made.gate is None
-    start = Star(plan(task, 4), auxiliary=False).state_dict()
+    start = Star(context_of(task, 4), auxiliary=False).state_dict()
     for name, weight in made.state.items():
         assert np.array_equal(weight, start[name].numpy()) != bool(weight.size), name
     with_auxiliary = train(make_task("star", **{"star.auxiliary": True}))
@@ -475,9 +476,9 @@ def test_parameters_counted_by_hand():
         return sum(p.numel() for p in module.parameters())
 
     def model(backbone, experts, times=1):
-        made = build(backbone, Plan(schema, settings, stream()))
+        made = build(backbone, CTRContext(schema, settings, stream()))
         for _ in range(experts):
-            made.tower.add_expert(16, "glorot_normal", stream(), None, times)
+            made.tower.add_expert(low_rank(16, "glorot_normal", times), stream())
         return made
 
     assert count(model("mlp", 0)) == BASE
@@ -490,10 +491,10 @@ def test_parameters_counted_by_hand():
     assert count(Gate(D, E, 4, stream())) == domain_gate
     assert count(Gate(D, E, 4, stream(), features=24)) == D * 4 + 28 * E + E
     assert count(Gate(D, E, 4, stream(), layers=3)) == D * 4 + 3 * (4 * E + E)
-    plan = Plan(schema, settings, stream())
+    plan = CTRContext(schema, settings, stream())
     assert count(LinearModel(plan)) == IDS + 1
     assert count(FactorisationMachine(plan)) == IDS * 9 + 1
-    wide = Plan(schema, settings.model_copy(update={"embedding_dim": 128}), stream())
+    wide = CTRContext(schema, settings.model_copy(update={"embedding_dim": 128}), stream())
     assert count(Star(wide, auxiliary=False)) == STAR
     auxiliary = D * 128 + (384 + 128) * 64 + 64 + 64
     assert count(Star(wide, auxiliary=True)) == STAR + auxiliary

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES
+from tasks import CTR_BACKBONES, low_rank
 from torch import nn
 
 from domain_experts.models import autoint, dcn, fibinet, xdeepfm
 from domain_experts.models.adapter import Hard
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.interactions import bi_interaction
 from domain_experts.models.star import PartitionedNorm, Star, StarLinear
 from domain_experts.schema import Schema
@@ -180,7 +180,7 @@ def literal(backbone, model, codes, dense):
 @pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_logits_are_the_literal_equation(backbone, schema, monkeypatch):
     monkeypatch.setattr(xdeepfm, "MAPS", (6, 4, 5))
-    model = scrambled(build(backbone, Plan(schema, SMALL, stream())))
+    model = scrambled(build(backbone, CTRContext(schema, SMALL, stream())))
     fields, dense, domain = batch(schema)
     expected = [
         literal(backbone, model, *row) for row in zip(fields.numpy(), dense.numpy(), strict=True)
@@ -261,9 +261,9 @@ PARAMETERS = {
 @pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_parameter_counts(backbone):
     tower_input, shared = PARAMETERS[backbone]
-    model = build(backbone, Plan(MOVIELENS, SETTINGS, stream()))
+    model = build(backbone, CTRContext(MOVIELENS, SETTINGS, stream()))
     assert count(model) == shared
-    model.tower.add_expert(16, "glorot_uniform", stream())
+    model.tower.add_expert(low_rank(16, "glorot_uniform"), stream())
     layers = [(tower_input, 256), (256, 128), (128, 64)]
     assert count(model) - shared == sum((i + o) * (o // 16) + o for i, o in layers)
 
@@ -271,20 +271,20 @@ def test_parameter_counts(backbone):
 @pytest.mark.parametrize("backbone", CTR_BACKBONES)
 def test_an_expert_is_a_low_rank_update_of_the_tower(backbone):
     schema = SCHEMAS[1]
-    model = build(backbone, Plan(schema, SMALL, stream()))
+    model = build(backbone, CTRContext(schema, SMALL, stream()))
     for e in range(2):
-        model.tower.add_expert(2, "glorot_uniform", stream(e))
+        model.tower.add_expert(low_rank(2, "glorot_uniform"), stream(e))
     scrambled(model)
     fields, dense, domain = batch(schema)
     routed = model(fields, dense, domain, Hard((1, 0), (1, 3)))
     for expert, rows in ((1, slice(0, 1)), (0, slice(1, 4))):
-        merged = build(backbone, Plan(schema, SMALL, stream())).double().eval()
+        merged = build(backbone, CTRContext(schema, SMALL, stream())).double().eval()
         state = {n: p for n, p in model.state_dict().items() if n in merged.state_dict()}
         merged.load_state_dict(state)
         with torch.no_grad():
             for plain, layer in zip(merged.tower.layers, model.tower.layers, strict=True):
-                plain.weight += layer.A[expert] @ layer.B[expert]
-                plain.bias += layer.c[expert]
+                plain.weight += layer.experts.A[expert] @ layer.experts.B[expert]
+                plain.bias += layer.experts.c[expert]
         alone = merged(fields[rows], dense[rows], domain[rows])
         torch.testing.assert_close(routed[rows], alone, rtol=0, atol=1e-10)
 
@@ -296,7 +296,7 @@ def star(plan):
 @pytest.mark.parametrize("backbone", [*CTR_BACKBONES, "star"])
 def test_initial_weights_come_from_the_plans_stream_alone(backbone):
     def new(seed):
-        plan = Plan(SCHEMAS[1], SMALL, stream(seed))
+        plan = CTRContext(SCHEMAS[1], SMALL, stream(seed))
         model = star(plan) if backbone == "star" else build(backbone, plan)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
@@ -310,7 +310,7 @@ def test_initial_weights_come_from_the_plans_stream_alone(backbone):
 
 
 def test_cross_weights_are_penalised_and_their_biases_are_not():
-    model = build("dcn", Plan(MOVIELENS, SETTINGS, stream()))
+    model = build("dcn", CTRContext(MOVIELENS, SETTINGS, stream()))
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)] for p in model.penalised()} == {
         *("embedding.weight", "linear.weights.weight", "linear.dense", "cross.w.0", "cross.w.1")
@@ -384,7 +384,7 @@ def star_literal(model, codes, dense, d, rows_of_domain):
 @pytest.mark.parametrize("domain", [[2, 0, 2, 0, 0], [1, 1, 1], [0, 2, 2, 0, 1]])
 def test_star_is_the_literal_equation(domain, auxiliary, training):
     schema = SCHEMAS[1]
-    model = scrambled(Star(Plan(schema, SMALL, stream()), auxiliary))
+    model = scrambled(Star(CTRContext(schema, SMALL, stream()), auxiliary))
     nn.init.normal_(model.norm.mean, generator=stream(5))
     nn.init.uniform_(model.norm.var, 0.5, 2, generator=stream(5))
     fields, dense, _ = batch(schema, rows=len(domain))
@@ -403,7 +403,7 @@ def test_star_is_the_literal_equation(domain, auxiliary, training):
 
 
 def test_star_evaluates_a_row_alone_as_in_a_batch():
-    model = scrambled(Star(Plan(SCHEMAS[1], SMALL, stream()), auxiliary=False))
+    model = scrambled(Star(CTRContext(SCHEMAS[1], SMALL, stream()), auxiliary=False))
     rows = batch(SCHEMAS[1], rows=6)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     together = model(*rows)
@@ -415,7 +415,7 @@ def test_star_evaluates_a_row_alone_as_in_a_batch():
 
 
 def test_star_leaves_the_weights_of_absent_domains_without_gradient():
-    model = scrambled(Star(Plan(SCHEMAS[1], SMALL, stream()), auxiliary=False)).train()
+    model = scrambled(Star(CTRContext(SCHEMAS[1], SMALL, stream()), auxiliary=False)).train()
     fields, dense, _ = batch(SCHEMAS[1])
     model(fields, dense, torch.tensor([0, 2, 2, 0])).sum().backward()
     for layer in model.layers:
@@ -436,9 +436,9 @@ def test_gradients_of_star_layers():
 def test_star_parameter_counts():
     norm = 2 * (1 + 2) * 24
     layers = (1 + 2) * dense_layers(24, 256, 128, 64)
-    plain = Star(Plan(MOVIELENS, SETTINGS, stream()), auxiliary=False)
+    plain = Star(CTRContext(MOVIELENS, SETTINGS, stream()), auxiliary=False)
     assert count(plain) == 9996 * 8 + norm + layers + 64 + 1
-    auxiliary = Star(Plan(MOVIELENS, SETTINGS, stream()), auxiliary=True)
+    auxiliary = Star(CTRContext(MOVIELENS, SETTINGS, stream()), auxiliary=True)
     assert count(auxiliary) - count(plain) == 2 * 8 + dense_layers(24 + 8, 64) + 64
     assert auxiliary.dropped() == []
     assert auxiliary.experts == 0

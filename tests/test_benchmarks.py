@@ -38,7 +38,7 @@ from benchmarks.results import OURS, Measurement, read, throughput, write
 from benchmarks.study import settings
 from benchmarks.timing import in_turns, spread
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.training.adam import Adam
 from domain_experts.training.losses import balanced, mean
@@ -151,7 +151,7 @@ def small_loop(train):
         update={"model": chosen.model.model_copy(update={"dropout": 0.0, "hidden": (8, 4)})}
     )
     data = rows_like_movielens(64, ("user", "item", "domain"))
-    plan = Plan(data.schema, chosen.model, torch.Generator().manual_seed(0))
+    plan = CTRContext(data.schema, chosen.model, torch.Generator().manual_seed(0))
     return build("wdl", plan), data, chosen, np.arange(train)
 
 
@@ -297,13 +297,13 @@ def test_experts_are_trained_three_ways():
 def test_side_by_side_and_one_by_one_train_the_same_experts():
     phases = experts.Phases(600, domains=3, batch=64)
     together, alone = phases.experts(), phases.experts()
-    before = together.loop.model.state_dict()["tower.layers.0.B.2"].clone()
+    before = together.loop.model.state_dict()["tower.layers.0.experts.B.2"].clone()
     together.side_by_side()
     for lane in alone.lanes:
         alone.loop.epochs = 0
         alone.loop.side_by_side([lane])
     weights = together.loop.model.state_dict()
-    assert (weights["tower.layers.0.B.2"] - before).abs().max() > 1e-4
+    assert (weights["tower.layers.0.experts.B.2"] - before).abs().max() > 1e-4
     for name, found in alone.loop.model.state_dict().items():
         torch.testing.assert_close(found, weights[name], rtol=1e-3, atol=1e-5, msg=name)
 

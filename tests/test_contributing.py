@@ -9,7 +9,7 @@ from projects import ROOT, make_project
 
 from domain_experts import digest
 from domain_experts.digest import code_digest
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.params import load
 from domain_experts.results import read
 from domain_experts.runs import Job
@@ -167,7 +167,7 @@ def test_the_new_model_is_dcnv2():
     exec(compile(edit["code"], edit["path"], "exec"), names)
     schema = Schema((("a", 3), ("b", 4)), (), ("d",), ("click",))
     settings = load(ROOT / "params.yaml").model.model_copy(update={"embedding_dim": 2})
-    model = names["Model"](Plan(schema, settings, torch.Generator().manual_seed(0)))
+    model = names["Model"](CTRContext(schema, settings, torch.Generator().manual_seed(0)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import train
+from tasks import low_rank, train
 from torch import nn
 
 from domain_experts.errors import UserError
 from domain_experts.models.adapter import AdaptedLinear, Tower
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.routers import Gate
 from domain_experts.schema import Schema
@@ -162,9 +162,9 @@ def test_gradients_of_the_gate(options):
 def model_with_gate(**options):
     schema = Schema((("user", 7), ("item", 5)), (), ("a", "b", "c"), ("click",))
     model_settings = ModelSettings(embedding_dim=3, hidden=(6, 4), dropout=0.0, l2=0.0)
-    model = build("wdl", Plan(schema, model_settings, stream(), embedding_std=1.0)).double()
+    model = build("wdl", CTRContext(schema, model_settings, stream(), embedding_std=1.0)).double()
     for e in range(EXPERTS):
-        model.tower.add_expert(2, "glorot_normal", stream(e))
+        model.tower.add_expert(low_rank(2, "glorot_normal"), stream(e))
     model.double()
     for name, parameter in model.named_parameters():
         if ".B." in name or ".c." in name:
@@ -196,8 +196,9 @@ def test_the_gated_tower_is_the_literal_sum_over_experts(options):
     weights = weights if isinstance(weights, tuple) else (weights, weights)
     for layer, g in zip(model.tower.layers, weights, strict=True):
         y = x @ layer.weight + layer.bias
+        own = layer.experts
         for e in range(EXPERTS):
-            y = y + g[:, e, None] * (x @ layer.A[e] @ layer.B[e] + layer.c[e])
+            y = y + g[:, e, None] * (x @ own.A[e] @ own.B[e] + own.c[e])
         x = y.clamp(min=0)
     expected = model.linear(fields, dense) + x @ model.head + model.bias
     torch.testing.assert_close(model(fields, dense, domain), expected, rtol=0, atol=1e-12)
@@ -209,7 +210,7 @@ def test_dropout_before_the_activation_drops_the_shared_branch_and_after_it_ever
     dropout = KeyedDropout(p)
     tower = Tower(5, (6, 4), dropout, last, "glorot_normal", stream())
     for e in range(2):
-        tower.add_expert(2, "glorot_normal", stream(e))
+        tower.add_expert(low_rank(2, "glorot_normal"), stream(e))
     tower.double()
     for name, parameter in tower.named_parameters():
         if ".B." in name or ".c." in name:
@@ -223,7 +224,8 @@ def test_dropout_before_the_activation_drops_the_shared_branch_and_after_it_ever
         width = layer.weight.shape[1]
         keep = torch.from_numpy(mask_stream.random(rows * width, np.float32) >= np.float32(p))
         mask = keep.view(rows, width).double() / (1 - p)
-        delta = sum(0.5 * (x @ layer.A[e] @ layer.B[e] + layer.c[e]) for e in range(2))
+        own = layer.experts
+        delta = sum(0.5 * (x @ own.A[e] @ own.B[e] + own.c[e]) for e in range(2))
         shared = x @ layer.weight + layer.bias
         x = (shared + delta).clamp(min=0) * mask if last else (shared * mask + delta).clamp(min=0)
     torch.testing.assert_close(found, x, rtol=0, atol=1e-12)

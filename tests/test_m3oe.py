@@ -10,7 +10,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import layer_norm
 
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.errors import UserError
+from domain_experts.models import star
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.blocks import Towers
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.params import load
@@ -34,7 +36,7 @@ def schema_of(domains, tasks):
 def plan_of(schema, seed=0, sizes=SMALL, **own):
     m3oe = PAPER.m3oe.model_copy(update=own)
     chosen = PAPER.model_copy(update={**sizes, "m3oe": m3oe})
-    return MultiPlan(schema, chosen, 1.0, torch.Generator().manual_seed(seed))
+    return MultiContext(schema, chosen, torch.Generator().manual_seed(seed), fusion_start=1.0)
 
 
 def scrambled(model, dtype=torch.float64):
@@ -343,3 +345,10 @@ def test_the_switch_puts_batch_norm_into_the_towers():
     rows = batch(schema, dtype=torch.float32)
     batched(*rows)
     assert np.all(batched.state_dict()["towers.mean"].abs().sum(1).numpy() > 0)
+
+
+@pytest.mark.parametrize("model", [Model, star.Model])
+def test_a_width_that_no_layer_would_have_is_refused(model):
+    plan = plan_of(schema_of(3, 2), sizes=SMALL | {"hidden": (14, 6, 9, 7)})
+    with pytest.raises(UserError, match=r"hidden is \[14, 6, 9, 7\].*must be one, not 6 and 9"):
+        model(plan)

@@ -5,17 +5,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES
+from tasks import CTR_BACKBONES, low_rank
 from torch import nn
 
-from domain_experts.models.adapter import AdaptedLinear, Hard, Tower, rank
+from domain_experts.models.adapter import AdaptedLinear, Hard, Modulation, Tower
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.init import glorot
+from domain_experts.models.low_rank import rank
 from domain_experts.models.routers import Gate, OneHot, UniformGate
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
+from domain_experts.training.adam import Adam
+from domain_experts.training.deep import is_expert
 
 SETTINGS = ModelSettings(embedding_dim=8, hidden=(256, 128, 64), dropout=0.5, l2=1e-5)
 MOVIELENS = Schema((("user", 6041), ("item", 3953), ("domain", 2)), (), ("F", "M"), ("click",))
@@ -26,7 +29,7 @@ def stream(seed=0):
 
 
 def built(backbone, schema=MOVIELENS):
-    return build(backbone, Plan(schema, SETTINGS, stream()))
+    return build(backbone, CTRContext(schema, SETTINGS, stream()))
 
 
 def adapted_layer(experts, d_in=6, d_out=8, r=4, seed=0):
@@ -34,8 +37,8 @@ def adapted_layer(experts, d_in=6, d_out=8, r=4, seed=0):
     generator = stream(seed)
     layer = AdaptedLinear(d_in, d_out, KeyedDropout(0.0), "glorot_normal", generator)
     for _ in range(experts):
-        layer.add_expert(r, "glorot_uniform", generator)
-    for parameter in [*layer.B, *layer.c, layer.bias]:
+        layer.add_expert(low_rank(d_out // r, "glorot_uniform"), generator)
+    for parameter in [*layer.experts.B, *layer.experts.c, layer.bias]:
         nn.init.normal_(parameter, generator=generator)
     return layer.double()
 
@@ -43,8 +46,9 @@ def adapted_layer(experts, d_in=6, d_out=8, r=4, seed=0):
 def literal(layer, x, g):
     """sum_e g[b,e] (x A_e B_e + c_e) + x W + b, as written."""
     y = x @ layer.weight + layer.bias
-    for e in range(len(layer.A)):
-        y = y + g[:, e : e + 1] * (x @ layer.A[e] @ layer.B[e] + layer.c[e])
+    own = layer.experts
+    for e in range(own.count):
+        y = y + g[:, e : e + 1] * (x @ own.A[e] @ own.B[e] + own.c[e])
     return y
 
 
@@ -86,7 +90,7 @@ def test_gradients_of_the_adapted_layer(routing):
 def test_domains_in_any_order_reach_their_own_expert():
     tower = Tower(6, (8, 4), KeyedDropout(0.0), False, "glorot_normal", stream())
     for e in range(3):
-        tower.add_expert(2, "glorot_normal", stream(e))
+        tower.add_expert(low_rank(2, "glorot_normal"), stream(e))
     for name, parameter in tower.named_parameters():
         if ".B." in name or ".c." in name:
             nn.init.normal_(parameter, generator=stream())
@@ -104,7 +108,7 @@ def test_new_experts_add_nothing():
     batch = (fields, torch.zeros(2, 0), fields[:, 2].long())
     before = model(*batch)
     for e in range(4):
-        model.tower.add_expert(16, "glorot_normal", stream(e))
+        model.tower.add_expert(low_rank(16, "glorot_normal"), stream(e))
     model.router = Gate(2, 4, 4, stream())
     torch.testing.assert_close(model(*batch), before)
 
@@ -123,7 +127,7 @@ def test_parameter_counts(backbone, shared):
 
     model = built(backbone)
     assert count(model) == shared
-    model.tower.add_expert(16, "glorot_normal", stream())
+    model.tower.add_expert(low_rank(16, "glorot_normal"), stream())
     expert = sum(i * o // 16 + o // 16 * o + o for i, o in [(24, 256), (256, 128), (128, 64)])
     assert count(model) - shared == expert == 8768
     model.router = Gate(2, 2, 4, stream())
@@ -208,3 +212,63 @@ def test_lanes_see_the_masks_that_they_would_see_alone(rows, p):
             own.append(mask)
         for a, b in zip(stacked, own, strict=True):
             torch.testing.assert_close(a, b)
+
+
+class Scaling(Modulation):
+    """y_e = y * s_e."""
+
+    def __init__(self, d_in, d_out):
+        super().__init__()
+        self.width, self.s = d_out, nn.ParameterList()
+
+    def append(self, generator):
+        self.s.append(nn.Parameter(torch.ones(self.width)))
+
+    def changes(self, expert):
+        return bool((self.s[expert] != 1).any())
+
+    def expert(self, e, x, y):
+        return y * self.s[e]
+
+
+@pytest.mark.parametrize("backbone", CTR_BACKBONES)
+@pytest.mark.parametrize("routing", ["hard", "equal", "gated"])
+def test_any_modulation_trains_on_every_backbone(backbone, routing):
+    model = built(backbone)
+    for e in range(3):
+        model.tower.add_expert(Scaling, stream(e))
+    fields = torch.tensor([[1, 2, 0], [3, 4, 1], [5, 1, 1], [2, 2, 0]], dtype=torch.int32)
+    batch = (fields, torch.zeros(4, 0), fields[:, 2].long())
+    route = {
+        "hard": Hard((0, 1), (1, 3)),
+        "equal": Hard((0, 1), (2, 2)),
+        "gated": torch.tensor([[0.25, 0.75, 0.0]]).repeat(4, 1),
+    }[routing]
+    plain = model.eval()(*batch)
+    torch.testing.assert_close(model(*batch, route), plain)
+    assert model.experts == 3
+    assert model.experts_moved() == [False] * 3
+    own = [p for name, p in model.named_parameters() if is_expert(name)]
+    assert len(own) == 3 * len(model.tower.layers)
+    optimizer = Adam([(own, 0.0)], 0.1)
+    model(*batch, route).square().sum().backward()
+    optimizer.step()
+    assert model.experts_moved() == [True, True, False]
+    assert (model(*batch, route) - plain).abs().max() > 0
+    torch.testing.assert_close(model(*batch), plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("low", [low_rank(2, "glorot_normal"), Scaling])
+def test_the_shortcuts_of_a_modulation_are_its_experts_one_by_one(low):
+    layer = AdaptedLinear(6, 8, None, "glorot_normal", stream())
+    for e in range(3):
+        layer.add_expert(low, stream(e))
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, generator=stream())
+    x = torch.randn(5, 6, generator=stream())
+    y, own = layer(x, None), layer.experts
+    g = torch.softmax(torch.randn(5, 3, generator=stream()), 1)
+    mixed = sum(g[:, e, None] * own.expert(e, x, y) for e in range(3))
+    torch.testing.assert_close(layer(x, g), mixed, rtol=1e-4, atol=1e-4)
+    hard = torch.cat([own.expert(2, x[:2], y[:2]), own.expert(0, x[2:], y[2:])])
+    torch.testing.assert_close(layer(x, Hard((2, 0), (2, 3))), hard, rtol=1e-4, atol=1e-4)

@@ -15,14 +15,14 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from domain_experts.models.multi.adatt import Level
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.ple import CGC
+from domain_experts.models.multi.settings import MultiModelSettings, PLESettings
 from domain_experts.models.multi.units import level_widths
 from domain_experts.params import load
 from domain_experts.registry import BACKBONES
 from domain_experts.runs import reads
 from domain_experts.schema import Schema
-from domain_experts.settings import MultiModelSettings, PLESettings
 
 HIDDEN = (7, 6, 6, 5)
 FIELDS = (("user", 6), ("item", 5), ("domain", 3))
@@ -65,7 +65,7 @@ def sizes(backbone, own):
 
 
 def fresh(backbone, own, shape=(3, 2)):
-    plan = MultiPlan(schema(*shape), sizes(backbone, own), 1.0, torch.Generator().manual_seed(0))
+    plan = MultiContext(schema(*shape), sizes(backbone, own), torch.Generator().manual_seed(0))
     return import_module(BACKBONES[backbone].module).Model(plan)
 
 

@@ -12,10 +12,10 @@ from torch.autograd import gradcheck
 
 from domain_experts.errors import UserError
 from domain_experts.models.multi import hinet, m2m, pepnet
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
+from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.params import load
 from domain_experts.schema import Schema
-from domain_experts.settings import MultiModelSettings
 from domain_experts.training.loop import Trainer
 from domain_experts.training.multi.autoifs import AutoIFSTrainer, SearchAdam
 
@@ -51,7 +51,7 @@ def fresh(name, domains=3, tasks=2, seed=0):
     values = load(PARAMS).multi_model.model_dump() | OWN
     values |= {"embedding_dim": DIM, "hidden": (7, 6, 6, WIDTH)}
     sizes = MultiModelSettings.model_validate(values)
-    plan = MultiPlan(schema, sizes, 1.0, torch.Generator().manual_seed(seed))
+    plan = MultiContext(schema, sizes, torch.Generator().manual_seed(seed))
     return import_module(f"domain_experts.models.multi.{name}").Model(plan)
 
 
@@ -418,7 +418,7 @@ def test_a_pepnet_of_open_gates_is_a_tower_a_task():
         nn.init.zeros_(unit.W_2)
         nn.init.zeros_(unit.b_2)
     fields, dense, domain = batch([0, 1, 2, 2])
-    hidden, counts, order = model.sorted(fields, dense, domain)
+    hidden, (order, counts) = model.rows(fields, dense, domain)
     assert counts == [1, 1, 2]
     for part in model.towers:
         hidden = part(hidden)
@@ -434,7 +434,7 @@ def test_pepnet_needs_users_and_items(missing):
     with pytest.raises(
         UserError, match=f"field '{missing}', and the data set has .*; leave pepnet"
     ):
-        pepnet.Model(MultiPlan(schema, load(PARAMS).multi_model, 1.0, torch.Generator()))
+        pepnet.Model(MultiContext(schema, load(PARAMS).multi_model, torch.Generator()))
 
 
 @pytest.mark.parametrize("key", ["rewind", "heads"])

@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from domain_experts.auc import macro_auc
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.m3oe import Model
 from domain_experts.schema import Schema
 from domain_experts.training import deep, losses
@@ -30,7 +30,7 @@ from domain_experts.training.multi.bilevel import MultiTrainer
 
 # batches of which most domains have some rows, and steps that move
 QUICK = {"training.batch_size": 256, "training.learning_rate": 0.02}
-UPPER = {"multi_protocol.upper_learning_rate": 0.05}
+UPPER = {"protocol.upper_learning_rate": 0.05}
 ONE_AXIS = ("single", "mtl", "mdl", "mdmt")
 
 
@@ -136,11 +136,11 @@ def new_trainer(task):
     """The trainer of a model for all domains and tasks, and its lane."""
     run = task.run
     rows = Rows.of(task.interactions, torch.device("cpu"))
-    plan = MultiPlan(
+    plan = MultiContext(
         task.interactions.schema,
         run.settings.multi_model,
-        run.settings.multi_protocol.start,
         torch.Generator().manual_seed(3),
+        fusion_start=run.settings.protocol.start,
     )
     model = Model(plan)
     decay = run.settings.multi_model.weight_decay
@@ -160,7 +160,7 @@ def values_of(scalars):
 def test_the_first_order_step_is_torchs_adam_on_the_scalars(
     m3oe_task, taken, monkeypatch, loss, rows
 ):
-    changed = {"multi_protocol.upper_loss": loss, "multi_protocol.upper_rows": rows}
+    changed = {"protocol.upper_loss": loss, "protocol.upper_rows": rows}
     trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
     peer = copy.deepcopy(trainer.model)
     decay = trainer.settings.multi_model.weight_decay
@@ -209,8 +209,8 @@ def test_the_first_order_step_is_torchs_adam_on_the_scalars(
 def test_the_second_order_slope_is_that_of_finite_differences(
     m3oe_task, taken, float64, monkeypatch, rows
 ):
-    changed = {"multi_protocol.upper_order": 2, "multi_protocol.upper_rows": rows}
-    changed |= {"training.learning_rate": 0.05, "multi_protocol.upper_loss": "mean"}
+    changed = {"protocol.upper_order": 2, "protocol.upper_rows": rows}
+    changed |= {"training.learning_rate": 0.05, "protocol.upper_loss": "mean"}
     trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
     trainer.phase("joint", [lane], epochs=2)
     slopes = {}
@@ -274,7 +274,7 @@ MOVED = {
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("scalars", MOVED)
 def test_each_level_moves_what_it_should(m3oe_task, monkeypatch, scalars, order):
-    changed = {"multi_protocol.scalars": scalars, "multi_protocol.upper_order": order}
+    changed = {"protocol.scalars": scalars, "protocol.upper_order": order}
     trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
     lower, upper = Trainer._epoch, MultiTrainer._upper_step
     moved = {"lower": [], "upper": []}
@@ -316,14 +316,14 @@ UNUSED = [
 @pytest.mark.parametrize("scalars", ["upper", "both", "lower"])
 @pytest.mark.parametrize(("changed", "arm", "unused"), UNUSED)
 def test_scalars_that_a_model_does_not_use_stay(m3oe_task, scalars, changed, arm, unused):
-    made = train(m3oe_task(arm, **changed, **{"multi_protocol.scalars": scalars}, **UPPER))
+    made = train(m3oe_task(arm, **changed, **{"protocol.scalars": scalars}, **UPPER))
     for name in ("a_D", "a_T", "b_D", "b_T"):
         found = {point["fusion"][name] for point in made.curve}
         assert (len(found) == 1) == (name in unused), name
 
 
 def test_the_curve_holds_the_weights_that_the_scalars_give(m3oe_task):
-    made = train(m3oe_task(**UPPER, **{"multi_protocol.start": 0.3}))
+    made = train(m3oe_task(**UPPER, **{"protocol.start": 0.3}))
     assert [point["epoch"] for point in made.curve] == [0, 1, 2, 3]
     start = dict.fromkeys(("a_D", "a_T", "b_D", "b_T"), 1 / (1 + math.exp(-0.3)))
     assert made.curve[0]["fusion"] == pytest.approx(start)
@@ -343,8 +343,8 @@ OVERFITS = {"training.learning_rate": 0.2, "training.max_epochs": 8, "training.b
 def test_which_weights_come_back(m3oe_task, restore, patience, which, scalars):
     changed = OVERFITS | {
         "training.patience": patience,
-        "multi_protocol.restore": restore,
-        "multi_protocol.scalars": scalars,
+        "protocol.restore": restore,
+        "protocol.scalars": scalars,
     }
     task = m3oe_task(**changed, **UPPER)
     made = train(task)
@@ -367,7 +367,7 @@ def test_statistics_of_batch_norm_come_back_with_the_weights(m3oe_task):
 
 def test_the_upper_level_leaves_the_statistics_of_batch_norm_alone(m3oe_task):
     """Else they would hold validation rows, and activations of weights that no model has."""
-    changed = {"multi_protocol.upper_rows": "validation", "multi_protocol.upper_order": 2}
+    changed = {"protocol.upper_rows": "validation", "protocol.upper_order": 2}
     trainer, lane = new_trainer(m3oe_task(**changed, **{"multi_model.m3oe.tower_norm": "batch"}))
     trainer.phase("joint", [lane], epochs=1)
     before = {n: b.clone() for n, b in trainer.model.named_buffers()}
@@ -396,7 +396,9 @@ def restored(task, made, number, domains, tasks):
         tuple(schema.domains[d] for d in domains),
         tuple(schema.tasks[t] for t in tasks),
     )
-    plan = MultiPlan(own, task.run.settings.multi_model, 1.0, torch.Generator().manual_seed(99))
+    plan = MultiContext(
+        own, task.run.settings.multi_model, torch.Generator().manual_seed(99), fusion_start=1.0
+    )
     model = Model(plan)
     prefix = f"{number}."
     state = {n.removeprefix(prefix): w for n, w in made.state.items() if n.startswith(prefix)}
@@ -547,7 +549,7 @@ def test_batches_without_rows_of_a_domain_train(m3oe_task, taken):
 @pytest.mark.parametrize("arm", [arm for arm in MULTI_ARMS if arm.endswith("_released")])
 def test_released_arms_balance_the_loss_for_all_domains_and_tasks_alone(make_task, arm):
     task = make_task(arm, upstream={})
-    protocol = task.run.settings.multi_protocol
+    protocol = task.run.settings.protocol
     assert protocol.loss == ("balanced" if arm == "mdmt_released" else "mean")
     assert (protocol.restore, protocol.scalars) == ("if_stopped", "both")
     assert (protocol.upper_loss, protocol.upper_order, protocol.upper_rows) == ("mean", 1, "train")

@@ -75,8 +75,7 @@ def refused(values, tmp_path):
         ("experiments.main.backbones", [], "or each arm its own"),
         ("multi_model.hidden", [8, 8, 8], "multi_model.hidden"),
         ("multi_model.m3oe.fusion", "product", "should be 'sum', 'concatenated' or 'gated'"),
-        ("multi_protocols.released.upper_order", 3, "upper_order: Input should be 1 or 2"),
-        ("multi_protocols.mine", {}, "should be 'described', 'released' or 'released_one_axis'"),
+        ("protocols.m3oe_released.upper_order", 3, "upper_order: Input should be 1 or 2"),
         ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are amazon-"),
         ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
@@ -90,7 +89,7 @@ def refused(values, tmp_path):
         ("experiments.main.colour", 1, "unknown key; known here: question, datasets, backbones"),
         ("protocols.described.colour", 1, "unknown key; known here: split_seed, batches"),
         ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
-        ("protocols.mine", {}, "should be 'described', 'released', 'released_base' or"),
+        ("protocols.mine", {}, "should be 'described', 'released', 'released_base', "),
         ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
         ("configurations.ml-*.bert", {}, "unknown name 'bert'; known are adatt"),
         ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
@@ -108,7 +107,7 @@ def refused(values, tmp_path):
         ("experiments.gates.vary", {"multi_model.m3oe.shared_experts": [1, 2]},
          "experiments.gates: none of its arms and backbones reads 'multi_model.m3oe.shared_experts'"
          ),
-        ("experiments.m3oe_automl.arms", {"mdmt": ["ple"]}, "reads 'multi_protocol.scalars'"),
+        ("experiments.m3oe_automl.arms", {"mdmt": ["ple"]}, "reads 'protocol.scalars'"),
     ],
 )  # fmt: skip
 def test_refused(refused, key, value, said):
@@ -165,11 +164,11 @@ def test_arms_take_the_backbones_of_their_family(values, arms):
 
 CHANGES = {
     "multi_model.m3oe.shared_experts": (7, {"m3oe"}),
-    "multi_protocol.start": (0.5, {"m3oe"}),
-    "multi_protocol.upper_order": (2, {"m3oe"}),
+    "protocol.start": (0.5, {"m3oe"}),
+    "protocol.upper_order": (2, {"m3oe"}),
     "multi_model.ple.levels": (2, {"ple"}),
     "multi_model.weight_decay": (0.5, {"m3oe", "ple", "shared_bottom"}),
-    "multi_protocol.loss": ("mean", {"m3oe", "ple", "shared_bottom"}),
+    "protocol.restore": ("if_stopped", {"m3oe", "ple", "shared_bottom"}),
     "model.dropout": (0.25, {"wdl"}),
 }
 
@@ -306,7 +305,8 @@ def test_registries_name_what_exists():
     for backbone in BACKBONES.values():
         assert import_module(backbone.module).Model
     for arm in ARMS.values():
-        assert callable(import_module(arm.trainer).train)
+        assert callable(arm.train)
+        assert arm.label
 
 
 def varied(values, key, chosen):

@@ -22,7 +22,7 @@ from test_backbones import SMALL, batch, scrambled, stream
 
 from domain_experts.models import autoint, xdeepfm
 from domain_experts.models.build import build
-from domain_experts.models.ctr import Plan
+from domain_experts.models.ctr import CTRContext
 from domain_experts.schema import Schema
 
 WITH_PEER = [name for name in CTR_BACKBONES if name != "mlp"]
@@ -103,7 +103,7 @@ def copy_own(backbone, model, peer):
 def test_same_weights_give_the_peers_logits(backbone, dense, deepctr):
     schema = Schema(FIELDS, tuple(f"x{k}" for k in range(dense)), ("F", "M"), ("click",))
     dim = autoint.HEADS * autoint.HEAD_WIDTH if backbone == "autoint" else SMALL.embedding_dim
-    plan = Plan(schema, SMALL.model_copy(update={"embedding_dim": dim}), stream())
+    plan = CTRContext(schema, SMALL.model_copy(update={"embedding_dim": dim}), stream())
     model = scrambled(build(backbone, plan))
     fields, x, domain = batch(schema, rows=16)
     peer = peer_of(deepctr, backbone, schema, dim)

@@ -100,7 +100,7 @@ def test_figures_and_report_read_results_only(study):
 def test_a_job_is_trained_by_its_arm_and_backbone():
     assert Job("backbones", "planted", "wdl", "base").modules == (
         "domain_experts.training.job",
-        "domain_experts.training.backbone",
+        "domain_experts.training.arms.methods",
         "domain_experts.models.wdl",
     )
     assert (

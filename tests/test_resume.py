@@ -50,8 +50,8 @@ def test_every_arm_of_m3oe_goes_on_from_any_epoch(
 ):
     changed = {
         "training.learning_rate": 0.02,
-        "multi_protocol.upper_learning_rate": 0.05,
-        "multi_protocol.upper_order": order,
+        "protocol.upper_learning_rate": 0.05,
+        "protocol.upper_order": order,
         "multi_model.m3oe.tower_norm": "batch" if order == 2 else "layer",
     }
     task = make_task(arm, data=multi_interactions, backbone="m3oe", **changed)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tasks import CTR_BACKBONES, PARAMS, finished, study, train
+from tasks import CTR_BACKBONES, PARAMS, finished, low_rank, study, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -18,7 +18,6 @@ from domain_experts.params import load
 from domain_experts.schema import Schema
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
-from domain_experts.training.experts import train as train_experts
 from domain_experts.training.job import record_of
 from domain_experts.training.lanes import Lane
 from domain_experts.training.loop import Trainer
@@ -48,7 +47,7 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
     monkeypatch.setattr(Trainer, "phase", phase)
     changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
     base = {"base": finished(make_task("base", **changed))}
-    together = train_experts(make_task("experts", upstream=base, **changed))
+    together = train(make_task("experts", upstream=base, **changed))
     lanes = seen.pop()
     assert len(lanes) == 3 * per_domain
     assert len({len(lane.train) for lane in lanes}) == 3
@@ -59,7 +58,7 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
             original(self, name, [lane for lane in all_lanes if lane.name == own], *rest)
 
         monkeypatch.setattr(Trainer, "phase", only)
-        alone = train_experts(make_task("experts", upstream=base, **changed))
+        alone = train(make_task("experts", upstream=base, **changed))
         curve = [c for c in together.curve if c["lane"] == lane.name]
         assert len(alone.curve) == len(curve)
         for a, b in zip(alone.curve, curve, strict=True):
@@ -75,7 +74,7 @@ def test_an_expert_that_waits_does_not_move(make_task, interactions):
     task = make_task("experts", upstream={})
     model = new_model(task)
     for e in range(2):
-        model.tower.add_expert(4, "glorot_normal", torch.Generator().manual_seed(e))
+        model.tower.add_expert(low_rank(4, "glorot_normal"), torch.Generator().manual_seed(e))
     trainer = new_trainer(task, model)
     rows = task.index("train")
     own = expert_parameters(model)

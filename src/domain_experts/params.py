@@ -19,29 +19,23 @@ from domain_experts.data.specs import (
     Share,
     SplitRule,
 )
+from domain_experts.declarations import Family, ProtocolName
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
-from domain_experts.registry import (
-    ARMS,
-    BACKBONES,
-    NO_BACKBONE,
-    MultiProtocolName,
-    ProtocolName,
-)
+from domain_experts.models.multi.settings import MultiModelSettings
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
     ModelSettings,
-    MultiModelSettings,
-    MultiProtocol,
     NewDomainSettings,
     Protocol,
     RateSettings,
-    Settings,
     StarSettings,
     TrainingSettings,
 )
+from domain_experts.strict import Settings
 
 TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
@@ -167,10 +161,9 @@ class Params(Settings):
     new_domain: NewDomainSettings
     protocols: dict[ProtocolName, Protocol]
     multi_model: MultiModelSettings
-    multi_protocols: dict[MultiProtocolName, MultiProtocol]
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(
-        description="pattern of data set names -> backbone, or all -> dotted settings of its own; "
-        "a tier's `set` and an experiment's variants go before them"
+        description="pattern of data set names -> backbone, family of arms (ctr, multi) or all -> "
+        "dotted settings of its own; a tier's `set` and an experiment's variants go before them"
     )
     experiments: dict[str, Experiment]
     tiers: dict[TierName, Tier]
@@ -179,7 +172,6 @@ class Params(Settings):
     def _names_are_known(self) -> Self:
         for key, names, found in (
             ("protocols", get_args(ProtocolName), self.protocols),
-            ("multi_protocols", get_args(MultiProtocolName), self.multi_protocols),
             ("tiers", TIERS, self.tiers),
         ):
             for name in names:
@@ -200,7 +192,7 @@ class Params(Settings):
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")
             for backbone in entries:
-                _known(f"configurations.{pattern}", backbone, (*BACKBONES, ALL))
+                _known(f"configurations.{pattern}", backbone, (*BACKBONES, *get_args(Family), ALL))
         if self.data.test_fraction + self.data.validation_fraction >= 1:
             raise ValueError("data: test_fraction + validation_fraction leave no training rows")
         return self

@@ -7,7 +7,8 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.registry import ARMS, BACKBONES, Arm
+from domain_experts.declarations import Arm
+from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.study import Study
 
@@ -109,7 +110,7 @@ def _training(
         return [Output(layout.artifacts(study.tier) / name, "model")]
 
     def keys(study: Study) -> list[str]:
-        sections = {"protocol": "protocols", "multi_protocol": "multi_protocols"}
+        sections = {"protocol": "protocols"}
         own = [key for b in backbones for key in b.reads]
         read = [key for arm in arms for key in (*arm.reads, *own)]
         found = {key.partition(".")[0] for key in read}

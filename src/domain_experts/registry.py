@@ -1,57 +1,13 @@
 """Names of arms and backbones, and the modules behind them; imports nothing heavy.
 
-A new backbone or arm is one new module and one line here.
+A new backbone is one new module and one line here. A new arm is declared in a module of its own in
+`training.arms`, and collected and labelled here. Nothing that stands here changes what is trained.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
-ProtocolName = Literal["described", "released", "released_base", "released_mlora"]
-MultiProtocolName = Literal["described", "released", "released_one_axis"]
-Family = Literal["ctr", "multi"]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A model: the label in tables and the module that defines its class `Model`.
-
-    The family `ctr` are the click models that take low-rank experts, `multi` the multi-domain
-    multi-task models. `reads` are settings that matter to this model alone.
-    """
-
-    label: str
-    module: str
-    family: Family = "ctr"
-    reads: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A method as compared in a table.
-
-    `trainer` is a module with `train(task) -> Outcome`; `reads` are the settings that matter to
-    it; `needs` are the arms whose weights or curves it starts from. `counterpart` is the protocol
-    whose switches an experiment flips one by one. A `planted` arm needs generated data. An arm with
-    a backbone takes those of its `family`.
-    """
-
-    label: str
-    phase: str
-    trainer: str
-    reads: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    protocol: ProtocolName = "described"
-    counterpart: ProtocolName | None = None
-    multi_protocol: MultiProtocolName = "described"
-    family: Family = "ctr"
-    backbone: bool = True
-    planted: bool = False
-
-    @property
-    def named_protocol(self) -> str:
-        """Name of the protocol among those of its family."""
-        return self.multi_protocol if self.family == "multi" else self.protocol
-
+from domain_experts.declarations import Backbone
+from domain_experts.training.arms import autoifs, controls, floors, methods, multi, new_domain
 
 NO_BACKBONE = "none"
 
@@ -69,7 +25,15 @@ BACKBONES = {
         "M3oE",
         "domain_experts.models.multi.m3oe",
         "multi",
-        ("multi_model.m3oe", "multi_protocol"),
+        (
+            "multi_model.m3oe",
+            "protocol.scalars",
+            "protocol.start",
+            "protocol.upper_rows",
+            "protocol.upper_loss",
+            "protocol.upper_order",
+            "protocol.upper_learning_rate",
+        ),
     ),
     # without a second objective Shared-Bottom is an MLP
     "mlp_norm": Backbone("MLP", "domain_experts.models.multi.shared_bottom", "multi"),
@@ -87,7 +51,7 @@ BACKBONES = {
         "multi",
         ("multi_model.adatt.levels", "multi_model.adatt.experts"),
     ),
-    "star_one_layer": Backbone("STAR", "domain_experts.models.multi.star", "multi"),
+    "star_one_layer": Backbone("STAR", "domain_experts.models.star", "multi"),
     "m2m": Backbone("M2M", "domain_experts.models.multi.m2m", "multi", ("multi_model.m2m",)),
     "hinet": Backbone(
         "HiNet", "domain_experts.models.multi.hinet", "multi", ("multi_model.hinet",)
@@ -97,227 +61,41 @@ BACKBONES = {
     ),
 }
 
-_RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
-_LOOP = (
-    "training",
-    "protocol.split_seed",
-    "protocol.batches",
-    "protocol.loss",
-    "protocol.rollback",
-    "protocol.keep_start",
-    "protocol.min_improvement",
-    "protocol.binned_auc",
-    "protocol.embedding_std",
-)
-_DEEP = ("model", *_LOOP, "protocol.tower_init", "protocol.dropout_place")
-_ADAPTER = ("adapter.alpha", "adapter.layers", "protocol.expert_init")
-_FROZEN = (*_DEEP, *_ADAPTER, "protocol.frozen_dropout")
-_SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
-_LINEAR = ("model.embedding_dim", "model.l2", *_LOOP)
-
-# M3oE's models have an initial spread of their own, and a loss among their own switches
-_MULTI_LOOP = tuple(key for key in _LOOP if key not in ("protocol.embedding_std", "protocol.loss"))
-_MULTI = (
-    "multi_model.embedding_dim",
-    "multi_model.hidden",
-    "multi_model.weight_decay",
-    "multi_protocol.loss",
-    "multi_protocol.restore",
-    *_MULTI_LOOP,
-)
-
-
-def _multi(label: str, trainer: str, released: MultiProtocolName | None = None) -> Arm:
-    """An arm of the multi-domain multi-task models."""
-    return Arm(
-        f"{label} (released code)" if released else label,
-        "baselines",
-        f"domain_experts.training.multi.{trainer}",
-        _MULTI,
-        multi_protocol=released or "described",
-        family="multi",
-    )
-
-
-ARMS = {
-    "item_rate": Arm(
-        "Item rate", "baselines", "domain_experts.training.item_rate", _RATES, backbone=False
-    ),
-    "user_item_rate": Arm(
-        "User + item rate",
-        "baselines",
-        "domain_experts.training.user_item_rate",
-        _RATES,
-        backbone=False,
-    ),
-    "logistic_regression": Arm(
-        "Logistic regression",
-        "baselines",
-        "domain_experts.training.logistic_regression",
-        _LINEAR,
-        backbone=False,
-    ),
-    "factorisation_machine": Arm(
-        "Factorisation machine",
-        "baselines",
-        "domain_experts.training.factorisation_machine",
-        _LINEAR,
-        backbone=False,
-    ),
-    "base": Arm(
-        "Base",
-        "backbones",
-        "domain_experts.training.backbone",
-        _DEEP,
-        counterpart="released_base",
-    ),
-    "mlora": Arm(
-        "MLoRA",
-        "baselines",
-        "domain_experts.training.mlora",
-        (*_DEEP, *_ADAPTER),
-        counterpart="released_mlora",
-    ),
-    "experts": Arm(
-        "Experts, no gate",
-        "experts",
-        "domain_experts.training.experts",
-        (*_FROZEN, "adapter.experts_per_domain", "protocol.selection"),
-        needs=("base",),
-    ),
-    "moe_mlora": Arm(
-        "MoE-MLoRA",
-        "gates",
-        "domain_experts.training.gate",
-        (*_FROZEN, "adapter.experts_per_domain", "gate"),
-        needs=("base", "experts"),
-    ),
-    "moe_mlora_sequence": Arm(
-        "MoE-MLoRA in one sequence",
-        "baselines",
-        "domain_experts.training.sequence",
-        _SEQUENCE,
-        counterpart="released",
-    ),
-    "moe_mlora_released": Arm(
-        "MoE-MLoRA (released code)",
-        "baselines",
-        "domain_experts.training.sequence",
-        _SEQUENCE,
-        protocol="released",
-        counterpart="described",
-    ),
-    "base_released": Arm(
-        "Base (released code)",
-        "baselines",
-        "domain_experts.training.backbone",
-        _DEEP,
-        protocol="released_base",
-        counterpart="described",
-    ),
-    "mlora_released": Arm(
-        "MLoRA (released code)",
-        "baselines",
-        "domain_experts.training.mlora",
-        (*_DEEP, *_ADAPTER),
-        protocol="released_mlora",
-        counterpart="described",
-    ),
-    "uniform_gate": Arm(
-        "Experts, uniform gate",
-        "controls",
-        "domain_experts.training.uniform_gate",
-        (*_FROZEN, "adapter.experts_per_domain"),
-        needs=("base", "experts"),
-    ),
-    "mlora_epochs": Arm(
-        "MLoRA, MoE-MLoRA's epochs",
-        "controls",
-        "domain_experts.training.mlora_epochs",
-        (*_DEEP, *_ADAPTER, "adapter.experts_per_domain"),
-        needs=("moe_mlora",),
-    ),
-    "shared_lora": Arm(
-        "One shared adapter",
-        "baselines",
-        "domain_experts.training.shared_lora",
-        (*_DEEP, *_ADAPTER),
-    ),
-    "domain_finetune": Arm(
-        "Backbone per domain",
-        "controls",
-        "domain_experts.training.domain_finetune",
-        _DEEP,
-        needs=("base",),
-    ),
-    "star": Arm(
-        "STAR",
-        "baselines",
-        "domain_experts.training.star",
-        ("star", "model.hidden", "model.l2", *_LOOP),
-        backbone=False,
-    ),
-    "oracle_experts": Arm(
-        "Oracle: experts per planted group",
-        "controls",
-        "domain_experts.training.oracle_experts",
-        (*_FROZEN, "protocol.selection"),
-        needs=("base",),
-        planted=True,
-    ),
-    "oracle_mlora": Arm(
-        "Oracle: MLoRA per planted group",
-        "baselines",
-        "domain_experts.training.oracle_mlora",
-        (*_DEEP, *_ADAPTER),
-        planted=True,
-    ),
-    "mlora_held_out": Arm(
-        "MLoRA without the new domain",
-        "baselines",
-        "domain_experts.training.mlora_held_out",
-        (*_DEEP, *_ADAPTER, "new_domain.held_out"),
-    ),
-    "new_domain_adapter": Arm(
-        "New adapter",
-        "controls",
-        "domain_experts.training.new_domain_adapter",
-        (*_FROZEN, "new_domain"),
-        needs=("mlora_held_out",),
-    ),
-    "new_domain_finetune": Arm(
-        "All weights fine-tuned",
-        "controls",
-        "domain_experts.training.new_domain_finetune",
-        (*_DEEP, *_ADAPTER, "new_domain"),
-        needs=("mlora_held_out",),
-    ),
-    "new_domain_scratch": Arm(
-        "From scratch",
-        "baselines",
-        "domain_experts.training.new_domain_scratch",
-        (*_DEEP, "new_domain"),
-    ),
-    "single": _multi("one model a domain and task", "single"),
-    "mtl": _multi("MTL", "mtl"),
-    "mdl": _multi("MDL", "mdl"),
-    "mdmt": _multi("MDMT", "mdmt"),
-    "autoifs": Arm(
-        "AutoIFS",
-        "baselines",
-        "domain_experts.training.multi.autoifs",
-        (
-            "multi_model.embedding_dim",
-            "multi_model.autoifs",
-            "multi_protocol.loss",
-            "multi_protocol.restore",
-            *_MULTI_LOOP,
-        ),
-        family="multi",
-        backbone=False,
-    ),
-    "single_released": _multi("one model a domain and task", "single", "released_one_axis"),
-    "mtl_released": _multi("MTL", "mtl", "released_one_axis"),
-    "mdl_released": _multi("MDL", "mdl", "released_one_axis"),
-    "mdmt_released": _multi("MDMT", "mdmt", "released"),
+# in this order they stand in tables
+LABELS = {
+    "item_rate": "Item rate",
+    "user_item_rate": "User + item rate",
+    "logistic_regression": "Logistic regression",
+    "factorisation_machine": "Factorisation machine",
+    "base": "Base",
+    "mlora": "MLoRA",
+    "experts": "Experts, no gate",
+    "moe_mlora": "MoE-MLoRA",
+    "moe_mlora_sequence": "MoE-MLoRA in one sequence",
+    "moe_mlora_released": "MoE-MLoRA (released code)",
+    "base_released": "Base (released code)",
+    "mlora_released": "MLoRA (released code)",
+    "uniform_gate": "Experts, uniform gate",
+    "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
+    "shared_lora": "One shared adapter",
+    "domain_finetune": "Backbone per domain",
+    "star": "STAR",
+    "oracle_experts": "Oracle: experts per planted group",
+    "oracle_mlora": "Oracle: MLoRA per planted group",
+    "mlora_held_out": "MLoRA without the new domain",
+    "new_domain_adapter": "New adapter",
+    "new_domain_finetune": "All weights fine-tuned",
+    "new_domain_scratch": "From scratch",
+    "single": "one model a domain and task",
+    "mtl": "MTL",
+    "mdl": "MDL",
+    "mdmt": "MDMT",
+    "autoifs": "AutoIFS",
+    "single_released": "one model a domain and task (released code)",
+    "mtl_released": "MTL (released code)",
+    "mdl_released": "MDL (released code)",
+    "mdmt_released": "MDMT (released code)",
 }
+
+_DECLARED = floors.ARMS | methods.ARMS | controls.ARMS | new_domain.ARMS | multi.ARMS | autoifs.ARMS
+ARMS = {name: replace(_DECLARED[name], label=label) for name, label in LABELS.items()}

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_experts.registry import ARMS, BACKBONES, Arm
+from domain_experts.declarations import Arm
+from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.settings import RunSettings
 
 DEFAULT_VARIANT = "default"

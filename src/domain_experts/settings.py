@@ -4,19 +4,12 @@ Training imports only this module, so that a change to experiments or tiers retr
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1)]
-Init = Literal["glorot_normal", "glorot_uniform"]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Settings(BaseModel):
-    """Base of all parameter models: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from domain_experts.models.multi.settings import MultiModelSettings
+from domain_experts.strict import Fraction, Init, Positive, Settings
 
 
 class ModelSettings(Settings):
@@ -89,7 +82,10 @@ class NewDomainSettings(Settings):
 
 
 class Protocol(Settings):
-    """Where the paper's text and the released code differ, one switch each."""
+    """Where the papers' texts and the released codes differ, one switch each.
+
+    The last seven are read by the multi-domain multi-task models alone.
+    """
 
     split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
     batches: Literal["mixed", "by_domain"] = Field(
@@ -118,148 +114,6 @@ class Protocol(Settings):
     tower_init: Init = Field(description="initial distribution of the tower's weights W")
     expert_init: Init = Field(description="initial distribution of the experts' matrices A")
     embedding_std: float = Field(gt=0, description="standard deviation of the embeddings' init")
-
-
-class M3oESettings(Settings):
-    """What is M3oE's own; each switch but the first is a row of the paper's Table 3."""
-
-    shared_experts: Positive = Field(description="N, experts of the shared module")
-    domain_module: bool = Field(description="the domain experts are part of the fusion")
-    task_module: bool = Field(description="the task experts are part of the fusion")
-    fusion: Literal["sum", "concatenated", "gated"] = Field(
-        description="how the three modules' outputs meet: eq. 7, side by side, or all gated"
-    )
-    tower_norm: Literal["layer", "batch"] = Field(
-        description="normalisation in the towers; batch: as in the released ablations"
-    )
-
-    @model_validator(mode="after")
-    def _one_ablation_at_a_time(self) -> Self:
-        if self.fusion != "sum" and not (self.domain_module and self.task_module):
-            raise ValueError(f"fusion '{self.fusion}' needs domain_module and task_module")
-        return self
-
-
-class MMoESettings(Settings):
-    """What is MMoE's own (Ma et al. 2018)."""
-
-    experts: Positive = Field(description="N, shared experts")
-
-
-Levels = Annotated[
-    Literal[1, 2, 4], Field(description="levels, among which the layers of `hidden` are shared out")
-]
-
-
-class PLESettings(Settings):
-    """What is PLE's own (Tang et al. 2020)."""
-
-    levels: Levels
-    specific_experts: Positive = Field(description="K, experts of each objective, at each level")
-    shared_experts: Positive = Field(description="M, shared experts at each level")
-
-
-class AdaTTSettings(Settings):
-    """What is AdaTT's own (Li et al. 2023); AdaTT-sp has no shared experts."""
-
-    levels: Levels
-    experts: Positive = Field(description="m, experts of each objective's unit, at each level")
-    shared_experts: Positive = Field(description="experts of the shared unit, at each level")
-
-
-class M2MSettings(Settings):
-    """M2M (Zhang et al. 2022)."""
-
-    experts: Positive = Field(description="K, expert views")
-    encoder_layers: Positive = Field(description="layers of the Transformer over the fields")
-    heads: Positive = Field(description="attention heads; must divide the embedding's width")
-    feedforward: Positive = Field(description="inner width of the Transformer")
-    scenario_dim: Positive = Field(description="width of the vector that generates weights")
-    unit_layers: Positive = Field(description="layers of a meta unit")
-    tower_layers: Positive = Field(description="meta units of the meta tower")
-
-
-class HiNetSettings(Settings):
-    """HiNet (Zhou et al. 2023)."""
-
-    sub_experts: Positive = Field(
-        description="sub-experts of each scenario's and the shared expert"
-    )
-    sub_expert_hidden: Positive = Field(description="hidden width of a sub-expert")
-    task_experts: Positive = Field(description="experts of each task")
-    shared_experts: Positive = Field(description="experts that the tasks share")
-
-
-class PEPNetSettings(Settings):
-    """PEPNet (Chang et al. 2023)."""
-
-    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of a task's tower")
-    gate_hidden: Positive = Field(description="hidden width of a gate")
-
-
-class AutoIFSSettings(Settings):
-    """AutoIFS (2026); it has steps and penalties of its own."""
-
-    hidden: tuple[Positive, ...] = Field(
-        min_length=1, description="widths of the shared layers, and of the gates' network"
-    )
-    domain_width: Positive = Field(description="width of the domain layer")
-    rank: Positive = Field(description="rank of a domain's or task's own part of a layer")
-    search_epochs: Positive = Field(description="epochs in which the gates are found")
-    rewind: Annotated[int, Field(ge=1)] = Field(
-        description="epoch of the search to which all but the gates go back"
-    )
-    temperature: float = Field(gt=0, description="of the gates' sigmoid at the end of the search")
-    batch_size: Positive = Field(description="rows of a step, which its learning rates are for")
-    learning_rate: float = Field(gt=0, le=1, description="in the search")
-    gate_rate: float = Field(gt=0, description="step of the gates, over that of the weights")
-    weight_decay: float = Field(ge=0, description="in the search, on all but the gates")
-    retrain_learning_rate: float = Field(gt=0, le=1)
-    retrain_weight_decay: float = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _rewinds_into_the_search(self) -> Self:
-        if self.rewind > self.search_epochs:
-            raise ValueError(
-                f"rewind {self.rewind} comes after the search, which has {self.search_epochs} "
-                "epochs"
-            )
-        return self
-
-
-class MultiModelSettings(Settings):
-    """The multi-domain multi-task models: sizes that they share, and each one's own."""
-
-    embedding_dim: Positive
-    hidden: tuple[Positive, Positive, Positive, Positive] = Field(
-        description="widths of the layers; M3oE: bottom, bottom, experts' input, experts"
-    )
-    weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
-    m3oe: M3oESettings
-    mmoe: MMoESettings
-    ple: PLESettings
-    adatt: AdaTTSettings
-    m2m: M2MSettings
-    hinet: HiNetSettings
-    pepnet: PEPNetSettings
-    autoifs: AutoIFSSettings
-
-    @model_validator(mode="after")
-    def _heads_share_the_embedding(self) -> Self:
-        if self.embedding_dim % self.m2m.heads:
-            raise ValueError(
-                f"m2m.heads is {self.m2m.heads}, which does not divide embedding_dim "
-                f"{self.embedding_dim}"
-            )
-        return self
-
-
-class MultiProtocol(Settings):
-    """Where M3oE's paper and its released code differ, and the arms of its AutoML."""
-
-    loss: Literal["mean", "balanced"] = Field(
-        description="mean over all rows and tasks, or the sum of the means by domain and task"
-    )
     restore: Literal["always", "if_stopped"] = Field(
         description="the best weights are brought back always, or only after early stopping"
     )
@@ -270,7 +124,7 @@ class MultiProtocol(Settings):
     upper_rows: Literal["train", "validation"] = Field(
         description="rows of the upper level's batches"
     )
-    upper_loss: Literal["mean", "balanced"]
+    upper_loss: Literal["mean", "balanced"] = Field(description="as `loss`, of the upper level")
     upper_order: Literal[1, 2] = Field(
         description="2: through a gradient step of the weights, as in DARTS"
     )
@@ -289,7 +143,6 @@ class RunSettings(Settings):
     new_domain: NewDomainSettings
     protocol: Protocol
     multi_model: MultiModelSettings
-    multi_protocol: MultiProtocol
 
 
 class Undeclared(AttributeError):

@@ -149,8 +149,8 @@ class Study:
     ) -> RunSettings:
         """The resolved settings of an arm.
 
-        params.yaml's own come first, then the data set's configuration of the backbone, the tier's
-        `set`, and the variant.
+        params.yaml's own come first, then the data set's configuration of the arm's family and of
+        the backbone, the tier's `set`, and the variant.
 
         Raises:
             UserError: a dotted key names no setting, its value is out of range, or the experts are
@@ -167,10 +167,9 @@ class Study:
             "new_domain": params.new_domain.model_dump(),
             "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
             "multi_model": params.multi_model.model_dump(),
-            "multi_protocol": params.multi_protocols[ARMS[arm].multi_protocol].model_dump(),
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
-        own = self._configured(dataset, backbone)
+        own = self._configured(dataset, arm, backbone)
         for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
             *parents, last = key.split(".")
             node: Any = values
@@ -183,9 +182,9 @@ class Study:
         _refuse_unknown_layers(settings, where)
         return settings
 
-    def _configured(self, dataset: str, backbone: str) -> Iterator[tuple[str, Any]]:
-        """What `configurations` says of a data set and backbone, the general first."""
-        for name in (ALL, backbone):
+    def _configured(self, dataset: str, arm: str, backbone: str) -> Iterator[tuple[str, Any]]:
+        """What `configurations` says of a data set, arm and backbone, the general first."""
+        for name in (ALL, ARMS[arm].family, backbone):
             for pattern, entries in self.params.configurations.items():
                 if fnmatch.fnmatchcase(dataset, pattern):
                     yield from entries.get(name, {}).items()

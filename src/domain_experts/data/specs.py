@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from domain_experts.settings import Positive, Settings
+from domain_experts.strict import Positive, Settings
 
 Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]

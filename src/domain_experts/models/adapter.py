@@ -1,13 +1,16 @@
-"""The adapted layer: y = dropout(x W + b) + sum_e g[b,e] (x A_e B_e + c_e), and its routings.
+"""The adapted layer: y = dropout(x W + b), which experts modulate, and its routings.
 
 | routing | gives |
 |---|---|
 | None, PLAIN | the plain layer |
 | Hard, rows grouped by domain | MLoRA; an expert of phase 2 |
 | (B, E) weights, one for all layers or one a layer | MoE-MLoRA's gated sum |
+
+What an expert does is a `Modulation`: low-rank updates (`models.low_rank`), or another subclass.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -36,17 +39,51 @@ PLAIN = Hard((), ())
 """The shared layers alone, though the model has a router."""
 
 
-def rank(width: int, alpha: int) -> int:
-    """Rank of the adapter of a layer (moe_mlora: r_l = max(int(h_l / alpha), 1))."""
-    return max(width // alpha, 1)
+class Modulation(nn.Module, ABC):
+    """The experts of one linear layer: each maps its input x and output y to an output of its own.
+
+    Every expert has parameters of its own, entries of `nn.ParameterList`s by its number, so that a
+    phase can train some experts and leave the others, with their moments, alone.
+    """
+
+    count = 0
+    """Number of experts E."""
+
+    def add(self, generator: torch.Generator) -> None:
+        """Append an expert that changes nothing yet."""
+        self.append(generator)
+        self.count += 1
+
+    @abstractmethod
+    def append(self, generator: torch.Generator) -> None:
+        """Append the parameters of such an expert."""
+
+    @abstractmethod
+    def changes(self, expert: int) -> bool:
+        """Whether the expert changes anything."""
+
+    @abstractmethod
+    def expert(self, e: int, x: Tensor, y: Tensor) -> Tensor:
+        """Outputs (B, d_out) of expert e, from x (B, d_in) and y (B, d_out)."""
+
+    def grouped(self, x: Tensor, y: Tensor, routing: Hard) -> Tensor:
+        """Outputs (B, d_out) of rows that stand together by expert."""
+        counts = list(routing.counts)
+        parts = zip(routing.experts, torch.split(x, counts), torch.split(y, counts), strict=True)
+        return torch.cat([self.expert(e, own, out) for e, own, out in parts])
+
+    def gated(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        """Outputs y + sum_e g[b,e] (y_e - y), y_e being those of expert e and g (B, E)."""
+        changes = [g[:, e : e + 1] * (self.expert(e, x, y) - y) for e in range(self.count)]
+        return y + torch.stack(changes).sum(0)
+
+
+NewModulation = Callable[[int, int], Modulation]
+"""From d_in and d_out to a modulation without experts."""
 
 
 class AdaptedLinear(nn.Module):
-    """A linear layer W (d_in, d_out), b (d_out) with any number of low-rank experts.
-
-    Expert e holds A_e (d_in, r), B_e (r, d_out), c_e (d_out) as parameters of its own, so that a
-    phase can train some experts and leave the others, with their moments, alone.
-    """
+    """A linear layer W (d_in, d_out), b (d_out) with any number of experts."""
 
     def __init__(
         self,
@@ -60,50 +97,24 @@ class AdaptedLinear(nn.Module):
         self.weight = nn.Parameter(glorot(init, d_in, d_out, generator))
         self.bias = nn.Parameter(torch.zeros(d_out))
         self.dropout = dropout
-        self.A = nn.ParameterList()
-        self.B = nn.ParameterList()
-        self.c = nn.ParameterList()
+        self.experts: Modulation | None = None
 
-    def add_expert(self, r: int, init: str, generator: torch.Generator) -> None:
-        """Append an expert of rank r that adds nothing yet (B = c = 0)."""
-        d_in, d_out = self.weight.shape
-        self.A.append(nn.Parameter(glorot(init, d_in, r, generator)))
-        self.B.append(nn.Parameter(torch.zeros(r, d_out)))
-        self.c.append(nn.Parameter(torch.zeros(d_out)))
-
-    def adds(self, expert: int) -> bool:
-        """Whether an expert adds something."""
-        return bool(self.B[expert].any() or self.c[expert].any())
+    def add_expert(self, new: NewModulation, generator: torch.Generator) -> None:
+        """Append an expert; the first one says of which kind all are."""
+        if self.experts is None:
+            self.experts = new(*self.weight.shape)
+        self.experts.add(generator)
 
     def forward(self, x: Tensor, routing: Hard | Tensor | None) -> Tensor:
         """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
         y = torch.addmm(self.bias, x, self.weight)
         if self.dropout is not None:
             y = self.dropout(y)
-        if routing is None or routing is PLAIN or not len(self.A):
+        if routing is None or routing is PLAIN or self.experts is None:
             return y
         if isinstance(routing, Hard):
-            return y + self._grouped(x, routing)
-        return y + self._gated(x, routing)
-
-    def _gated(self, x: Tensor, g: Tensor) -> Tensor:
-        """sum_e g[b,e] (x A_e B_e + c_e) in two matrix products, without a (B, E, d_out) tensor."""
-        low = (x @ torch.cat([*self.A], 1)).view(len(x), len(self.A), self.A[0].shape[1])
-        weighted = (low * g.unsqueeze(2)).flatten(1)
-        return torch.addmm(g @ torch.stack([*self.c]), weighted, torch.cat([*self.B], 0))
-
-    def _grouped(self, x: Tensor, routing: Hard) -> Tensor:
-        """Add up x A_e B_e + c_e for the rows of each expert e."""
-        experts, counts = routing.experts, routing.counts
-        a, b, c = ([p[e] for e in experts] for p in (self.A, self.B, self.c))
-        if len(set(counts)) == 1:
-            rows = x.reshape(len(experts), counts[0], x.shape[1])
-            delta = torch.baddbmm(
-                torch.stack(c).unsqueeze(1), torch.bmm(rows, torch.stack(a)), torch.stack(b)
-            )
-            return delta.flatten(0, 1)
-        parts = zip(torch.split(x, list(counts)), a, b, c, strict=True)
-        return torch.cat([torch.addmm(ce, rows @ ae, be) for rows, ae, be, ce in parts])
+            return self.experts.grouped(x, y, routing)
+        return self.experts.gated(x, y, routing)
 
 
 class Tower(nn.Module):
@@ -131,35 +142,36 @@ class Tower(nn.Module):
 
     def shared(self) -> list[nn.Parameter]:
         """The shared weights W and b of every layer."""
-        return [p for name, p in self.named_parameters() if name.endswith(("weight", "bias"))]
+        return [p for layer in self._adapted for p in (layer.weight, layer.bias)]
 
     @property
     def experts(self) -> int:
         """Number of experts E."""
-        return max(len(layer.A) for layer in self._adapted)
+        return max((own.count for own in self._modulations), default=0)
 
     def experts_moved(self) -> list[bool]:
-        """Of each expert, whether it adds something in some layer."""
-        adapted = [layer for layer in self._adapted if len(layer.A)]
-        return [any(layer.adds(e) for layer in adapted) for e in range(self.experts)]
+        """Of each expert, whether it changes anything in some layer."""
+        return [any(own.changes(e) for own in self._modulations) for e in range(self.experts)]
 
     @property
     def _adapted(self) -> list[AdaptedLinear]:
         """The layers with their type, which ModuleList forgets."""
         return cast("list[AdaptedLinear]", list(self.layers))
 
+    @property
+    def _modulations(self) -> list[Modulation]:
+        return [layer.experts for layer in self._adapted if layer.experts is not None]
+
     def add_expert(
         self,
-        alpha: int,
-        init: str,
+        new: NewModulation,
         generator: torch.Generator,
         layers: Sequence[int] | None = None,
-        times: int = 1,
     ) -> None:
-        """Append one expert to the `layers` (None: to all), of `times` the rank of alpha."""
+        """Append one expert to the `layers` (None: to all)."""
         for number, layer in enumerate(self._adapted):
             if layers is None or number in layers:
-                layer.add_expert(times * rank(layer.weight.shape[1], alpha), init, generator)
+                layer.add_expert(new, generator)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map x (B, d_in) to (B, hidden[-1])."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart
 from domain_experts.models.functions import applied
 
 # the released configurations: three layers of four heads, each of width 8
@@ -95,12 +95,12 @@ class Interacting(nn.Module):
 class Model(CTRModel):
     """Attention and tower side by side under one head, and the linear part."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self.linear = LinearPart(plan)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        self.linear = LinearPart(context)
         widths = [self.settings.embedding_dim, *[HEADS * HEAD_WIDTH] * LAYERS]
         self.attention = nn.Sequential(
-            *(Interacting(d, HEADS, HEAD_WIDTH, plan.generator) for d, _ in pairwise(widths))
+            *(Interacting(d, HEADS, HEAD_WIDTH, context.generator) for d, _ in pairwise(widths))
         )
 
     def head_input(self) -> int:

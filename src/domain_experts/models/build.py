@@ -2,11 +2,11 @@
 
 from importlib import import_module
 
-from domain_experts.models.ctr import CTRModel, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel
 from domain_experts.registry import BACKBONES
 
 
-def build(backbone: str, plan: Plan) -> CTRModel:
+def build(backbone: str, context: CTRContext) -> CTRModel:
     """A freshly initialised model without experts."""
     model_class: type[CTRModel] = import_module(BACKBONES[backbone].module).Model
-    return model_class(plan)
+    return model_class(context)

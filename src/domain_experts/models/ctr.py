@@ -1,36 +1,21 @@
 """What the CTR models share; each backbone adds its interaction part."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from domain_experts.models.adapter import Routing, Tower
+from domain_experts.models.context import Context
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.embedding import FusedEmbedding
 from domain_experts.models.init import glorot
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
 
+CTRContext = Context[ModelSettings]
 Deep = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a model is built from."""
-
-    schema: Schema
-    settings: ModelSettings
-    generator: torch.Generator
-    """Random stream of the initial weights."""
-    tower_init: str = "glorot_normal"
-    embedding_std: float = 0.01
-    dropout_last: bool = False
-    """Dropout of the tower after the activation, not before it."""
-    vectors: Mapping[str, Tensor] = field(default_factory=dict)
-    """Pretrained tables (size, embedding_dim) of some fields, which stay as they are."""
 
 
 class ClickModel(nn.Module, ABC):
@@ -65,7 +50,7 @@ class ClickModel(nn.Module, ABC):
         return 0
 
     def experts_moved(self) -> list[bool]:
-        """Of each expert, whether it adds something: all add nothing at the start."""
+        """Of each expert, whether it changes anything: none does at the start."""
         return []
 
     def dropped(self) -> list[nn.Parameter]:
@@ -83,24 +68,24 @@ class ClickModel(nn.Module, ABC):
 
 
 class CTRModel(ClickModel):
-    """A CTR model whose deep tower takes low-rank experts.
+    """A CTR model whose deep tower takes experts.
 
     A subclass gives the logits from embeddings and tower (`logits`), and, where they differ from
     the defaults, the widths of the tower's input (`tower_input`) and of the head's (`head_input`).
     """
 
-    def __init__(self, plan: Plan) -> None:
-        schema, settings, generator = plan.schema, plan.settings, plan.generator
+    def __init__(self, context: CTRContext) -> None:
+        schema, settings, generator = context.schema, context.settings, context.generator
         super().__init__(schema, settings.dropout)
         self.settings = settings
         self.bias = nn.Parameter(torch.zeros(len(schema.tasks)))
-        self.embedding = field_embedding(plan)
+        self.embedding = field_embedding(context)
         self.tower = Tower(
             self.tower_input(),
             settings.hidden,
             self.dropout,
-            plan.dropout_last,
-            plan.tower_init,
+            context.dropout_last,
+            context.tower_init,
             generator,
         )
         self.head = nn.Parameter(
@@ -158,26 +143,26 @@ def beside(x: Tensor, dense: Tensor) -> Tensor:
     return torch.cat([x, dense], 1) if dense.shape[1] else x
 
 
-def field_embedding(plan: Plan) -> FusedEmbedding:
+def field_embedding(context: CTRContext) -> FusedEmbedding:
     """The embedding of all fields, those with pretrained vectors frozen."""
-    names = [name for name, _ in plan.schema.fields]
+    names = [name for name, _ in context.schema.fields]
     return FusedEmbedding(
-        plan.schema.sizes,
-        plan.settings.embedding_dim,
-        plan.embedding_std,
-        plan.generator,
-        {names.index(name): table for name, table in plan.vectors.items()},
+        context.schema.sizes,
+        context.settings.embedding_dim,
+        context.embedding_std,
+        context.generator,
+        {names.index(name): table for name, table in context.vectors.items()},
     )
 
 
 class LinearPart(nn.Module):
     """The wide part: one weight per code and per dense feature, zero at the start."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, context: CTRContext) -> None:
         super().__init__()
-        tasks = len(plan.schema.tasks)
-        self.weights = FusedEmbedding(plan.schema.sizes, tasks, 0.0, plan.generator)
-        self.dense = nn.Parameter(torch.zeros(len(plan.schema.dense), tasks))
+        tasks = len(context.schema.tasks)
+        self.weights = FusedEmbedding(context.schema.sizes, tasks, 0.0, context.generator)
+        self.dense = nn.Parameter(torch.zeros(len(context.schema.dense), tasks))
 
     def forward(self, fields: Tensor, dense: Tensor) -> Tensor:
         """Map fields (B, F) and dense (B, K) to (B, T)."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart
 from domain_experts.models.init import glorot
 
 # DeepCTR's default
@@ -39,10 +39,10 @@ class CrossNet(nn.Module):
 class Model(CTRModel):
     """Cross network and tower side by side under one head, and the linear part."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self.linear = LinearPart(plan)
-        self.cross = CrossNet(self.tower_input(), LAYERS, plan.generator)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        self.linear = LinearPart(context)
+        self.cross = CrossNet(self.tower_input(), LAYERS, context.generator)
 
     def head_input(self) -> int:
         return self.tower_input() + super().head_input()

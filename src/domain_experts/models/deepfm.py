@@ -5,16 +5,16 @@ logit = linear(x) + sum_{i<j} <e_i, e_j> + w' tower([e_1, ..., e_F]).
 
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart
 from domain_experts.models.interactions import bi_interaction
 
 
 class Model(CTRModel):
     """A factorisation machine beside the deep tower; every task gets the same pairwise term."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self.linear = LinearPart(plan)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        self.linear = LinearPart(context)
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         e = self.embedding(fields)

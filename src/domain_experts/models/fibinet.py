@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan, beside
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart, beside
 from domain_experts.models.functions import applied, of_one_type
 from domain_experts.models.init import glorot
 
@@ -89,12 +89,12 @@ class Model(CTRModel):
     The two bilinear layers do not share their matrices, as in DeepCTR.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        fields, dim = len(plan.schema.fields), plan.settings.embedding_dim
-        self.linear = LinearPart(plan)
-        self.senet = SENET(fields, plan.generator)
-        self.bilinear = Bilinear(2, fields, dim, plan.generator)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        fields, dim = len(context.schema.fields), context.settings.embedding_dim
+        self.linear = LinearPart(context)
+        self.senet = SENET(fields, context.generator)
+        self.bilinear = Bilinear(2, fields, dim, context.generator)
 
     def tower_input(self) -> int:
         fields = len(self.schema.fields)

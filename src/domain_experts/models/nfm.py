@@ -2,16 +2,16 @@
 
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan, beside
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart, beside
 from domain_experts.models.interactions import bi_interaction
 
 
 class Model(CTRModel):
     """The tower on the bi-interaction of all fields, with the dense features beside it."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self.linear = LinearPart(plan)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        self.linear = LinearPart(context)
 
     def tower_input(self) -> int:
         return self.settings.embedding_dim + len(self.schema.dense)

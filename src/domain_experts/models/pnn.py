@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel, Deep, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep
 from domain_experts.models.interactions import pairs
 
 
@@ -12,9 +12,9 @@ class Model(CTRModel):
 
     pairs: Tensor
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        fields = len(plan.schema.fields)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        fields = len(context.schema.fields)
         left, right = pairs(fields)
         self.register_buffer("pairs", fields * left + right, persistent=False)
 

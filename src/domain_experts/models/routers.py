@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from domain_experts.models.adapter import Hard
+from domain_experts.models.groups import group
 from domain_experts.models.init import glorot
 
 
@@ -21,10 +22,8 @@ class OneHot(nn.Module):
 
     def forward(self, domain: Tensor, x: Tensor) -> Hard:
         """Group the batch by expert."""
-        expert = self.expert[domain]
-        counts = torch.bincount(expert, minlength=len(self.experts))
-        order = torch.argsort(expert, stable=True)
-        return Hard(self.experts, tuple(counts.tolist()), order)
+        order, counts = group(self.expert[domain], len(self.experts))
+        return Hard(self.experts, tuple(counts), order)
 
 
 class Gate(nn.Module):

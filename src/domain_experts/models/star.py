@@ -1,4 +1,7 @@
-"""STAR (Sheng et al. 2021): shared weights and weights of each domain, multiplied."""
+"""STAR (Sheng et al. 2021): shared weights and weights of each domain, multiplied.
+
+`Star` is the whole model, beside the click models; `Model` is what M3oE compares with.
+"""
 
 from itertools import pairwise
 
@@ -6,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from domain_experts.models.adapter import Routing
-from domain_experts.models.ctr import ClickModel, Plan, field_embedding
+from domain_experts.models.ctr import ClickModel, CTRContext, field_embedding
 from domain_experts.models.embedding import FusedEmbedding
+from domain_experts.models.groups import group
 from domain_experts.models.init import glorot
+from domain_experts.models.multi.base import MultiContext, MultiModel
+from domain_experts.models.multi.blocks import Layer, Towers, bottom_widths
 
 # the released configurations: Keras' momentum 0.99 and epsilon
 MOMENTUM = 0.01
@@ -86,19 +92,19 @@ class Star(ClickModel):
     added, as in the paper. There is no dropout.
     """
 
-    def __init__(self, plan: Plan, auxiliary: bool) -> None:
-        schema, settings, generator = plan.schema, plan.settings, plan.generator
+    def __init__(self, context: CTRContext, auxiliary: bool) -> None:
+        schema, settings, generator = context.schema, context.settings, context.generator
         super().__init__(schema, dropout=0.0)
         domains, tasks = len(schema.domains), len(schema.tasks)
         self.bias = nn.Parameter(torch.zeros(tasks))
-        self.embedding = field_embedding(plan)
+        self.embedding = field_embedding(context)
         width = len(schema.fields) * settings.embedding_dim + len(schema.dense)
         self.norm = PartitionedNorm(domains, width)
         self.layers = nn.ModuleList(
             StarLinear(domains, i, o, generator) for i, o in pairwise([width, *settings.hidden])
         )
         self.head = nn.Parameter(glorot(INIT, settings.hidden[-1], tasks, generator))
-        self.auxiliary = Auxiliary(plan, width) if auxiliary else None
+        self.auxiliary = Auxiliary(context, width) if auxiliary else None
 
     def dropped(self) -> list[nn.Parameter]:
         return []
@@ -107,13 +113,11 @@ class Star(ClickModel):
         self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
     ) -> Tensor:
         x = torch.cat([self.embedding(fields).flatten(1), dense], 1)
-        order = torch.argsort(domain, stable=True)
-        counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
-        hidden = self.norm(x, domain)[order]
+        groups = group(domain, len(self.schema.domains))
+        hidden = self.norm(x, domain)[groups.order]
         for layer in self.layers:
-            hidden = torch.relu(layer(hidden, counts))
-        grouped = hidden @ self.head + self.bias
-        logits = torch.empty_like(grouped).index_copy(0, order, grouped)
+            hidden = torch.relu(layer(hidden, groups.counts))
+        logits = groups.back(hidden @ self.head + self.bias)
         return logits if self.auxiliary is None else logits + self.auxiliary(x, domain)
 
 
@@ -123,16 +127,44 @@ class Auxiliary(nn.Module):
     The hidden layer is as wide as the last one of STAR.
     """
 
-    def __init__(self, plan: Plan, width: int) -> None:
+    def __init__(self, context: CTRContext, width: int) -> None:
         super().__init__()
-        settings, generator = plan.settings, plan.generator
-        domains, dim, hidden = len(plan.schema.domains), settings.embedding_dim, settings.hidden[-1]
-        self.embedding = FusedEmbedding([domains], dim, plan.embedding_std, generator)
+        settings, generator = context.settings, context.generator
+        domains, dim = len(context.schema.domains), settings.embedding_dim
+        hidden = settings.hidden[-1]
+        self.embedding = FusedEmbedding([domains], dim, context.embedding_std, generator)
         self.W_1 = nn.Parameter(glorot(INIT, width + dim, hidden, generator))
         self.b_1 = nn.Parameter(torch.zeros(hidden))
-        self.W_2 = nn.Parameter(glorot(INIT, hidden, len(plan.schema.tasks), generator))
+        self.W_2 = nn.Parameter(glorot(INIT, hidden, len(context.schema.tasks), generator))
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Map x (B, width) of the domains (B,) to (B, T)."""
         x = torch.cat([x, self.embedding(domain.unsqueeze(1)).flatten(1)], 1)
         return torch.relu(x @ self.W_1 + self.b_1) @ self.W_2
+
+
+class Model(MultiModel):
+    """STAR as M3oE compares it: M3oE's bottom layer under one layer for all.
+
+        h           = layer(f_DR(x)) + layer(x),  f_DR(x) = x (W_d * W) + b_d + b
+        logit_{d,t} = tower_{d,t}(layer(h))
+
+    There is no partitioned norm and no auxiliary network.
+    """
+
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        bottom, width, last = bottom_widths(context.settings.hidden)
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
+        generator = context.generator
+        self.representation = StarLinear(domains, self.width, bottom, generator)
+        self.conversion = Layer(1, bottom, width, generator)
+        self.adaptation = Layer(1, self.width, width, generator)
+        self.layer = Layer(1, width, last, generator)
+        self.towers = Towers(domains, tasks, last, last, generator)
+
+    def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
+        h = self.conversion(self.representation(x, counts)) + self.adaptation(x)
+        h = self.layer(h.squeeze(1)).expand(-1, len(self.schema.tasks), -1)
+        logits: Tensor = self.towers(h, counts)
+        return logits

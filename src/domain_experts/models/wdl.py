@@ -2,15 +2,15 @@
 
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart
 
 
 class Model(CTRModel):
     """The linear part on all ids beside the deep tower."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self.linear = LinearPart(plan)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        self.linear = LinearPart(context)
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:
         wide: Tensor = self.linear(fields, dense)

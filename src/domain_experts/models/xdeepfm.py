@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from domain_experts.models.ctr import CTRModel, Deep, LinearPart, Plan
+from domain_experts.models.ctr import CTRContext, CTRModel, Deep, LinearPart
 from domain_experts.models.functions import applied, of_one_type
 from domain_experts.models.init import glorot
 
@@ -91,13 +91,13 @@ class CIN(nn.Module):
 class Model(CTRModel):
     """Linear part, tower and CIN; each task has output weights of its own for the CIN."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        generator = plan.generator
-        self.linear = LinearPart(plan)
-        self.cin = CIN(len(plan.schema.fields), MAPS, generator)
+    def __init__(self, context: CTRContext) -> None:
+        super().__init__(context)
+        generator = context.generator
+        self.linear = LinearPart(context)
+        self.cin = CIN(len(context.schema.fields), MAPS, generator)
         self.cin_head = nn.Parameter(
-            glorot("glorot_normal", self.cin.width, len(plan.schema.tasks), generator)
+            glorot("glorot_normal", self.cin.width, len(context.schema.tasks), generator)
         )
 
     def logits(self, fields: Tensor, dense: Tensor, deep: Deep) -> Tensor:

@@ -1,6 +1,7 @@
 """What the arms that train a CTR model share."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import nn
 
 from domain_experts.errors import UserError
 from domain_experts.models.build import build
-from domain_experts.models.ctr import ClickModel, CTRModel, Plan
+from domain_experts.models.ctr import ClickModel, CTRContext, CTRModel
+from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import Gate
 from domain_experts.settings import Protocol
 from domain_experts.training.batches import Rows
@@ -20,7 +22,7 @@ from domain_experts.training.streams import torch_stream
 from domain_experts.training.task import Outcome, Task
 
 
-def plan(task: Task, star_dim: int | None = None, tower: bool = False) -> Plan:
+def context_of(task: Task, star_dim: int | None = None, tower: bool = False) -> CTRContext:
     """What a run's model is built from; every arm of a seed starts from the same weights.
 
     Args:
@@ -44,7 +46,7 @@ def plan(task: Task, star_dim: int | None = None, tower: bool = False) -> Plan:
                 f"values, but the embedding has {model.embedding_dim}; set {key} to "
                 f"{table.shape[1]} for it under `configurations` in params.yaml"
             )
-    return Plan(
+    return CTRContext(
         interactions.schema,
         model,
         torch_stream(run.seed, "init", "backbone"),
@@ -65,9 +67,9 @@ def new_model(task: Task) -> CTRModel:
     """The run's backbone.
 
     Raises:
-        UserError: as `plan` does.
+        UserError: as `context_of` does.
     """
-    return build(task.run.backbone, plan(task, tower=True))
+    return build(task.run.backbone, context_of(task, tower=True))
 
 
 def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> None:
@@ -80,9 +82,10 @@ def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> No
         times: the rank, over that of the settings.
     """
     adapter, init = task.settings.adapter, task.settings.protocol.expert_init
+    new = partial(LowRank, alpha=adapter.alpha, init=init, times=times)
     for e in range(experts):
         stream = torch_stream(task.run.seed, "init", "expert", e)
-        model.tower.add_expert(adapter.alpha, init, stream, adapter.layers, times)
+        model.tower.add_expert(new, stream, adapter.layers)
 
 
 def new_gate(task: Task, model: CTRModel) -> Gate:
@@ -140,7 +143,7 @@ def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
 
 def is_expert(name: str) -> bool:
     """Whether a parameter's name belongs to an expert of the tower."""
-    return name.startswith("tower.") and name.split(".")[-2] in ("A", "B", "c")
+    return name.startswith("tower.") and ".experts." in name
 
 
 def expert_of(name: str) -> int:

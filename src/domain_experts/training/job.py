@@ -7,7 +7,6 @@ import resource
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +140,7 @@ def _train(
         checkpoint=Checkpoint(entry.checkpoint, entry.key),
         progress=progress,
     )
-    outcome: Outcome = import_module(run.spec.trainer).train(task)
+    outcome = run.spec.train(task)
 
     names = [RECORD, PROVENANCE]
     for split, logits in outcome.logits.items():
@@ -229,7 +228,7 @@ def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:
             "variant": variant_name(run.variant),
             "seed": run.seed,
             "split_seed": run.split_seed,
-            "protocol": run.spec.named_protocol,
+            "protocol": run.spec.protocol,
             "experts": outcome.experts,
         },
         "domains": schema.domains,

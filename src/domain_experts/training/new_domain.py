@@ -7,7 +7,8 @@ from torch import nn
 
 from domain_experts.errors import UserError
 from domain_experts.models.ctr import CTRModel
-from domain_experts.training.deep import new_trainer, outcome
+from domain_experts.training.deep import load_weights, new_trainer, outcome
+from domain_experts.training.joint import mlora
 from domain_experts.training.lanes import Lane
 from domain_experts.training.streams import numpy_stream
 from domain_experts.training.task import Outcome, Task
@@ -34,6 +35,14 @@ def rows_of(task: Task, split: str, new: bool) -> np.ndarray:
     rows = task.index(split)
     domain = np.asarray(task.interactions.domain)[rows]
     return np.extract((domain == new_domain(task)) == new, rows)
+
+
+def trained_before(task: Task) -> tuple[CTRModel, int]:
+    """MLoRA as trained on the other domains, and the rows visited for that."""
+    held_out = task.upstream["mlora_held_out"]
+    model = mlora(task, range(len(task.interactions.schema.domains)))
+    load_weights(model, held_out.weights)
+    return model, held_out.record["rows_visited"]
 
 
 def train_on_share(

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Towers, uniform
 from domain_experts.models.multi.units import UnitExperts, UnitGates, level_widths, own_rows
 
@@ -73,10 +73,10 @@ class Model(MultiModel):
 
     shared_unit: ClassVar[bool] = True
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, hidden, generator = plan.settings.adatt, plan.settings.hidden, plan.generator
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, hidden, generator = context.settings.adatt, context.settings.hidden, context.generator
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         groups = [(tasks, own.experts)] * domains
         if self.shared_unit:
             groups.append((1, own.shared_experts))

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from domain_experts.models.adapter import Routing
 from domain_experts.models.init import glorot
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import by_domain, uniform
 
 FLOWS = 4
@@ -65,10 +65,10 @@ class Model(MultiModel):
 
     gate_table: Tensor
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, generator = plan.settings.autoifs, plan.generator
-        domains, self.tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, generator = context.settings.autoifs, context.generator
+        domains, self.tasks = len(context.schema.domains), len(context.schema.tasks)
         bottom, width = own.hidden[-1], own.domain_width
         self.mlp = Perceptron((self.width, *own.hidden), generator)
         self.W = nn.Parameter(glorot(INIT, bottom, width, generator))

@@ -2,31 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from domain_experts.models.adapter import Routing
+from domain_experts.models.context import Context
 from domain_experts.models.ctr import ClickModel
 from domain_experts.models.embedding import FusedEmbedding
-from domain_experts.schema import Schema
-from domain_experts.settings import MultiModelSettings
+from domain_experts.models.groups import Groups, group
+from domain_experts.models.multi.settings import MultiModelSettings
 
 # M3oE's released code
 EMBEDDING_STD = 1e-4
 
 
-@dataclass(frozen=True)
-class MultiPlan:
-    """What a model is built from."""
-
-    schema: Schema
-    settings: MultiModelSettings
-    start: float | None
-    """Logit at which fusion scalars start, of a model that has some."""
-    generator: torch.Generator
-    """Random stream of the initial weights."""
+MultiContext = Context[MultiModelSettings]
 
 
 class MultiModel(ClickModel):
@@ -37,11 +28,11 @@ class MultiModel(ClickModel):
     optimiser of M3oE's released code.
     """
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan.schema, dropout=0.0)
-        dim = plan.settings.embedding_dim
-        self.embedding = FusedEmbedding(plan.schema.sizes, dim, EMBEDDING_STD, plan.generator)
-        self.width = len(plan.schema.fields) * dim + len(plan.schema.dense)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context.schema, dropout=0.0)
+        dim = context.settings.embedding_dim
+        self.embedding = FusedEmbedding(context.schema.sizes, dim, EMBEDDING_STD, context.generator)
+        self.width = len(context.schema.fields) * dim + len(context.schema.dense)
         """Width I of x."""
 
     @abstractmethod
@@ -56,17 +47,14 @@ class MultiModel(ClickModel):
     def forward(
         self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
     ) -> Tensor:
-        x, counts, order = self.sorted(fields, dense, domain)
-        logits = self.grouped(x, counts)
-        return torch.empty_like(logits).index_copy(0, order, logits)
+        x, groups = self.rows(fields, dense, domain)
+        return groups.back(self.grouped(x, groups.counts))
 
-    def sorted(
-        self, fields: Tensor, dense: Tensor, domain: Tensor
-    ) -> tuple[Tensor, list[int], Tensor]:
-        """Rows by domain: x (B, I), the number of rows of each domain, and the order (B,)."""
-        order = torch.argsort(domain, stable=True)
-        counts = torch.bincount(domain, minlength=len(self.schema.domains)).tolist()
-        return torch.cat([self.embedding(fields[order]).flatten(1), dense[order]], 1), counts, order
+    def rows(self, fields: Tensor, dense: Tensor, domain: Tensor) -> tuple[Tensor, Groups]:
+        """X (B, I) of rows that stand together by domain, and how they do."""
+        groups = group(domain, len(self.schema.domains))
+        order = groups.order
+        return torch.cat([self.embedding(fields[order]).flatten(1), dense[order]], 1), groups
 
     def outputs(self, x: Tensor, counts: list[int]) -> dict[str, Tensor]:
         """What inner parts give, by name: (B, E, h). Arguments as of `grouped`."""

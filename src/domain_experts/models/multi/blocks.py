@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from domain_experts.errors import UserError
+
 
 def uniform(generator: torch.Generator, fan_in: int, *shape: int) -> nn.Parameter:
     """Weights from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's default for linear layers."""
@@ -56,6 +58,22 @@ def _layer(x: Tensor, W: Tensor, b: Tensor, gamma: Tensor, beta: Tensor) -> Tens
         # the kernel scales and shifts by one vector in the same pass
         return functional.layer_norm(y, shape, gamma[0], beta[0]).relu_()
     return (functional.layer_norm(y, shape) * gamma).add_(beta).relu_()
+
+
+def bottom_widths(hidden: Sequence[int]) -> tuple[int, int, int]:
+    """Of M3oE's four widths: of the star-like layer, of what experts see, and of experts.
+
+    Raises:
+        UserError: the second and the third differ, though both are what experts see.
+    """
+    bottom, given, seen, last = hidden
+    if given != seen:
+        raise UserError(
+            f"multi_model.hidden is {list(hidden)}: M3oE's experts, and STAR's layer, see what the "
+            f"bottom gives, so that the second and the third width must be one, not {given} and "
+            f"{seen}"
+        )
+    return bottom, given, last
 
 
 class Experts(nn.Sequential):

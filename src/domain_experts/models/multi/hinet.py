@@ -13,7 +13,7 @@ With one domain there is no A_d.
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.multi.base import EMBEDDING_STD, MultiModel, MultiPlan
+from domain_experts.models.multi.base import EMBEDDING_STD, MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Towers, uniform
 from domain_experts.models.multi.units import UnitExperts, UnitGates
 
@@ -21,11 +21,11 @@ from domain_experts.models.multi.units import UnitExperts, UnitGates
 class Model(MultiModel):
     """HiNet; what belongs to a task serves all domains."""
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, generator = plan.settings.hinet, plan.generator
-        dim, width = plan.settings.embedding_dim, plan.settings.hidden[-1]
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, generator = context.settings.hinet, context.generator
+        dim, width = context.settings.embedding_dim, context.settings.hidden[-1]
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         widths = (self.width, own.sub_expert_hidden, width)
         self.sub_experts = UnitExperts(domains + 1, own.sub_experts, widths, generator)
         self.integration = UnitGates(domains + 1, self.width, own.sub_experts, generator)

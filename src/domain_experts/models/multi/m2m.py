@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from domain_experts.models.multi.base import EMBEDDING_STD, MultiModel, MultiPlan
+from domain_experts.models.multi.base import EMBEDDING_STD, MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Layer, by_domain, uniform
 
 
@@ -93,12 +93,12 @@ class MetaUnit(nn.Module):
 class Model(MultiModel):
     """M2M; the meta units serve all tasks, and a task has its own view and output weights."""
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, generator = plan.settings.m2m, plan.generator
-        dim, width = plan.settings.embedding_dim, plan.settings.hidden[-1]
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
-        self.fields = (len(plan.schema.fields), dim)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, generator = context.settings.m2m, context.generator
+        dim, width = context.settings.embedding_dim, context.settings.hidden[-1]
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
+        self.fields = (len(context.schema.fields), dim)
         self.encoder = nn.Sequential(
             *(
                 EncoderLayer(dim, own.heads, own.feedforward, generator)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
-from domain_experts.models.multi.blocks import Gates, Layer, Towers, side_by_side
+from domain_experts.models.multi.base import MultiContext, MultiModel
+from domain_experts.models.multi.blocks import Gates, Layer, Towers, bottom_widths, side_by_side
 from domain_experts.models.star import StarLinear
 
 
@@ -37,11 +37,11 @@ class Model(MultiModel):
     (eq. 10). With one domain D is F_1 alone, with one task T is G_1.
     """
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, generator = plan.settings.m3oe, plan.generator
-        bottom, width, _, last = plan.settings.hidden
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, generator = context.settings.m3oe, context.generator
+        bottom, width, last = bottom_widths(context.settings.hidden)
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         self.switches = own
         self.representation = StarLinear(domains, self.width, bottom, generator)
         self.conversion = Layer(1, bottom, width, generator)
@@ -56,7 +56,7 @@ class Model(MultiModel):
         self.towers = Towers(domains, tasks, joined, last, generator, batch_norm)
         names = ("a_D", "a_T", "b_D", "b_T")
         self.fusion = nn.ParameterDict(
-            {name: nn.Parameter(torch.tensor([plan.start])) for name in names}
+            {name: nn.Parameter(torch.tensor([context.fusion_start])) for name in names}
         )
 
     def scalars(self) -> dict[str, nn.Parameter]:

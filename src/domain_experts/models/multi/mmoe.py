@@ -8,17 +8,18 @@ The gates see the embeddings and pass their gradient on, unlike M3oE's.
 import torch
 from torch import Tensor
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Gates, Towers
 
 
 class Model(MultiModel):
     """MMoE."""
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        hidden, N, generator = plan.settings.hidden, plan.settings.mmoe.experts, plan.generator
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        settings, generator = context.settings, context.generator
+        hidden, N = settings.hidden, settings.mmoe.experts
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         self.shared = Experts(N, (self.width, *hidden), generator)
         self.gates = Gates(domains, tasks, self.width, N, generator)
         self.towers = Towers(domains, tasks, hidden[-1], hidden[-1], generator)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from domain_experts.errors import UserError
-from domain_experts.models.multi.base import EMBEDDING_STD, MultiModel, MultiPlan
+from domain_experts.models.multi.base import EMBEDDING_STD, MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Layer, uniform
 
 PRIOR = ("user", "item")
@@ -44,12 +44,12 @@ class Model(MultiModel):
         UserError: the data set has no field `user` or no field `item`.
     """
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, generator = plan.settings.pepnet, plan.generator
-        dim = plan.settings.embedding_dim
-        domains, self.tasks = len(plan.schema.domains), len(plan.schema.tasks)
-        names = [name for name, _ in plan.schema.fields]
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, generator = context.settings.pepnet, context.generator
+        dim = context.settings.embedding_dim
+        domains, self.tasks = len(context.schema.domains), len(context.schema.tasks)
+        names = [name for name, _ in context.schema.fields]
         missing = [name for name in PRIOR if name not in names]
         if missing:
             raise UserError(

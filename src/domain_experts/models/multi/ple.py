@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Towers
+from domain_experts.models.multi.settings import PLESettings
 from domain_experts.models.multi.units import UnitExperts, UnitGates, level_widths, own_rows
-from domain_experts.settings import PLESettings
 
 
 class CGC(nn.Module):
@@ -71,10 +71,10 @@ class Model(MultiModel):
     below see all rows: the shared gate weighs them.
     """
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        own, hidden, generator = plan.settings.ple, plan.settings.hidden, plan.generator
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        own, hidden, generator = context.settings.ple, context.settings.hidden, context.generator
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         widths = level_widths(self.width, hidden, own.levels)
         self.levels = nn.ModuleList(CGC(domains, tasks, own, w, generator) for w in widths)
         self.shared = nn.ModuleList(Experts(own.shared_experts, w, generator) for w in widths)

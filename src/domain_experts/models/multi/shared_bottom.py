@@ -7,17 +7,17 @@ With one domain and one task it is M3oE's baseline MLP.
 
 from torch import Tensor
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Towers
 
 
 class Model(MultiModel):
     """Shared-Bottom, and MLP."""
 
-    def __init__(self, plan: MultiPlan) -> None:
-        super().__init__(plan)
-        hidden, generator = plan.settings.hidden, plan.generator
-        domains, tasks = len(plan.schema.domains), len(plan.schema.tasks)
+    def __init__(self, context: MultiContext) -> None:
+        super().__init__(context)
+        hidden, generator = context.settings.hidden, context.generator
+        domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         self.bottom = Experts(1, (self.width, *hidden), generator)
         self.towers = Towers(domains, tasks, hidden[-1], hidden[-1], generator)
 

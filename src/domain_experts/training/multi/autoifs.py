@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from domain_experts.models.multi.autoifs import Model
-from domain_experts.models.multi.base import MultiPlan
+from domain_experts.models.multi.base import MultiContext
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows
 from domain_experts.training.deep import outcome, whole_lane
@@ -97,10 +97,9 @@ def train(task: Task) -> Outcome:
     """Search, rewind, retrain."""
     run, device = task.run, torch.device(task.device)
     own = task.settings.multi_model.autoifs
-    plan = MultiPlan(
+    plan = MultiContext(
         task.interactions.schema,
         task.settings.multi_model,
-        None,
         torch_stream(run.seed, "init", "multi", 0),
     )
     model = Model(plan).to(device)

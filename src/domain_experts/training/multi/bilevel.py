@@ -40,7 +40,7 @@ class MultiTrainer(Trainer):
         progress: Progress,
         decay: float,
     ) -> None:
-        self.protocol = settings.multi_protocol
+        self.protocol = settings.protocol
         self.scalars = model.scalars()
         self.upper = Adam([], 0.0)
         if self.scalars:

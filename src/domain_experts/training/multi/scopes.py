@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from domain_experts.models.multi.base import MultiModel, MultiPlan
+from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
 from domain_experts.training.batches import Rows
@@ -117,11 +117,11 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
         number.to(device)[rows.domain.long()],
     )
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
-    plan = MultiPlan(
+    plan = MultiContext(
         own,
         task.settings.multi_model,
-        _start(task),
         torch_stream(run.seed, "init", "multi", scope.number),
+        fusion_start=_start(task),
     )
     return MultiTrainer(
         model_class(plan).to(device),
@@ -136,8 +136,8 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
 
 def _start(task: Task) -> float | None:
     """Logit at which fusion scalars start, of a model that has some."""
-    has_scalars = "multi_protocol" in BACKBONES[task.run.backbone].reads
-    return task.settings.multi_protocol.start if has_scalars else None
+    has_scalars = "protocol.start" in BACKBONES[task.run.backbone].reads
+    return task.settings.protocol.start if has_scalars else None
 
 
 def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Scope) -> bool:

@@ -23,8 +23,8 @@ def views(trainer: MultiTrainer, test: np.ndarray) -> dict[str, np.ndarray]:
     chosen = np.concatenate([drawn[domain == d][:ROWS] for d in range(len(rows.schema.domains))])
     fields, dense, domains, _ = rows.take(torch.from_numpy(chosen).to(rows.domain.device))
     trainer.model.eval()
-    x, counts, _ = trainer.model.sorted(fields, dense, domains)
-    outputs = trainer.model.outputs(x, counts)
+    x, groups = trainer.model.rows(fields, dense, domains)
+    outputs = trainer.model.outputs(x, groups.counts)
     if not outputs:
         return {}
     found = {name: value.cpu().numpy() for name, value in outputs.items()}

@@ -1,4 +1,4 @@
-"""Control: the whole backbone fine-tuned for each domain."""
+"""Copies of the whole backbone, one fine-tuned for each domain."""
 
 import numpy as np
 

@@ -1,0 +1,83 @@
+"""What declares an arm or a model, and settings that several arms read; imports nothing heavy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from domain_experts.training.task import Outcome, Task
+
+ProtocolName = Literal[
+    "described",
+    "released",
+    "released_base",
+    "released_mlora",
+    "m3oe",
+    "m3oe_released",
+    "m3oe_released_one_axis",
+]
+Family = Literal["ctr", "multi"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model: the label in tables and the module that defines its class `Model`.
+
+    The family `ctr` are the click models that take low-rank experts, `multi` the multi-domain
+    multi-task models. `reads` are settings that matter to this model alone.
+    """
+
+    label: str
+    module: str
+    family: Family = "ctr"
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method as compared in a table.
+
+    `train` makes a run; importing its module must import nothing heavy. `reads` are the settings
+    that matter to it; `needs` are the arms whose weights or records it starts from. `counterpart`
+    is the protocol whose switches an experiment flips one by one. A `planted` arm needs generated
+    data. An arm with a backbone takes those of its `family`.
+    """
+
+    phase: str
+    train: Callable[["Task"], "Outcome"]
+    reads: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    protocol: ProtocolName = "described"
+    counterpart: ProtocolName | None = None
+    family: Family = "ctr"
+    backbone: bool = True
+    planted: bool = False
+    label: str = ""
+    """In words; the registry gives it."""
+
+    @property
+    def trainer(self) -> str:
+        """The module of `train`, whose code counts."""
+        return self.train.__module__
+
+
+RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
+LOOP = (
+    "training",
+    "protocol.split_seed",
+    "protocol.batches",
+    "protocol.loss",
+    "protocol.rollback",
+    "protocol.keep_start",
+    "protocol.min_improvement",
+    "protocol.binned_auc",
+    "protocol.embedding_std",
+)
+DEEP = ("model", *LOOP, "protocol.tower_init", "protocol.dropout_place")
+ADAPTER = ("adapter.alpha", "adapter.layers", "protocol.expert_init")
+FROZEN = (*DEEP, *ADAPTER, "protocol.frozen_dropout")
+SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
+LINEAR = ("model.embedding_dim", "model.l2", *LOOP)
+
+# M3oE's models have an initial spread of their own
+MULTI_LOOP = (*(key for key in LOOP if key != "protocol.embedding_std"), "protocol.restore")

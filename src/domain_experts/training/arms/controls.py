@@ -1,0 +1,125 @@
+"""Controls: where does a gain come from? And oracles, which know the planted groups."""
+
+import math
+from typing import TYPE_CHECKING
+
+from domain_experts.declarations import ADAPTER, DEEP, FROZEN, LOOP, Arm
+
+if TYPE_CHECKING:
+    from domain_experts.training.task import Outcome, Task
+
+
+def uniform_gate(task: "Task") -> "Outcome":
+    """Average the frozen experts; nothing is trained."""
+    from domain_experts.models.routers import UniformGate
+    from domain_experts.training import deep
+
+    model = deep.frozen_experts(task)
+    model.router = UniformGate(len(task.interactions.schema.domains), model.experts)
+    trainer = deep.new_trainer(task, model)
+    return deep.outcome(task, trainer, deep.rows_of_experts(task, model.experts))
+
+
+def mlora_epochs(task: "Task") -> "Outcome":
+    """MLoRA without early stopping; the best epoch's weights are kept.
+
+    Its epochs visit as many rows as MoE-MLoRA did in all its phases, rounded up to whole ones.
+    """
+    from domain_experts.training.deep import train_whole
+    from domain_experts.training.joint import mlora
+
+    visited = task.upstream["moe_mlora"].record["rows_visited"]
+    epochs = math.ceil(visited / len(task.index("train")))
+    domains = range(len(task.interactions.schema.domains))
+    return train_whole(task, mlora(task, domains), "joint", epochs)
+
+
+def shared_lora(task: "Task") -> "Outcome":
+    """One adapter for all domains, with the rank of all domains' adapters together."""
+    from domain_experts.training.deep import train_whole
+    from domain_experts.training.joint import mlora
+
+    domains = len(task.interactions.schema.domains)
+    return train_whole(task, mlora(task, [0] * domains, times=domains), "joint")
+
+
+def domain_finetune(task: "Task") -> "Outcome":
+    """Train a copy of the base arm's backbone on each domain, selected on that domain.
+
+    A domain without usable validation rows keeps the base arm's weights. The weights are those of
+    all copies, by number of the domain.
+    """
+    from domain_experts.training.copies import train
+
+    return train(task)
+
+
+def star(task: "Task") -> "Outcome":
+    """STAR (Sheng et al. 2021), the multi-domain baseline of the released configurations."""
+    from domain_experts.models.star import Star
+    from domain_experts.training.deep import context_of, train_whole
+
+    own = task.settings.star
+    model = Star(context_of(task, own.embedding_dim), auxiliary=own.auxiliary)
+    return train_whole(task, model, "joint")
+
+
+def oracle_experts(task: "Task") -> "Outcome":
+    """One expert per planted group on the frozen backbone, on the rows of all its domains."""
+    from domain_experts.training.frozen import train_experts
+
+    return train_experts(task, task.planted_groups, 1)
+
+
+def oracle_mlora(task: "Task") -> "Outcome":
+    """MLoRA with one adapter per planted group."""
+    from domain_experts.training.deep import train_whole
+    from domain_experts.training.joint import mlora
+
+    return train_whole(task, mlora(task, task.planted_groups), "joint")
+
+
+ARMS = {
+    "uniform_gate": Arm(
+        phase="controls",
+        train=uniform_gate,
+        reads=(*FROZEN, "adapter.experts_per_domain"),
+        needs=("base", "experts"),
+    ),
+    "mlora_epochs": Arm(
+        phase="controls",
+        train=mlora_epochs,
+        reads=(*DEEP, *ADAPTER, "adapter.experts_per_domain"),
+        needs=("moe_mlora",),
+    ),
+    "shared_lora": Arm(
+        phase="baselines",
+        train=shared_lora,
+        reads=(*DEEP, *ADAPTER),
+    ),
+    "domain_finetune": Arm(
+        phase="controls",
+        train=domain_finetune,
+        reads=DEEP,
+        needs=("base",),
+    ),
+    "star": Arm(
+        phase="baselines",
+        train=star,
+        reads=("star", "model.hidden", "model.l2", *LOOP),
+        backbone=False,
+    ),
+    "oracle_experts": Arm(
+        phase="controls",
+        train=oracle_experts,
+        reads=(*FROZEN, "protocol.selection"),
+        needs=("base",),
+        planted=True,
+    ),
+    "oracle_mlora": Arm(
+        phase="baselines",
+        train=oracle_mlora,
+        reads=(*DEEP, *ADAPTER),
+        planted=True,
+    ),
+}

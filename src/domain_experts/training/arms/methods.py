@@ -1,0 +1,109 @@
+"""The methods that the study compares: base, MLoRA (arXiv 2408.08913) and MoE-MLoRA."""
+
+from typing import TYPE_CHECKING
+
+from domain_experts.declarations import ADAPTER, DEEP, FROZEN, SEQUENCE, Arm
+
+if TYPE_CHECKING:
+    from domain_experts.training.task import Outcome, Task
+
+
+def base(task: "Task") -> "Outcome":
+    """Phase 1: the backbone on the rows of all domains."""
+    from domain_experts.training.deep import new_model, train_whole
+
+    return train_whole(task, new_model(task), "backbone")
+
+
+def mlora(task: "Task") -> "Outcome":
+    """Train backbone and one adapter a domain together; a row uses its domain's."""
+    from domain_experts.training.deep import train_whole
+    from domain_experts.training.joint import mlora
+
+    domains = range(len(task.interactions.schema.domains))
+    return train_whole(task, mlora(task, domains), "joint")
+
+
+def experts(task: "Task") -> "Outcome":
+    """Phase 2: expert i on the rows of domain i mod D, all on the frozen backbone.
+
+    The reported predictions use each domain's first expert.
+    """
+    from domain_experts.training.frozen import train_experts
+
+    domains = len(task.interactions.schema.domains)
+    return train_experts(task, range(domains), task.settings.adapter.experts_per_domain)
+
+
+def moe_mlora(task: "Task") -> "Outcome":
+    """Phase 3: a gate over the first `experts_per_domain` frozen experts of each domain."""
+    from domain_experts.training import deep
+
+    model = deep.frozen_experts(task)
+    model.router = deep.new_gate(task, model)
+    trainer = deep.new_trainer(task, model)
+    gate = {n: p for n, p in trainer.model.named_parameters() if deep.part_of(n) == "gate"}
+    trainer.phase("gate", [deep.whole_lane(task, gate, "gate")])
+    return deep.outcome(task, trainer, deep.rows_of_experts(task, model.experts))
+
+
+def moe_mlora_sequence(task: "Task") -> "Outcome":
+    """All phases in one process, expert after expert."""
+    from domain_experts.training.sequence import train
+
+    return train(task)
+
+
+ARMS = {
+    "base": Arm(
+        phase="backbones",
+        train=base,
+        reads=DEEP,
+        counterpart="released_base",
+    ),
+    "mlora": Arm(
+        phase="baselines",
+        train=mlora,
+        reads=(*DEEP, *ADAPTER),
+        counterpart="released_mlora",
+    ),
+    "experts": Arm(
+        phase="experts",
+        train=experts,
+        reads=(*FROZEN, "adapter.experts_per_domain", "protocol.selection"),
+        needs=("base",),
+    ),
+    "moe_mlora": Arm(
+        phase="gates",
+        train=moe_mlora,
+        reads=(*FROZEN, "adapter.experts_per_domain", "gate"),
+        needs=("base", "experts"),
+    ),
+    "moe_mlora_sequence": Arm(
+        phase="baselines",
+        train=moe_mlora_sequence,
+        reads=SEQUENCE,
+        counterpart="released",
+    ),
+    "moe_mlora_released": Arm(
+        phase="baselines",
+        train=moe_mlora_sequence,
+        reads=SEQUENCE,
+        protocol="released",
+        counterpart="described",
+    ),
+    "base_released": Arm(
+        phase="baselines",
+        train=base,
+        reads=DEEP,
+        protocol="released_base",
+        counterpart="described",
+    ),
+    "mlora_released": Arm(
+        phase="baselines",
+        train=mlora,
+        reads=(*DEEP, *ADAPTER),
+        protocol="released_mlora",
+        counterpart="described",
+    ),
+}
