@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from benchmarks.peers.base import PEERS
 from benchmarks.results import OURS
 from domain_experts.files import replacing
-from domain_experts.reporting.style import MARKERS, PALETTE, RC, WIDTH, save
+from domain_experts.reporting.style import MARKERS, PALETTE, RC, save
 
 PANELS = ("training step", "epoch", "evaluation")
 FIGURE = "ratios"
 TABLE = "benchmarks.md"
+WIDTH = 3.4
+"""Of a panel, inches."""
 TOLERANCE = 0.003
 """Difference in AUC that the models of two libraries may have."""
 

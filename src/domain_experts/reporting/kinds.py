@@ -151,6 +151,8 @@ def heat_map(
     columns: int = 4,
 ) -> Drawing:
     """Cells x, y of `value`, one colour bar for all; a dot in those that are `marked`."""
+    import seaborn
+
     panels = {name: _unique(own["y"]) for name, own in data.groupby("panel", sort=False)}
     alike = len({tuple(rows) for rows in panels.values()}) == 1
     heights = {name: max(LINE * min(len(rows), MOST_TICKS), 0.6) for name, rows in panels.items()}
@@ -162,17 +164,22 @@ def heat_map(
         own = data[data["panel"] == name]
         rows, heads = _unique(own["y"]), _unique(own["x"])
         wide = own.pivot(index="y", columns="x", values="value").reindex(rows, columns=heads)
-        ax.imshow(wide, colors, norm, aspect="auto", interpolation="nearest")
+        seaborn.heatmap(wide, ax=ax, cmap=colors, norm=norm, cbar=False)
+        ax.set(xlabel="", ylabel="")
         dots = own[own["marked"]]
-        at = [heads.index(x) for x in dots["x"]], [rows.index(y) for y in dots["y"]]
+        # a cell's middle is half a cell from its edge
+        at = (
+            [heads.index(x) + 0.5 for x in dots["x"]],
+            [rows.index(y) + 0.5 for y in dots["y"]],
+        )
         ax.plot(*at, ".", color="k", markersize=3)
         ax.grid(visible=False)
         ax.spines[:].set_visible(True)
         ax.tick_params(length=0, labelleft=not alike or i % columns == 0)
         every = math.ceil(len(rows) / MOST_TICKS)
-        ax.set_yticks(range(0, len(rows), every), rows[::every])
+        ax.set_yticks([i + 0.5 for i in range(0, len(rows), every)], rows[::every], rotation=0)
         every = math.ceil(len(heads) * (0.1 + LETTER * max(map(len, heads))) / width)
-        ax.set_xticks(range(0, len(heads), every), heads[::every])
+        ax.set_xticks([i + 0.5 for i in range(0, len(heads), every)], heads[::every], rotation=0)
     extend = "both" if norm(0) else "max"
     scale = ScalarMappable(norm, colors)
     grid.figure.colorbar(scale, ax=grid.axes, label=label, extend=extend, aspect=40, pad=0.02)

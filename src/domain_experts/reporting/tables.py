@@ -121,8 +121,9 @@ def cells(of: Frames, name: str) -> Table:
     names = list(dict.fromkeys(by_domain.sort_values(["number", "task"])["cell"]))
     wide = by_domain.pivot(index="run", columns="cell", values="auc").reindex(columns=names)
     runs = _overall(runs).merge(wide.reset_index(), "left", "run")
-    several = {d for d in runs["dataset"] if len(tasks.get(d, [])) != 1}
-    runs = runs[runs["dataset"].isin(several)]
+    # of data that are not there the tasks are unknown
+    single = [dataset for dataset in tasks if dataset not in several]
+    runs = runs[~runs["dataset"].isin(single)]
     frame = over_seeds(runs, KEYS, names)
     beside = published("auc", by_cell=True)
     beside = beside.assign(
