@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures docs bench bench-full unlock clean
+.PHONY: help reproduce test lint tables figures report docs bench bench-full unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -30,17 +30,17 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 	domain-experts schema --check
 	domain-experts dvc-yaml --check
 
-tables figures: .venv/installed ## from the results that are there alone (TIER=paper)
-	snakemake --config tier=$(TIER) --allowed-rules table metrics figure --forcerun table metrics figure -- $@
+tables figures report: .venv/installed ## from the results that are there alone (TIER=paper)
+	snakemake --config tier=$(TIER) --allowed-rules table metrics figure make_report -- $@
 
-docs: .venv/installed ## what README.md shows, from the quick tier's results and the rules
+docs: .venv/installed ## README.md and the pages that hold numbers, from the results of quick and paper
 	mkdir -p docs/quick
-	cp $(foreach t,overview planted_sharing controls oracle,results/quick/tables/$t.md) \
-	  $(foreach f,gain_by_domain gates,figures/quick/$f.png) docs/quick/
+	cp $(foreach t,answer overview planted_sharing controls oracle,results/quick/tables/$t.md) \
+	  $(foreach f,gain_by_domain gate_weights,figures/quick/$f.png) docs/quick/
 	@echo '```mermaid' > docs/rulegraph.md
 	PYTHONHASHSEED=0 snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md
 	@echo '```' >> docs/rulegraph.md
-	.venv/bin/python scripts/readme.py
+	.venv/bin/python scripts/docs.py --quick
 
 bench: .venv/installed-bench ## how fast the package is, beside other libraries (docs/benchmarks.md)
 	.venv/bin/python -m benchmarks
