@@ -86,7 +86,7 @@ def draw(of: Frames, name: str) -> Drawn:
         return Drawn(notice(" ".join(why)), "\n".join([*head, *why]) + "\n")
     drawing = spec.kind(spec.data)
     if spec.data["stale"].any():
-        head.append(f"Hollow points, and {STALE_MARK} in a panel's title: stale.")
+        head.append(f"Hollow points, or {STALE_MARK} in a panel's title: stale.")
     left_out = [f"{text}." for text in drawing.left_out]
     said = [*head, spec.says, _seeds(spec.runs), *left_out, *status]
     return Drawn(drawing.figure, "\n".join(said) + "\n")

@@ -81,7 +81,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     # few colours are drawn: a palette makes the file, and the report, a third as large
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS)
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS)
     with replacing(folder / f"{name}.png") as temporary:
         picture.save(temporary, "PNG", optimize=True, dpi=(DPI, DPI))
     with replacing(folder / f"{name}.pdf") as temporary:
