@@ -34,10 +34,10 @@ from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import UniformGate
 from domain_experts.runs import Run
 from domain_experts.settings import RunSettings
+from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import record_of
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Outcome, Task, Upstream
 
 RELEASED = "the public code's way"
 DATASET = "ml-1m-gender"
@@ -71,7 +71,7 @@ def ours(data: Interactions, split: np.ndarray) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for arm in ("base", "experts", "moe_mlora"):
             run = Run(DATASET, BACKBONE, arm, (), 0, _settings(arm))
-            task = Task(
+            assignment = Assignment(
                 run,
                 data,
                 split,
@@ -80,8 +80,8 @@ def ours(data: Interactions, split: np.ndarray) -> None:
                 Checkpoint(Path(folder, f"{arm}.safetensors"), "bench"),
                 Progress("bench"),
             )
-            made = run.spec.train(task)
-            upstream[arm] = Upstream(made.state, record_of(task, made))
+            made = run.spec.train(assignment)
+            upstream[arm] = Upstream(made.state, record_of(assignment, made))
     test = np.flatnonzero(split == SPLITS.index("test"))
     logits, labels = made.logits["test"], data.labels[test]
     schema = data.schema

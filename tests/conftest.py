@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from assignments import make_assignment as new_assignment
+from assignments import multi_data, small_data
 from fabricated import fabricate
 from hypothesis import settings
 from projects import make_smallest
 from smoke import run_study
-from tasks import make_task as new_task
-from tasks import multi_data, small_data
 
 from domain_experts.data.registry import Content
 from domain_experts.presence import load_study
@@ -186,11 +186,11 @@ def multi_interactions():
 
 
 @pytest.fixture
-def make_task(interactions, tmp_path):
-    """Maker of tasks: `make_task(arm, ..., **changed settings)`."""
+def make_assignment(interactions, tmp_path):
+    """Maker of assignments: `make_assignment(arm, ..., **changed settings)`."""
 
     def make(arm, data=interactions, **options):
-        return new_task(tmp_path, data, arm, **options)
+        return new_assignment(tmp_path, data, arm, **options)
 
     return make
 

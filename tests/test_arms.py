@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from assignments import CTR_ARMS, finished, low_rank, train
 from sklearn.linear_model import LogisticRegression
-from tasks import CTR_ARMS, finished, low_rank, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -22,6 +22,7 @@ from domain_experts.models.star import Star
 from domain_experts.registry import ARMS
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
+from domain_experts.training.assignment import Upstream
 from domain_experts.training.batches import Rows
 from domain_experts.training.deep import (
     add_experts,
@@ -35,7 +36,6 @@ from domain_experts.training.deep import (
 )
 from domain_experts.training.joint import mlora
 from domain_experts.training.loop import Trainer
-from domain_experts.training.task import Upstream
 
 NEW = ("new_domain_adapter", "new_domain_finetune", "new_domain_scratch")
 
@@ -76,8 +76,8 @@ def taken(monkeypatch):
     return found
 
 
-def domain_of(task, rows):
-    return np.asarray(task.interactions.domain)[np.asarray(rows)].astype(int)
+def domain_of(assignment, rows):
+    return np.asarray(assignment.interactions.domain)[np.asarray(rows)].astype(int)
 
 
 def same(a, b):
@@ -88,16 +88,16 @@ def same(a, b):
 # Epochs
 
 
-def test_mlora_epochs_trains_the_budget_counted_by_hand(make_task, phases):
+def test_mlora_epochs_trains_the_budget_counted_by_hand(make_assignment, phases):
     changed = {"training.patience": 1, "training.learning_rate": 0.1}
     one, two = changed, {**changed, "adapter.experts_per_domain": 2}
-    upstream = {"base": finished(make_task("base", **changed))}
+    upstream = {"base": finished(make_assignment("base", **changed))}
     # a second expert of each domain, which this run does not use
-    upstream["experts"] = finished(make_task("experts", upstream=upstream, **two))
-    upstream["moe_mlora"] = finished(make_task("moe_mlora", upstream=upstream, **one))
-    task = make_task("mlora_epochs", upstream=upstream, **one)
-    train_rows = task.index("train")
-    n = np.bincount(domain_of(task, train_rows))
+    upstream["experts"] = finished(make_assignment("experts", upstream=upstream, **two))
+    upstream["moe_mlora"] = finished(make_assignment("moe_mlora", upstream=upstream, **one))
+    assignment = make_assignment("mlora_epochs", upstream=upstream, **one)
+    train_rows = assignment.index("train")
+    n = np.bincount(domain_of(assignment, train_rows))
     visited = 0
     for name, used in (("base", ["all"]), ("experts", ["0", "1", "2"]), ("moe_mlora", ["all"])):
         for point in upstream[name].record["curve"]:
@@ -105,8 +105,8 @@ def test_mlora_epochs_trains_the_budget_counted_by_hand(make_task, phases):
                 visited += n.sum() if point["lane"] == "all" else n[int(point["lane"])]
     assert {point["lane"] for point in upstream["experts"].record["curve"]} == set("012345")
     budget = math.ceil(visited / n.sum())
-    assert budget > task.run.settings.training.max_epochs
-    made = train(task)
+    assert budget > assignment.run.settings.training.max_epochs
+    made = train(assignment)
     assert [c["epoch"] for c in made.curve] == list(range(budget + 1))
     assert not all(c["best"] for c in made.curve[:-1]), "patience was not put to the test"
     name, lane, epochs = phases[-1]
@@ -114,75 +114,75 @@ def test_mlora_epochs_trains_the_budget_counted_by_hand(make_task, phases):
     assert list(lane.train) == list(train_rows)
 
 
-def test_mlora_epochs_starts_as_mlora_and_keeps_its_best_epoch(make_task):
-    task = make_task("mlora_epochs")
-    made, joint = train(task), train(make_task("mlora"))
+def test_mlora_epochs_starts_as_mlora_and_keeps_its_best_epoch(make_assignment):
+    assignment = make_assignment("mlora_epochs")
+    made, joint = train(assignment), train(make_assignment("mlora"))
     assert made.curve[: len(joint.curve)] == joint.curve
-    rows = task.index("validation")
-    labels = task.interactions.labels[rows]
-    found = macro_auc(made.logits["validation"], labels, domain_of(task, rows), 3)
+    rows = assignment.index("validation")
+    labels = assignment.interactions.labels[rows]
+    found = macro_auc(made.logits["validation"], labels, domain_of(assignment, rows), 3)
     assert found == pytest.approx(max(c["validation_auc"] for c in made.curve), abs=1e-12)
 
 
 # Adapters
 
 
-def test_the_shared_adapter_has_all_ranks_and_adds_the_same_everywhere(make_task):
-    task = make_task("shared_lora")
-    made = train(task)
-    joint = train(make_task("mlora"))
+def test_the_shared_adapter_has_all_ranks_and_adds_the_same_everywhere(make_assignment):
+    assignment = make_assignment("shared_lora")
+    made = train(assignment)
+    joint = train(make_assignment("mlora"))
     for layer in range(2):
         rank = joint.state[f"tower.layers.{layer}.experts.A.0"].shape[1]
         assert made.state[f"tower.layers.{layer}.experts.A.0"].shape[1] == 3 * rank
     assert {expert_of(name) for name in made.state if is_expert(name)} == {0}
     # the domain's id is a feature too: here the features stay, and only the routing changes
-    model = mlora(task, [0] * 3, 3)
+    model = mlora(assignment, [0] * 3, 3)
     load_weights(model, made.state)
     model.eval()
-    fields = torch.from_numpy(task.interactions.fields[:5])
+    fields = torch.from_numpy(assignment.interactions.fields[:5])
     logits = [model(fields, torch.zeros(5, 0), torch.full((5,), d)) for d in range(3)]
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(logits[0], logits[2])
 
 
-def test_domains_have_adapters_of_their_own_in_mlora(make_task):
-    task = make_task("mlora", **{"training.learning_rate": 0.05})
-    made = train(task)
-    model = mlora(task, range(3))
+def test_domains_have_adapters_of_their_own_in_mlora(make_assignment):
+    assignment = make_assignment("mlora", **{"training.learning_rate": 0.05})
+    made = train(assignment)
+    model = mlora(assignment, range(3))
     load_weights(model, made.state)
     model.eval()
-    fields = torch.from_numpy(task.interactions.fields[:5])
+    fields = torch.from_numpy(assignment.interactions.fields[:5])
     logits = [model(fields, torch.zeros(5, 0), torch.full((5,), d)) for d in range(3)]
     assert not torch.equal(logits[0], logits[1])
 
 
 @pytest.mark.parametrize("arm", ["mlora", "experts", "shared_lora", "moe_mlora_released"])
-def test_only_the_named_layers_are_adapted(make_task, arm):
-    made = train(make_task(arm, **{"adapter.layers": [1]}))
+def test_only_the_named_layers_are_adapted(make_assignment, arm):
+    made = train(make_assignment(arm, **{"adapter.layers": [1]}))
     adapted = {name.split(".")[2] for name in made.state if is_expert(name)}
     assert adapted == {"1"}
-    every = train(make_task(arm)).parameters["experts"]
+    every = train(make_assignment(arm)).parameters["experts"]
     experts = 1 if arm == "shared_lora" else 3
     rank = 2 * (3 if experts == 1 else 1)
     assert made.parameters["experts"] == experts * (16 * rank + rank * 8 + 8) < every
 
 
-def test_a_layer_that_the_tower_lacks_is_named(make_task):
+def test_a_layer_that_the_tower_lacks_is_named(make_assignment):
     with pytest.raises(UserError, match=r"adapter\.layers \[2\]: the tower's layers are 0 to 1"):
-        train(make_task("mlora", **{"adapter.layers": [2]}))
+        train(make_assignment("mlora", **{"adapter.layers": [2]}))
 
 
-def test_experts_without_a_gate_predict_by_the_first_of_each_domain(make_task):
+def test_experts_without_a_gate_predict_by_the_first_of_each_domain(make_assignment):
     changed = {"adapter.experts_per_domain": 2, "training.learning_rate": 0.05}
-    base = {"base": finished(make_task("base", **changed))}
-    task = make_task("experts", upstream=base, **changed)
-    made = train(task)
+    base = {"base": finished(make_assignment("base", **changed))}
+    assignment = make_assignment("experts", upstream=base, **changed)
+    made = train(assignment)
     assert made.experts == 6
     both = {"base": base["base"], "experts": Upstream(made.state, {})}
-    model = frozen_experts(dataclasses.replace(task, upstream=both)).eval()
-    rows = task.index("test")
-    fields = torch.from_numpy(task.interactions.fields[rows])
-    domain = torch.from_numpy(domain_of(task, rows))
+    model = frozen_experts(dataclasses.replace(assignment, upstream=both)).eval()
+    rows = assignment.index("test")
+    fields = torch.from_numpy(assignment.interactions.fields[rows])
+    domain = torch.from_numpy(domain_of(assignment, rows))
     first = nn.functional.one_hot(domain, 6).float()
     second = nn.functional.one_hot(domain + 3, 6).float()
     dense = torch.zeros(len(rows), 0)
@@ -191,17 +191,17 @@ def test_experts_without_a_gate_predict_by_the_first_of_each_domain(make_task):
     assert (model(fields, dense, domain, second) - found).abs().max() > 1e-3
 
 
-def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_task, phases):
-    task = make_task("uniform_gate")
+def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_assignment, phases):
+    assignment = make_assignment("uniform_gate")
     phases.clear()
-    made = train(task)
+    made = train(assignment)
     assert not phases
     assert made.curve == []
     np.testing.assert_array_equal(made.gate, np.full((3, 3), np.float32(1 / 3)))
     experts = {n: a for n, a in made.state.items() if is_expert(n)}
-    assert same(experts, task.upstream["experts"].weights)
-    model = frozen_experts(task).double().eval()
-    fields = torch.from_numpy(task.interactions.fields[task.index("test")])
+    assert same(experts, assignment.upstream["experts"].weights)
+    model = frozen_experts(assignment).double().eval()
+    fields = torch.from_numpy(assignment.interactions.fields[assignment.index("test")])
     x = model.embedding(fields).flatten(1)
     for layer in model.tower.layers:
         own = layer.experts
@@ -215,55 +215,55 @@ def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_tas
 
 
 @pytest.mark.parametrize("arm", ["oracle_experts", "oracle_mlora"])
-def test_oracles_route_by_planted_group(make_task, phases, arm):
+def test_oracles_route_by_planted_group(make_assignment, phases, arm):
     changed = {"training.learning_rate": 0.05}
-    task = make_task(arm, **changed)
-    assert task.planted_groups == (0, 1, 0)
+    assignment = make_assignment(arm, **changed)
+    assert assignment.planted_groups == (0, 1, 0)
     phases.clear()
-    made = train(task)
+    made = train(assignment)
     assert made.experts == 2
     if arm == "oracle_experts":
         rows = {lane.name: lane.train for _, lane, _ in phases}
-        assert set(domain_of(task, rows["0"])) == {0, 2}
-        assert set(domain_of(task, rows["1"])) == {1}
-        state = task.upstream["base"].weights | made.state
+        assert set(domain_of(assignment, rows["0"])) == {0, 2}
+        assert set(domain_of(assignment, rows["1"])) == {1}
+        state = assignment.upstream["base"].weights | made.state
     else:
         state = made.state
-    model = new_model(task)
-    add_experts(model, task, 2)
+    model = new_model(assignment)
+    add_experts(model, assignment, 2)
     load_weights(model, state)
-    rows = task.index("test")
-    domain = torch.from_numpy(domain_of(task, rows))
+    rows = assignment.index("test")
+    domain = torch.from_numpy(domain_of(assignment, rows))
     weights = nn.functional.one_hot(domain % 2, 2).float()
-    fields = torch.from_numpy(task.interactions.fields[rows])
+    fields = torch.from_numpy(assignment.interactions.fields[rows])
     found = model.eval()(fields, torch.zeros(len(rows), 0), domain, weights)
     np.testing.assert_allclose(found.detach().numpy(), made.logits["test"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.planted])
-def test_oracles_need_planted_groups(make_task, interactions, phases, arm):
+def test_oracles_need_planted_groups(make_assignment, interactions, phases, arm):
     data = dataclasses.replace(interactions, planted_groups=None)
-    base = {"base": finished(make_task("base"))}
+    base = {"base": finished(make_assignment("base"))}
     phases.clear()
     with pytest.raises(UserError, match=f"planted-small has no planted groups, which {arm} needs"):
-        train(make_task(arm, data=data, upstream=base))
+        train(make_assignment(arm, data=data, upstream=base))
     assert not phases
 
 
 # Domains fine-tuned
 
 
-def test_fine_tuned_domains_are_each_trained_alone(make_task, interactions):
-    """A task of one domain's training and validation rows gives that domain's copy."""
+def test_fine_tuned_domains_are_each_trained_alone(make_assignment, interactions):
+    """An assignment of one domain's training and validation rows gives that domain's copy."""
     changed = {"training.learning_rate": 0.02}
-    base = finished(make_task("base", **changed))
-    task = make_task("domain_finetune", upstream={"base": base}, **changed)
-    made = train(task)
+    base = finished(make_assignment("base", **changed))
+    assignment = make_assignment("domain_finetune", upstream={"base": base}, **changed)
+    made = train(assignment)
     domain = np.asarray(interactions.domain)
     for d in range(3):
-        split = np.where((domain == d) | (task.split == 2), task.split, 3)
-        own = task.checkpoint.part("alone").part(d)
-        alone = train(dataclasses.replace(task, split=split, checkpoint=own))
+        split = np.where((domain == d) | (assignment.split == 2), assignment.split, 3)
+        own = assignment.checkpoint.part("alone").part(d)
+        alone = train(dataclasses.replace(assignment, split=split, checkpoint=own))
         assert {c["lane"] for c in alone.curve} == {str(d)}
         assert alone.curve == [c for c in made.curve if c["lane"] == str(d)]
         own = {name for name in made.state if name.startswith(f"{d}.")}
@@ -271,7 +271,7 @@ def test_fine_tuned_domains_are_each_trained_alone(make_task, interactions):
         for name in own:
             np.testing.assert_array_equal(made.state[name], alone.state[name])
         # of the rows of this domain, the copy's predictions are those reported
-        rows = task.index("test")
+        rows = assignment.index("test")
         of_domain = domain[rows] == d
         np.testing.assert_array_equal(
             made.logits["test"][of_domain], alone.logits["test"][of_domain]
@@ -279,12 +279,14 @@ def test_fine_tuned_domains_are_each_trained_alone(make_task, interactions):
     assert made.parameters["backbone"] == 3 * base.record["parameters"]["backbone"]
 
 
-def test_a_domain_that_cannot_be_selected_on_keeps_the_base_arms_weights(make_task, interactions):
+def test_a_domain_that_cannot_be_selected_on_keeps_the_base_arms_weights(
+    make_assignment, interactions
+):
     labels = np.array(interactions.labels)
     labels[np.asarray(interactions.domain) == 2] = 0
     data = dataclasses.replace(interactions, labels=labels)
-    base = finished(make_task("base", data=data))
-    made = train(make_task("domain_finetune", data=data, upstream={"base": base}))
+    base = finished(make_assignment("base", data=data))
+    made = train(make_assignment("domain_finetune", data=data, upstream={"base": base}))
     assert {c["lane"] for c in made.curve} == {"0", "1"}
     assert same({n: made.state[f"2.{n}"] for n in base.weights}, base.weights)
     assert not same({n: made.state[f"1.{n}"] for n in base.weights}, base.weights)
@@ -294,83 +296,91 @@ def test_a_domain_that_cannot_be_selected_on_keeps_the_base_arms_weights(make_ta
 
 
 @pytest.mark.parametrize("held_out", [0, 2])
-def test_the_held_out_domain_is_not_seen_and_its_adapter_stays_zero(make_task, taken, held_out):
+def test_the_held_out_domain_is_not_seen_and_its_adapter_stays_zero(
+    make_assignment, taken, held_out
+):
     changed = {"new_domain.held_out": held_out, "training.learning_rate": 0.05}
-    task = make_task("mlora_held_out", **changed)
-    made = train(task)
-    assert set(domain_of(task, sorted(taken[True]))) == {0, 1, 2} - {held_out}
-    assert taken[True] == set(np.flatnonzero((task.split == 0) & (
-        np.asarray(task.interactions.domain) != held_out
+    assignment = make_assignment("mlora_held_out", **changed)
+    made = train(assignment)
+    assert set(domain_of(assignment, sorted(taken[True]))) == {0, 1, 2} - {held_out}
+    assert taken[True] == set(np.flatnonzero((assignment.split == 0) & (
+        np.asarray(assignment.interactions.domain) != held_out
     )).tolist())  # fmt: skip
     for name, weight in made.state.items():
         if is_expert(name) and (".B." in name or ".c." in name):
             assert weight.any() == (expert_of(name) != held_out), name
 
 
-def test_selection_does_not_see_the_held_out_domain(make_task, phases):
-    task = make_task("mlora_held_out")
-    train(task)
+def test_selection_does_not_see_the_held_out_domain(make_assignment, phases):
+    assignment = make_assignment("mlora_held_out")
+    train(assignment)
     ((_, lane, _),) = phases
-    assert set(domain_of(task, lane.validation)) == {1, 2}
+    assert set(domain_of(assignment, lane.validation)) == {1, 2}
 
 
 @pytest.mark.parametrize("arm", NEW)
-def test_a_new_domain_is_trained_on_its_own_rows(make_task, taken, phases, arm):
-    task = make_task(arm, **{"new_domain.held_out": 1})
+def test_a_new_domain_is_trained_on_its_own_rows(make_assignment, taken, phases, arm):
+    assignment = make_assignment(arm, **{"new_domain.held_out": 1})
     taken[True].clear()
     phases.clear()
-    train(task)
-    assert set(domain_of(task, sorted(taken[True]))) == {1}
+    train(assignment)
+    assert set(domain_of(assignment, sorted(taken[True]))) == {1}
     ((_, lane, _),) = phases
-    assert set(domain_of(task, lane.validation)) == {1}
-    assert len(lane.validation) == (domain_of(task, task.index("validation")) == 1).sum()
+    assert set(domain_of(assignment, lane.validation)) == {1}
+    assert (
+        len(lane.validation) == (domain_of(assignment, assignment.index("validation")) == 1).sum()
+    )
 
 
 @pytest.mark.parametrize("arm", NEW)
-def test_a_larger_share_holds_the_smaller_one(make_task, phases, arm):
-    upstream = {"mlora_held_out": finished(make_task("mlora_held_out"))}
-    seen, task = [], None
+def test_a_larger_share_holds_the_smaller_one(make_assignment, phases, arm):
+    upstream = {"mlora_held_out": finished(make_assignment("mlora_held_out"))}
+    seen, assignment = [], None
     for share in (0.05, 0.1, 0.5, 1.0):
-        task = make_task(arm, upstream=upstream, **{"new_domain.share": share})
+        assignment = make_assignment(arm, upstream=upstream, **{"new_domain.share": share})
         phases.clear()
-        train(task)
+        train(assignment)
         ((_, lane, _),) = phases
         seen.append(set(lane.train.tolist()))
-        rows = (domain_of(task, task.index("train")) == 0).sum()
+        rows = (domain_of(assignment, assignment.index("train")) == 0).sum()
         assert len(lane.train) == len(seen[-1]) == math.ceil(share * rows)
     assert all(a < b for a, b in pairwise(seen))
-    assert seen[-1] == set(np.flatnonzero((task.split == 0) & (task.interactions.domain == 0)))
+    assert seen[-1] == set(
+        np.flatnonzero((assignment.split == 0) & (assignment.interactions.domain == 0))
+    )
 
 
-def test_a_new_adapter_changes_only_itself(make_task):
-    task = make_task("new_domain_adapter", **{"training.learning_rate": 0.05})
-    made, before = train(task), task.upstream["mlora_held_out"].weights
+def test_a_new_adapter_changes_only_itself(make_assignment):
+    assignment = make_assignment("new_domain_adapter", **{"training.learning_rate": 0.05})
+    made, before = train(assignment), assignment.upstream["mlora_held_out"].weights
     for name, weight in made.state.items():
         own = is_expert(name) and expert_of(name) == 0
         assert np.array_equal(weight, before[name]) != own, name
 
 
-def test_fine_tuning_leaves_the_other_domains_adapters_alone(make_task):
-    task = make_task("new_domain_finetune", **{"training.learning_rate": 0.05})
-    made, before = train(task), task.upstream["mlora_held_out"].weights
+def test_fine_tuning_leaves_the_other_domains_adapters_alone(make_assignment):
+    assignment = make_assignment("new_domain_finetune", **{"training.learning_rate": 0.05})
+    made, before = train(assignment), assignment.upstream["mlora_held_out"].weights
     for name, weight in made.state.items():
         others = is_expert(name) and expert_of(name) != 0
         assert np.array_equal(weight, before[name]) == (others or not weight.size), name
 
 
-def test_scratch_starts_from_nothing(make_task):
+def test_scratch_starts_from_nothing(make_assignment):
     assert ARMS["new_domain_scratch"].needs == ()
-    task = make_task("new_domain_scratch", **{"training.max_epochs": 1, "new_domain.share": 0.01})
-    start = new_model(task).state_dict()
-    assert torch.equal(start["head"], new_model(make_task("base")).state_dict()["head"])
+    assignment = make_assignment(
+        "new_domain_scratch", **{"training.max_epochs": 1, "new_domain.share": 0.01}
+    )
+    start = new_model(assignment).state_dict()
+    assert torch.equal(start["head"], new_model(make_assignment("base")).state_dict()["head"])
 
 
 @pytest.mark.parametrize("arm", ["mlora_held_out", *NEW])
-def test_a_domain_that_is_not_there_is_refused_before_training(make_task, phases, arm):
-    upstream = {"mlora_held_out": finished(make_task("mlora_held_out"))}
+def test_a_domain_that_is_not_there_is_refused_before_training(make_assignment, phases, arm):
+    upstream = {"mlora_held_out": finished(make_assignment("mlora_held_out"))}
     phases.clear()
     with pytest.raises(UserError, match=r"new_domain\.held_out is 3, but planted-small has 3"):
-        train(make_task(arm, upstream=upstream, **{"new_domain.held_out": 3}))
+        train(make_assignment(arm, upstream=upstream, **{"new_domain.held_out": 3}))
     assert not phases
 
 
@@ -404,20 +414,20 @@ def test_linear_models_are_their_literal_equations(pairs):
         assert found[row, 0].item() == pytest.approx(expected.item(), abs=1e-12)
 
 
-def test_logistic_regression_reaches_scikit_learns_optimum(make_task, float64):
+def test_logistic_regression_reaches_scikit_learns_optimum(make_assignment, float64):
     changed = {"training.max_epochs": 60, "training.patience": 60, "training.learning_rate": 0.01}
-    task = make_task("logistic_regression", **changed, **{"model.l2": 1e-3})
+    assignment = make_assignment("logistic_regression", **changed, **{"model.l2": 1e-3})
     columns = []
-    for j, size in enumerate(task.interactions.schema.sizes):
-        columns.append(np.eye(size)[task.interactions.fields[:, j]])
-    x, y = np.concatenate(columns, 1), task.interactions.labels[:, 0].astype(float)
-    rows = task.index("train")
+    for j, size in enumerate(assignment.interactions.schema.sizes):
+        columns.append(np.eye(size)[assignment.interactions.fields[:, j]])
+    x, y = np.concatenate(columns, 1), assignment.interactions.labels[:, 0].astype(float)
+    rows = assignment.index("train")
     # loss + l2 |w|^2 is 1 / (2 n C) |w|^2
     peer = LogisticRegression(C=1 / (2 * 1e-3 * len(rows)), tol=1e-8, max_iter=1000)
     peer.fit(x[rows], y[rows])
-    train(task)
+    train(assignment)
     # of the last epoch, which the checkpoint holds; the run itself keeps those of the best
-    model = new_trainer(task, LinearModel(context_of(task))).model
+    model = new_trainer(assignment, LinearModel(context_of(assignment))).model
     w = model.linear.weights.weight.detach().numpy()[:, 0]
     ours = x @ w + model.bias.item()
 
@@ -428,19 +438,19 @@ def test_logistic_regression_reaches_scikit_learns_optimum(make_task, float64):
 
     best = objective(peer.decision_function(x), peer.coef_)
     assert best <= objective(ours, w) < best + 2e-3
-    held_out = task.index("validation")
+    held_out = assignment.index("validation")
     assert np.corrcoef(ours[held_out], peer.decision_function(x)[held_out])[0, 1] > 0.999
 
 
-def test_star_trains_weights_of_every_domain(make_task):
-    task = make_task("star")
-    made = train(task)
+def test_star_trains_weights_of_every_domain(make_assignment):
+    assignment = make_assignment("star")
+    made = train(assignment)
     assert made.experts is None
     assert made.gate is None
-    start = Star(context_of(task, 4), auxiliary=False).state_dict()
+    start = Star(context_of(assignment, 4), auxiliary=False).state_dict()
     for name, weight in made.state.items():
         assert np.array_equal(weight, start[name].numpy()) != bool(weight.size), name
-    with_auxiliary = train(make_task("star", **{"star.auxiliary": True}))
+    with_auxiliary = train(make_assignment("star", **{"star.auxiliary": True}))
     assert with_auxiliary.parameters["backbone"] > made.parameters["backbone"]
 
 
@@ -500,7 +510,7 @@ def test_parameters_counted_by_hand():
     assert count(Star(wide, auxiliary=True)) == STAR + auxiliary
 
 
-def test_every_arm_reports_its_parameters(make_task):
+def test_every_arm_reports_its_parameters(make_assignment):
     """Three domains, towers of 16 and 8, three fields of width 4, alpha 4."""
     base = 83 * 4 + 12 * 16 + 16 + 16 * 8 + 8 + 8 + 1
     expert = (12 * 4 + 4 * 16 + 16) + (16 * 2 + 2 * 8 + 8)
@@ -526,7 +536,7 @@ def test_every_arm_reports_its_parameters(make_task):
     changed = {"training.max_epochs": 1}
     made = {}
     for arm in CTR_ARMS:
-        made[arm] = finished(make_task(arm, upstream=made, **changed))
+        made[arm] = finished(make_assignment(arm, upstream=made, **changed))
         counts = made[arm].record["parameters"]
         found = tuple(counts[part] for part in ("backbone", "experts", "gate"))
         assert found == expected[arm], arm
@@ -543,9 +553,9 @@ def with_vectors(interactions):
 
 
 @pytest.mark.parametrize("arm", ["mlora", "star", "factorisation_machine", "moe_mlora_released"])
-def test_pretrained_vectors_are_used_never_trained_and_not_kept(make_task, with_vectors, arm):
-    task = make_task(arm, data=with_vectors, **{"training.learning_rate": 0.05})
-    plain = train(make_task(arm, **{"training.learning_rate": 0.05}))
+def test_pretrained_vectors_are_used_never_trained_and_not_kept(make_assignment, with_vectors, arm):
+    assignment = make_assignment(arm, data=with_vectors, **{"training.learning_rate": 0.05})
+    plain = train(make_assignment(arm, **{"training.learning_rate": 0.05}))
     models = []
     predict = Trainer.logits
 
@@ -555,7 +565,7 @@ def test_pretrained_vectors_are_used_never_trained_and_not_kept(make_task, with_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "logits", spy)
-        made = train(task)
+        made = train(assignment)
     embedding = models[-1].embedding
     np.testing.assert_array_equal(embedding.frozen.numpy(), with_vectors.vectors["item"])
     fields = torch.from_numpy(with_vectors.fields[:20])
@@ -573,9 +583,11 @@ def test_pretrained_vectors_are_used_never_trained_and_not_kept(make_task, with_
 
 
 @pytest.mark.parametrize("arm", ["base", "star"])
-def test_vectors_of_another_width_are_refused_before_training(make_task, with_vectors, phases, arm):
+def test_vectors_of_another_width_are_refused_before_training(
+    make_assignment, with_vectors, phases, arm
+):
     key = "star.embedding_dim" if arm == "star" else "model.embedding_dim"
     with pytest.raises(UserError, match="'item' have 4 values, but the embedding has 8") as caught:
-        train(make_task(arm, data=with_vectors, **{key: 8}))
+        train(make_assignment(arm, data=with_vectors, **{key: 8}))
     assert f"set {key} to 4" in str(caught.value)
     assert not phases

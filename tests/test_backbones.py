@@ -5,9 +5,9 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 import torch
+from assignments import CTR_BACKBONES, low_rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES, low_rank
 from torch import nn
 
 from domain_experts.models import autoint, dcn, fibinet, xdeepfm

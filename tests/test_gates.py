@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from assignments import low_rank, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import low_rank, train
 from torch import nn
 
 from domain_experts.errors import UserError
@@ -238,8 +238,8 @@ def test_a_layer_without_experts_is_plain_whatever_the_routing():
     torch.testing.assert_close(layer(x, torch.full((2, 5), 0.2)), layer(x, None))
 
 
-def test_settings_reach_the_gate(make_task):
-    plain = train(make_task("moe_mlora"))
+def test_settings_reach_the_gate(make_assignment):
+    plain = train(make_assignment("moe_mlora"))
     assert plain.parameters["gate"] == 3 * 4 + 4 * 3 + 3
     np.testing.assert_allclose(plain.gate.sum(1), 1, rtol=1e-6)
     # moe_mlora's tower input: three fields of width 4
@@ -252,7 +252,7 @@ def test_settings_reach_the_gate(make_task):
         "gate.load_balance": (0.5, 27),
     }
     for key, (value, parameters) in changed.items():
-        made = train(make_task("moe_mlora", **{key: value}))
+        made = train(make_assignment("moe_mlora", **{key: value}))
         assert made.parameters["gate"] == parameters, key
         assert made.curve != plain.curve, key
         if key == "gate.input":
@@ -261,17 +261,17 @@ def test_settings_reach_the_gate(make_task):
             assert (np.sort(made.gate, 1)[:, -1] == 1).all()
 
 
-def test_load_balance_evens_the_gate_out(make_task):
+def test_load_balance_evens_the_gate_out(make_assignment):
     """A heavy weight leaves the gate flatter than none, from the same start."""
     changed = {"training.max_epochs": 1, "protocol.keep_start": False}
     tables = [
-        train(make_task("moe_mlora", **changed | {"gate.load_balance": weight})).gate
+        train(make_assignment("moe_mlora", **changed | {"gate.load_balance": weight})).gate
         for weight in (0.0, 10.0)
     ]
     spread = [np.ptp(table.mean(0)) for table in tables]
     assert spread[1] < spread[0]
 
 
-def test_more_experts_than_there_are_cannot_be_chosen(make_task):
+def test_more_experts_than_there_are_cannot_be_chosen(make_assignment):
     with pytest.raises(UserError, match=r"gate\.top_k is 9, but there are 3 experts"):
-        train(make_task("moe_mlora", **{"gate.top_k": 9}))
+        train(make_assignment("moe_mlora", **{"gate.top_k": 9}))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from assignments import PARAMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import PARAMS
 from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import layer_norm

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from assignments import CTR_BACKBONES, low_rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES, low_rank
 from torch import nn
 
 from domain_experts.models.adapter import AdaptedLinear, Hard, Modulation, Tower

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from assignments import PARAMS, make_assignment, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import PARAMS, make_task, train
 from torch import nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
@@ -404,7 +404,7 @@ TABLE = [
 @pytest.mark.parametrize(("backbone", "arm"), TABLE)
 def test_the_rows_of_the_papers_table_train(backbone, arm, multi_interactions, tmp_path):
     trained = train(
-        make_task(tmp_path, multi_interactions, arm, backbone, **{"training.max_epochs": 1})
+        make_assignment(tmp_path, multi_interactions, arm, backbone, **{"training.max_epochs": 1})
     )
     assert np.isfinite(trained.logits["test"]).all()
     schema = multi_interactions.schema

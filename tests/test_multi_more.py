@@ -4,9 +4,9 @@ from importlib import import_module
 
 import pytest
 import torch
+from assignments import PARAMS, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import PARAMS, train
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -488,12 +488,12 @@ def test_the_search_has_two_step_sizes():
 
 
 @pytest.fixture
-def search(make_task, multi_interactions):
+def search(make_assignment, multi_interactions):
     """Maker of tasks of AutoIFS in small."""
 
     def new():
         changed = {f"multi_model.autoifs.{key}": value for key, value in OWN["autoifs"].items()}
-        return make_task("autoifs", data=multi_interactions, **changed)
+        return make_assignment("autoifs", data=multi_interactions, **changed)
 
     return new
 
@@ -516,9 +516,9 @@ def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch)
 
     monkeypatch.setattr(Trainer, "_select", spy)
     monkeypatch.setattr(AutoIFSTrainer, "_epoch", watch)
-    task = search()
-    outcome = train(task)
-    own = task.run.settings.multi_model.autoifs
+    assignment = search()
+    outcome = train(assignment)
+    own = assignment.run.settings.multi_model.autoifs
     assert temperatures == pytest.approx([1, 100 ** (1 / 3), 100 ** (2 / 3), 100])
     assert rates == {"search": own.learning_rate, "retrain": own.retrain_learning_rate}
     early, late, start = states["search", 2], states["search", 4], states["retrain", 0]
@@ -541,10 +541,10 @@ def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch)
         torch.testing.assert_close(torch.from_numpy(outcome.state[name]), value, msg=name)
 
 
-def test_autoifs_has_batches_of_its_own(make_task, multi_interactions):
+def test_autoifs_has_batches_of_its_own(make_assignment, multi_interactions):
     def state(own, others):
         changed = {"multi_model.autoifs.batch_size": own, "training.batch_size": others}
-        return train(make_task("autoifs", data=multi_interactions, **changed)).state
+        return train(make_assignment("autoifs", data=multi_interactions, **changed)).state
 
     few, many, same = state(64, 64), state(16, 64), state(64, 16)
     assert all((few[name] == value).all() for name, value in same.items())

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from assignments import MULTI_ARMS, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import log_loss
-from tasks import MULTI_ARMS, train
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
@@ -35,9 +35,9 @@ ONE_AXIS = ("single", "mtl", "mdl", "mdmt")
 
 
 @pytest.fixture
-def m3oe_task(make_task, multi_interactions):
+def m3oe_assignment(make_assignment, multi_interactions):
     def make(arm="mdmt", data=multi_interactions, **changed):
-        return make_task(arm, data=data, backbone="m3oe", **(QUICK | changed))
+        return make_assignment(arm, data=data, backbone="m3oe", **(QUICK | changed))
 
     return make
 
@@ -69,17 +69,17 @@ def taken(monkeypatch):
     return found
 
 
-def domain_of(task, rows=slice(None)):
-    return np.asarray(task.interactions.domain)[rows].astype(int)
+def domain_of(assignment, rows=slice(None)):
+    return np.asarray(assignment.interactions.domain)[rows].astype(int)
 
 
-def cells(task, made, split="validation"):
-    rows = task.index(split)
+def cells(assignment, made, split="validation"):
+    rows = assignment.index(split)
     return macro_auc(
         made.logits[split],
-        task.interactions.labels[rows],
-        domain_of(task, rows),
-        len(task.interactions.schema.domains),
+        assignment.interactions.labels[rows],
+        domain_of(assignment, rows),
+        len(assignment.interactions.schema.domains),
     )
 
 
@@ -132,12 +132,12 @@ def test_the_balanced_loss_weighs_domains_alike_whatever_their_rows():
 # The two levels
 
 
-def new_trainer(task):
+def new_trainer(assignment):
     """The trainer of a model for all domains and tasks, and its lane."""
-    run = task.run
-    rows = Rows.of(task.interactions, torch.device("cpu"))
+    run = assignment.run
+    rows = Rows.of(assignment.interactions, torch.device("cpu"))
     plan = MultiContext(
-        task.interactions.schema,
+        assignment.interactions.schema,
         run.settings.multi_model,
         torch.Generator().manual_seed(3),
         fusion_start=run.settings.protocol.start,
@@ -145,10 +145,10 @@ def new_trainer(task):
     model = Model(plan)
     decay = run.settings.multi_model.weight_decay
     trainer = MultiTrainer(
-        model, rows, run.settings, run.seed, task.checkpoint, task.progress, decay
+        model, rows, run.settings, run.seed, assignment.checkpoint, assignment.progress, decay
     )
     every = dict(model.named_parameters())
-    return trainer, Lane("all", task.index("train"), task.index("validation"), every)
+    return trainer, Lane("all", assignment.index("train"), assignment.index("validation"), every)
 
 
 def values_of(scalars):
@@ -158,10 +158,10 @@ def values_of(scalars):
 @pytest.mark.parametrize("rows", ["train", "validation"])
 @pytest.mark.parametrize("loss", ["mean", "balanced"])
 def test_the_first_order_step_is_torchs_adam_on_the_scalars(
-    m3oe_task, taken, monkeypatch, loss, rows
+    m3oe_assignment, taken, monkeypatch, loss, rows
 ):
     changed = {"protocol.upper_loss": loss, "protocol.upper_rows": rows}
-    trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
+    trainer, lane = new_trainer(m3oe_assignment(**changed, **UPPER))
     peer = copy.deepcopy(trainer.model)
     decay = trainer.settings.multi_model.weight_decay
     adam = torch.optim.Adam(peer.scalars().values(), lr=0.05, weight_decay=decay)
@@ -207,11 +207,11 @@ def test_the_first_order_step_is_torchs_adam_on_the_scalars(
 
 @pytest.mark.parametrize("rows", ["train", "validation"])
 def test_the_second_order_slope_is_that_of_finite_differences(
-    m3oe_task, taken, float64, monkeypatch, rows
+    m3oe_assignment, taken, float64, monkeypatch, rows
 ):
     changed = {"protocol.upper_order": 2, "protocol.upper_rows": rows}
     changed |= {"training.learning_rate": 0.05, "protocol.upper_loss": "mean"}
-    trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
+    trainer, lane = new_trainer(m3oe_assignment(**changed, **UPPER))
     trainer.phase("joint", [lane], epochs=2)
     slopes = {}
 
@@ -273,9 +273,9 @@ MOVED = {
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("scalars", MOVED)
-def test_each_level_moves_what_it_should(m3oe_task, monkeypatch, scalars, order):
+def test_each_level_moves_what_it_should(m3oe_assignment, monkeypatch, scalars, order):
     changed = {"protocol.scalars": scalars, "protocol.upper_order": order}
-    trainer, lane = new_trainer(m3oe_task(**changed, **UPPER))
+    trainer, lane = new_trainer(m3oe_assignment(**changed, **UPPER))
     lower, upper = Trainer._epoch, MultiTrainer._upper_step
     moved = {"lower": [], "upper": []}
 
@@ -315,15 +315,15 @@ UNUSED = [
 
 @pytest.mark.parametrize("scalars", ["upper", "both", "lower"])
 @pytest.mark.parametrize(("changed", "arm", "unused"), UNUSED)
-def test_scalars_that_a_model_does_not_use_stay(m3oe_task, scalars, changed, arm, unused):
-    made = train(m3oe_task(arm, **changed, **{"protocol.scalars": scalars}, **UPPER))
+def test_scalars_that_a_model_does_not_use_stay(m3oe_assignment, scalars, changed, arm, unused):
+    made = train(m3oe_assignment(arm, **changed, **{"protocol.scalars": scalars}, **UPPER))
     for name in ("a_D", "a_T", "b_D", "b_T"):
         found = {point["fusion"][name] for point in made.curve}
         assert (len(found) == 1) == (name in unused), name
 
 
-def test_the_curve_holds_the_weights_that_the_scalars_give(m3oe_task):
-    made = train(m3oe_task(**UPPER, **{"protocol.start": 0.3}))
+def test_the_curve_holds_the_weights_that_the_scalars_give(m3oe_assignment):
+    made = train(m3oe_assignment(**UPPER, **{"protocol.start": 0.3}))
     assert [point["epoch"] for point in made.curve] == [0, 1, 2, 3]
     start = dict.fromkeys(("a_D", "a_T", "b_D", "b_T"), 1 / (1 + math.exp(-0.3)))
     assert made.curve[0]["fusion"] == pytest.approx(start)
@@ -340,35 +340,37 @@ OVERFITS = {"training.learning_rate": 0.2, "training.max_epochs": 8, "training.b
     ("restore", "patience", "which"),
     [("if_stopped", 20, "last"), ("if_stopped", 2, "best"), ("always", 20, "best")],
 )
-def test_which_weights_come_back(m3oe_task, restore, patience, which, scalars):
+def test_which_weights_come_back(m3oe_assignment, restore, patience, which, scalars):
     changed = OVERFITS | {
         "training.patience": patience,
         "protocol.restore": restore,
         "protocol.scalars": scalars,
     }
-    task = m3oe_task(**changed, **UPPER)
-    made = train(task)
+    assignment = m3oe_assignment(**changed, **UPPER)
+    made = train(assignment)
     aucs = [point["validation_auc"] for point in made.curve]
     assert (len(aucs) < 9) == (patience == 2)
     assert aucs[-1] < max(aucs), "the run should overfit, else this test shows nothing"
     point = made.curve[-1] if which == "last" else made.curve[int(np.argmax(aucs))]
-    assert cells(task, made) == pytest.approx(point["validation_auc"], abs=1e-12)
+    assert cells(assignment, made) == pytest.approx(point["validation_auc"], abs=1e-12)
     found = {n: 1 / (1 + math.exp(-made.state[f"0.fusion.{n}"].item())) for n in point["fusion"]}
     assert found == pytest.approx(point["fusion"], abs=1e-6)
 
 
-def test_statistics_of_batch_norm_come_back_with_the_weights(m3oe_task):
-    task = m3oe_task(**OVERFITS, **{"multi_model.m3oe.tower_norm": "batch"})
-    made = train(task)
+def test_statistics_of_batch_norm_come_back_with_the_weights(m3oe_assignment):
+    assignment = m3oe_assignment(**OVERFITS, **{"multi_model.m3oe.tower_norm": "batch"})
+    made = train(assignment)
     aucs = [point["validation_auc"] for point in made.curve]
     assert aucs[-1] < max(aucs)
-    assert cells(task, made) == pytest.approx(max(aucs), abs=1e-12)
+    assert cells(assignment, made) == pytest.approx(max(aucs), abs=1e-12)
 
 
-def test_the_upper_level_leaves_the_statistics_of_batch_norm_alone(m3oe_task):
+def test_the_upper_level_leaves_the_statistics_of_batch_norm_alone(m3oe_assignment):
     """Else they would hold validation rows, and activations of weights that no model has."""
     changed = {"protocol.upper_rows": "validation", "protocol.upper_order": 2}
-    trainer, lane = new_trainer(m3oe_task(**changed, **{"multi_model.m3oe.tower_norm": "batch"}))
+    trainer, lane = new_trainer(
+        m3oe_assignment(**changed, **{"multi_model.m3oe.tower_norm": "batch"})
+    )
     trainer.phase("joint", [lane], epochs=1)
     before = {n: b.clone() for n, b in trainer.model.named_buffers()}
     trainer.model.train()
@@ -387,9 +389,9 @@ SCOPES = {
 }
 
 
-def restored(task, made, number, domains, tasks):
+def restored(assignment, made, number, domains, tasks):
     """A model from the weights that were kept."""
-    schema = task.interactions.schema
+    schema = assignment.interactions.schema
     own = Schema(
         schema.fields,
         schema.dense,
@@ -397,7 +399,10 @@ def restored(task, made, number, domains, tasks):
         tuple(schema.tasks[t] for t in tasks),
     )
     plan = MultiContext(
-        own, task.run.settings.multi_model, torch.Generator().manual_seed(99), fusion_start=1.0
+        own,
+        assignment.run.settings.multi_model,
+        torch.Generator().manual_seed(99),
+        fusion_start=1.0,
     )
     model = Model(plan)
     prefix = f"{number}."
@@ -407,9 +412,9 @@ def restored(task, made, number, domains, tasks):
 
 
 @pytest.mark.parametrize("arm", ONE_AXIS)
-def test_each_model_has_its_rows_tasks_and_places(m3oe_task, monkeypatch, arm):
-    task = m3oe_task(arm, **{"training.max_epochs": 2})
-    domain, data = domain_of(task), task.interactions
+def test_each_model_has_its_rows_tasks_and_places(m3oe_assignment, monkeypatch, arm):
+    assignment = m3oe_assignment(arm, **{"training.max_epochs": 2})
+    domain, data = domain_of(assignment), assignment.interactions
     seen = []
     phase = Trainer.phase
 
@@ -419,7 +424,7 @@ def test_each_model_has_its_rows_tasks_and_places(m3oe_task, monkeypatch, arm):
         phase(self, name, lanes, epochs)
 
     monkeypatch.setattr(Trainer, "phase", spy)
-    made = train(task)
+    made = train(assignment)
     scopes = SCOPES[arm]
     assert len(seen) == len(scopes)
     total = 0
@@ -431,12 +436,12 @@ def test_each_model_has_its_rows_tasks_and_places(m3oe_task, monkeypatch, arm):
         np.testing.assert_array_equal(labels, data.labels[:, list(tasks)])
         assert lane.name == ("all" if len(scopes) == 1 else str(number))
         for split, rows in (("train", lane.train), ("validation", lane.validation)):
-            expected = [i for i in task.index(split) if domain[i] in domains]
+            expected = [i for i in assignment.index(split) if domain[i] in domains]
             assert rows.tolist() == expected
-        model = restored(task, made, number, domains, tasks)
+        model = restored(assignment, made, number, domains, tasks)
         total += sum(p.numel() for p in model.parameters())
         for split, logits in made.logits.items():
-            rows = task.index(split)
+            rows = assignment.index(split)
             own = np.isin(domain[rows], domains)
             index = rows[own]
             with torch.no_grad():
@@ -452,18 +457,21 @@ def test_each_model_has_its_rows_tasks_and_places(m3oe_task, monkeypatch, arm):
     assert {point["lane"] for point in made.curve} == {lane.name for _, lane, _ in seen}
 
 
-def test_models_start_from_weights_of_their_own(m3oe_task):
-    made = train(m3oe_task("mdl", **{"training.max_epochs": 1, "training.learning_rate": 1e-9}))
+def test_models_start_from_weights_of_their_own(m3oe_assignment):
+    made = train(
+        m3oe_assignment("mdl", **{"training.max_epochs": 1, "training.learning_rate": 1e-9})
+    )
     assert not np.allclose(made.state["0.embedding.weight"], made.state["1.embedding.weight"])
 
 
-def measured(task, made):
+def measured(assignment, made):
     """Test and validation metrics of a trained run."""
-    data, schema = task.interactions, task.interactions.schema
+    data, schema = assignment.interactions, assignment.interactions.schema
     return {
         split: evaluate(
-            logits, np.asarray(data.labels)[task.index(split)],
-            np.asarray(data.domain)[task.index(split)], schema.domains, schema.tasks, binned=False,
+            logits, np.asarray(data.labels)[assignment.index(split)],
+            np.asarray(data.domain)[assignment.index(split)], schema.domains, schema.tasks,
+            binned=False,
         )
         for split, logits in made.logits.items()
     }  # fmt: skip
@@ -476,10 +484,12 @@ def changed_labels(data, domain, task, value):
 
 
 @pytest.mark.parametrize("arm", ONE_AXIS)
-def test_a_cell_of_one_class_is_left_out_and_named(m3oe_task, multi_interactions, capsys, arm):
-    task = m3oe_task(arm, data=changed_labels(multi_interactions, 2, 1, 0))
-    made = train(task)
-    metrics = measured(task, made)
+def test_a_cell_of_one_class_is_left_out_and_named(
+    m3oe_assignment, multi_interactions, capsys, arm
+):
+    assignment = m3oe_assignment(arm, data=changed_labels(multi_interactions, 2, 1, 0))
+    made = train(assignment)
+    metrics = measured(assignment, made)
     json.dumps(metrics, allow_nan=False)
     domains = multi_interactions.schema.domains
     for split in ("validation", "test"):
@@ -494,16 +504,16 @@ def test_a_cell_of_one_class_is_left_out_and_named(m3oe_task, multi_interactions
 
 @pytest.mark.parametrize("split", [0, 1, 2], ids=["train", "validation", "test"])
 @pytest.mark.parametrize("arm", ONE_AXIS)
-def test_a_domain_without_rows_of_a_split(m3oe_task, capsys, arm, split):
-    task = m3oe_task(arm, **{"training.max_epochs": 1})
-    parts = np.array(task.split)
-    parts[(domain_of(task) == 2) & (parts == split)] = 2 if split < 2 else 1
-    task = dataclasses.replace(task, split=parts)
-    made = train(task)
+def test_a_domain_without_rows_of_a_split(m3oe_assignment, capsys, arm, split):
+    assignment = m3oe_assignment(arm, **{"training.max_epochs": 1})
+    parts = np.array(assignment.split)
+    parts[(domain_of(assignment) == 2) & (parts == split)] = 2 if split < 2 else 1
+    assignment = dataclasses.replace(assignment, split=parts)
+    made = train(assignment)
     assert all(np.isfinite(logits).all() for logits in made.logits.values())
-    metrics = measured(task, made)
+    metrics = measured(assignment, made)
     json.dumps(metrics, allow_nan=False)
-    name = task.interactions.schema.domains[2]
+    name = assignment.interactions.schema.domains[2]
     by_domain = arm in ("single", "mtl")
     said = f"the model of {name} for" in capsys.readouterr().err
     assert said == (by_domain and split < 2)
@@ -514,7 +524,7 @@ def test_a_domain_without_rows_of_a_split(m3oe_task, capsys, arm, split):
 
 @pytest.mark.parametrize("arm", ONE_AXIS)
 @pytest.mark.parametrize("only", ["domain", "task"])
-def test_one_domain_or_one_task_only(m3oe_task, multi_interactions, only, arm):
+def test_one_domain_or_one_task_only(m3oe_assignment, multi_interactions, only, arm):
     data, schema = multi_interactions, multi_interactions.schema
     if only == "domain":
         rows = np.asarray(data.domain) == 0
@@ -528,18 +538,18 @@ def test_one_domain_or_one_task_only(m3oe_task, multi_interactions, only, arm):
         data = dataclasses.replace(
             data, schema=dataclasses.replace(schema, tasks=("click",)), labels=data.labels[:, :1]
         )
-    task = m3oe_task(arm, data=data)
-    made = train(task)
-    assert made.logits["test"].shape == (len(task.index("test")), len(data.schema.tasks))
+    assignment = m3oe_assignment(arm, data=data)
+    made = train(assignment)
+    assert made.logits["test"].shape == (len(assignment.index("test")), len(data.schema.tasks))
     best = max(point["validation_auc"] for point in made.curve)
     assert best > made.curve[0]["validation_auc"]
 
 
-def test_batches_without_rows_of_a_domain_train(m3oe_task, taken):
+def test_batches_without_rows_of_a_domain_train(m3oe_assignment, taken):
     changed = {"training.batch_size": 3, "training.max_epochs": 1, "training.learning_rate": 1e-3}
-    task = m3oe_task(**changed)
-    made = train(task)
-    domain = domain_of(task)
+    assignment = m3oe_assignment(**changed)
+    made = train(assignment)
+    domain = domain_of(assignment)
     absent = [len(set(domain[index])) < 3 for index in taken["lower"]]
     assert np.mean(absent) > 0.3
     assert all(np.isfinite(weight).all() for weight in made.state.values())
@@ -547,9 +557,9 @@ def test_batches_without_rows_of_a_domain_train(m3oe_task, taken):
 
 
 @pytest.mark.parametrize("arm", [arm for arm in MULTI_ARMS if arm.endswith("_released")])
-def test_released_arms_balance_the_loss_for_all_domains_and_tasks_alone(make_task, arm):
-    task = make_task(arm, upstream={})
-    protocol = task.run.settings.protocol
+def test_released_arms_balance_the_loss_for_all_domains_and_tasks_alone(make_assignment, arm):
+    assignment = make_assignment(arm, upstream={})
+    protocol = assignment.run.settings.protocol
     assert protocol.loss == ("balanced" if arm == "mdmt_released" else "mean")
     assert (protocol.restore, protocol.scalars) == ("if_stopped", "both")
     assert (protocol.upper_loss, protocol.upper_order, protocol.upper_rows) == ("mean", 1, "train")
@@ -561,31 +571,33 @@ TWO_TASKS = ("base", "mlora", "experts", "moe_mlora", "star", "logistic_regressi
 
 
 @pytest.mark.parametrize("loss", ["mean", "balanced"])
-def test_click_models_minimise_the_loss_of_the_protocol(make_task, multi_interactions, loss):
+def test_click_models_minimise_the_loss_of_the_protocol(make_assignment, multi_interactions, loss):
     changed = {
         "training.batch_size": 10_000,
         "training.max_epochs": 1,
         "model.dropout": 0.0,
         "protocol.loss": loss,
     }
-    task = make_task("base", data=multi_interactions, **changed)
-    rows = task.index("train")
-    scores = expit(deep.new_trainer(task, deep.new_model(task), part="-start").logits(rows).numpy())
-    labels, domain = multi_interactions.labels[rows], domain_of(task)[rows]
+    assignment = make_assignment("base", data=multi_interactions, **changed)
+    rows = assignment.index("train")
+    scores = expit(
+        deep.new_trainer(assignment, deep.new_model(assignment), part="-start").logits(rows).numpy()
+    )
+    labels, domain = multi_interactions.labels[rows], domain_of(assignment)[rows]
     cells = [domain == d for d in range(3)] if loss == "balanced" else [domain >= 0]
     means = [[log_loss(labels[c, t], scores[c, t]) for t in range(2)] for c in cells]
     expected = np.sum(means) if loss == "balanced" else np.mean(means)
-    assert train(task).curve[-1]["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert train(assignment).curve[-1]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("arm", TWO_TASKS)
-def test_arms_of_the_click_models_train_on_two_tasks(make_task, multi_interactions, arm):
+def test_arms_of_the_click_models_train_on_two_tasks(make_assignment, multi_interactions, arm):
     changed = {"training.learning_rate": 0.02, "training.max_epochs": 4}
-    task = make_task(arm, data=multi_interactions, **changed)
-    made = train(task)
-    metrics = measured(task, made)
+    assignment = make_assignment(arm, data=multi_interactions, **changed)
+    made = train(assignment)
+    metrics = measured(assignment, made)
     for split, logits in made.logits.items():
-        assert logits.shape == (len(task.index(split)), 2)
+        assert logits.shape == (len(assignment.index(split)), 2)
         for name in ("click", "like"):
             assert metrics[split][name]["macro_auc"] > 0.55, (split, name)
     # each task has a head of its own: likes are rarer
@@ -593,8 +605,8 @@ def test_arms_of_the_click_models_train_on_two_tasks(make_task, multi_interactio
 
 
 @pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
-def test_floors_count_each_task_alone(make_task, multi_interactions, arm):
-    both = train(make_task(arm, data=multi_interactions)).logits["test"]
+def test_floors_count_each_task_alone(make_assignment, multi_interactions, arm):
+    both = train(make_assignment(arm, data=multi_interactions)).logits["test"]
     schema = multi_interactions.schema
     for t, name in enumerate(schema.tasks):
         alone = dataclasses.replace(
@@ -602,13 +614,15 @@ def test_floors_count_each_task_alone(make_task, multi_interactions, arm):
             schema=dataclasses.replace(schema, tasks=(name,)),
             labels=multi_interactions.labels[:, [t]],
         )
-        task = make_task(arm, data=alone)
+        assignment = make_assignment(arm, data=alone)
         # the split is drawn by the first task's labels
-        task = dataclasses.replace(task, split=make_task(arm, data=multi_interactions).split)
-        np.testing.assert_array_equal(train(task).logits["test"][:, 0], both[:, t])
+        assignment = dataclasses.replace(
+            assignment, split=make_assignment(arm, data=multi_interactions).split
+        )
+        np.testing.assert_array_equal(train(assignment).logits["test"][:, 0], both[:, t])
 
 
-def test_lower_precision_reaches_both_levels(m3oe_task, monkeypatch):
+def test_lower_precision_reaches_both_levels(m3oe_assignment, monkeypatch):
     call, lowered = bilevel.functional_call, set()
 
     def spy(*args):
@@ -616,10 +630,10 @@ def test_lower_precision_reaches_both_levels(m3oe_task, monkeypatch):
         return call(*args)
 
     monkeypatch.setattr(bilevel, "functional_call", spy)
-    plain = train(m3oe_task()).logits["test"]
+    plain = train(m3oe_assignment()).logits["test"]
     assert lowered == {False}
     lowered.clear()
-    low = train(m3oe_task(**{"training.precision": "bfloat16"})).logits["test"]
+    low = train(m3oe_assignment(**{"training.precision": "bfloat16"})).logits["test"]
     assert lowered == {True}
     assert low.dtype == np.float32
     assert 0 < np.abs(low - plain).max() < 0.2 * np.abs(plain).max()

@@ -6,9 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from assignments import CTR_BACKBONES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import CTR_BACKBONES
 
 from domain_experts import layout
 from domain_experts.data.registry import LAYOUTS

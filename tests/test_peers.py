@@ -15,9 +15,9 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from assignments import CTR_BACKBONES
 from packaging.requirements import Requirement
 from projects import ROOT
-from tasks import CTR_BACKBONES
 from test_backbones import SMALL, batch, scrambled, stream
 
 from domain_experts.models import autoint, xdeepfm

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from assignments import make_assignment, multi_data, train
 from fabricated import evaluate_all
 from safetensors.numpy import save_file
-from tasks import make_task, multi_data, train
 
 from domain_experts import layout
 from domain_experts.reporting.figures import draw
@@ -69,9 +69,9 @@ def test_without_views_the_figure_says_so(fabricated_whole):
 
 
 def test_training_keeps_the_views_of_one_model_for_all(tmp_path):
-    made = train(make_task(tmp_path, multi_data(), "mdmt", "m3oe"))
+    made = train(make_assignment(tmp_path, multi_data(), "mdmt", "m3oe"))
     rows = len(made.views["domain"])
     assert set(made.views) == {*SIZES, "domain"}
     assert made.views["F"].shape[:2] == (rows, 3)
     assert (np.diff(made.views["domain"]) >= 0).all()
-    assert not train(make_task(tmp_path, multi_data(), "mdl", "m3oe")).views
+    assert not train(make_assignment(tmp_path, multi_data(), "mdl", "m3oe")).views

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tasks import CTR_ARMS, MULTI_ARMS, finished, make_task, needs
+from assignments import CTR_ARMS, MULTI_ARMS, finished, make_assignment, needs
 
 from domain_experts.training.deep import expert_of, is_expert
 
@@ -20,7 +20,7 @@ BACKBONES = {"single": "mlp_norm", "mtl": "m3oe", "mdl": "mmoe", "mdmt": "m3oe"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Maker of records: `made(data, arm, backbone)` is (task, record) with what it starts from."""
+    """Maker of records: `made(data, arm, backbone)` is (assignment, record, run)."""
     known = {}
 
     def make(data, arm, backbone="mlp", **more):
@@ -28,33 +28,33 @@ def made(tmp_path_factory):
         if key not in known:
             upstream = {name: make(data, name, backbone, **more)[2] for name in needs(arm)}
             folder = tmp_path_factory.mktemp("run")
-            task = make_task(folder, data, arm, backbone, upstream, **CHANGED | more)
-            run = finished(task)
-            known[key] = task, run.record, run
+            assignment = make_assignment(folder, data, arm, backbone, upstream, **CHANGED | more)
+            run = finished(assignment)
+            known[key] = assignment, run.record, run
         return known[key]
 
     return make
 
 
-def reckoned(task, record, rows_of_lane):
+def reckoned(assignment, record, rows_of_lane):
     """Rows visited by the lanes of a curve, point by point."""
     return {(p["phase"], p["lane"]): p["epoch"] * rows_of_lane(p["lane"]) for p in record["curve"]}
 
 
-def rows_by(task, group_of_domain):
-    domain = np.asarray(task.interactions.domain)[task.index("train")]
+def rows_by(assignment, group_of_domain):
+    domain = np.asarray(assignment.interactions.domain)[assignment.index("train")]
     return np.bincount(np.asarray(group_of_domain)[domain])
 
 
 @pytest.mark.parametrize("arm", CTR_ARMS)
 def test_lanes_follow_from_the_curve(made, interactions, arm):
-    task, record, _ = made(interactions, arm)
+    assignment, record, _ = made(interactions, arm)
     lanes = record["lanes"]
     named = [(lane["phase"], lane["lane"]) for lane in lanes]
     assert named == list(dict.fromkeys((p["phase"], p["lane"]) for p in record["curve"])) or (
         arm in ("experts", "oracle_experts") and set(named) == {("experts", n) for _, n in named}
     )
-    protocol, training = task.run.settings.protocol, task.run.settings.training
+    protocol, training = assignment.run.settings.protocol, assignment.run.settings.training
     for lane in lanes:
         points = [
             p for p in record["curve"] if (p["phase"], p["lane"]) == (lane["phase"], lane["lane"])
@@ -70,7 +70,7 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
         assert lane["moved"] == (lane["epoch_tested"] > 0)
         by_domain = lane["part"] == "experts" or arm == "domain_finetune"
         if arm == "oracle_experts":
-            own = [d for d, g in enumerate(task.planted_groups) if str(g) == lane["lane"]]
+            own = [d for d, g in enumerate(assignment.planted_groups) if str(g) == lane["lane"]]
         elif by_domain:
             own = [int(lane["lane"]) % 3]
         elif arm.startswith("new_domain"):
@@ -78,7 +78,7 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
         else:
             own = [1, 2] if arm == "mlora_held_out" else [0, 1, 2]
         assert lane["domains"] == own
-        rows = rows_by(task, range(3))[own].sum()
+        rows = rows_by(assignment, range(3))[own].sum()
         assert lane["rows_visited"] == lane["epochs"] * rows
         expected = {"experts": "experts", "gate": "gate"}.get(lane["phase"], "model")
         assert lane["part"] == expected
@@ -133,7 +133,7 @@ def test_an_expert_that_cannot_be_selected_is_said_to_be_untrained(tmp_path, int
     labels = np.array(interactions.labels)
     labels[np.asarray(interactions.domain) == 1] = 0
     data = replace(interactions, labels=labels)
-    record = finished(make_task(tmp_path, data, "experts", **CHANGED)).record
+    record = finished(make_assignment(tmp_path, data, "experts", **CHANGED)).record
     assert [lane["trained"] for lane in record["lanes"]] == [True, False, True]
     lane = record["lanes"][1]
     assert (lane["epochs"], lane["rows_visited"], lane["epoch_tested"]) == (0, 0, 0)
@@ -157,7 +157,7 @@ def test_the_best_of_all_phases_is_tested(made, interactions):
 def test_lanes_of_the_multi_models(made, multi_interactions, arm):
     kind = arm.removesuffix("_released")
     backbone = BACKBONES.get(kind, "mlp")
-    task, record, _run = made(multi_interactions, arm, backbone)
+    assignment, record, _run = made(multi_interactions, arm, backbone)
     scope = SCOPES.get(kind, {"domain": False, "task": False})
     assert record["scope"] == scope
     groups = [
@@ -167,13 +167,13 @@ def test_lanes_of_the_multi_models(made, multi_interactions, arm):
     ]
     if arm == "autoifs":
         search, retrain = record["lanes"]
-        assert search["epoch_tested"] == task.run.settings.multi_model.autoifs.rewind
+        assert search["epoch_tested"] == assignment.run.settings.multi_model.autoifs.rewind
         assert not search["capped"]
         assert search["domains"] == retrain["domains"] == [0, 1, 2]
         assert search["tasks"] == retrain["tasks"] == [0, 1]
     else:
         assert [(lane["domains"], lane["tasks"]) for lane in record["lanes"]] == groups
-    rows = rows_by(task, range(3))
+    rows = rows_by(assignment, range(3))
     for lane in record["lanes"]:
         assert lane["rows_visited"] == lane["epochs"] * rows[lane["domains"]].sum() > 0
     assert record["rows_visited"] == sum(lane["rows_visited"] for lane in record["lanes"])
@@ -184,7 +184,7 @@ def test_lanes_of_the_multi_models(made, multi_interactions, arm):
         if arm == "mdmt_released":
             stopped = (
                 record["curve"][-1]["epoch"] - max(p["epoch"] for p in record["curve"] if p["best"])
-                >= task.run.settings.training.patience
+                >= assignment.run.settings.training.patience
             )
             assert lane["capped"] == (not stopped)
     else:

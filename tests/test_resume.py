@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 import psutil
 import pytest
+from assignments import CTR_ARMS, SET, train
 from projects import BIN, make_smallest
-from tasks import CTR_ARMS, SET, train
 
 from domain_experts.training.checkpoint import SECONDS_BETWEEN, Timer
 from domain_experts.training.job import record_of
@@ -34,9 +34,9 @@ UNTRAINED = {"item_rate", "user_item_rate", "uniform_gate"}
 
 
 @pytest.mark.parametrize("arm", [arm for arm in CTR_ARMS if arm not in UNTRAINED])
-def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):
+def test_every_arm_goes_on_from_any_epoch(make_assignment, monkeypatch, arm):
     changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": 2}
-    goes_on_from_any_epoch(make_task(arm, **changed), monkeypatch)
+    goes_on_from_any_epoch(make_assignment(arm, **changed), monkeypatch)
 
 
 # the released arms differ from these in settings alone; mdmt's is the one whose scalars have two
@@ -46,7 +46,7 @@ def test_every_arm_goes_on_from_any_epoch(make_task, monkeypatch, arm):
     [("single", 1), ("mtl", 1), ("mdl", 1), ("mdmt", 1), ("mdmt", 2), ("mdmt_released", 1)],
 )
 def test_every_arm_of_m3oe_goes_on_from_any_epoch(
-    make_task, multi_interactions, monkeypatch, arm, order
+    make_assignment, multi_interactions, monkeypatch, arm, order
 ):
     changed = {
         "training.learning_rate": 0.02,
@@ -54,17 +54,17 @@ def test_every_arm_of_m3oe_goes_on_from_any_epoch(
         "protocol.upper_order": order,
         "multi_model.m3oe.tower_norm": "batch" if order == 2 else "layer",
     }
-    task = make_task(arm, data=multi_interactions, backbone="m3oe", **changed)
-    goes_on_from_any_epoch(task, monkeypatch)
+    assignment = make_assignment(arm, data=multi_interactions, backbone="m3oe", **changed)
+    goes_on_from_any_epoch(assignment, monkeypatch)
 
 
-def test_autoifs_goes_on_from_any_epoch(make_task, multi_interactions, monkeypatch):
-    goes_on_from_any_epoch(make_task("autoifs", data=multi_interactions), monkeypatch)
+def test_autoifs_goes_on_from_any_epoch(make_assignment, multi_interactions, monkeypatch):
+    goes_on_from_any_epoch(make_assignment("autoifs", data=multi_interactions), monkeypatch)
 
 
-def goes_on_from_any_epoch(task, monkeypatch):
-    whole = train(task)
-    forget(task)
+def goes_on_from_any_epoch(assignment, monkeypatch):
+    whole = train(assignment)
+    forget(assignment)
     save = Trainer._save
     crashes = 0
 
@@ -75,12 +75,12 @@ def goes_on_from_any_epoch(task, monkeypatch):
     monkeypatch.setattr(Trainer, "_save", save_and_crash)
     while True:
         try:
-            parts = train(task)
+            parts = train(assignment)
             break
         except Crash:
             crashes += 1
     # the lanes of the experts' own job share their epochs
-    shared = task.run.arm in ("experts", "oracle_experts")
+    shared = assignment.run.arm in ("experts", "oracle_experts")
     epochs = {(c["phase"], shared or c["lane"], c["epoch"]) for c in whole.curve if c["epoch"]}
     assert crashes == len(epochs) > 1
     assert parts.curve == whole.curve
@@ -91,8 +91,8 @@ def goes_on_from_any_epoch(task, monkeypatch):
         assert np.array_equal(logits, parts.logits[split])
 
 
-def forget(task):
-    for part in task.checkpoint.path.parent.iterdir():
+def forget(assignment):
+    for part in assignment.checkpoint.path.parent.iterdir():
         part.unlink()
 
 
@@ -110,12 +110,14 @@ class Clock:
     [("moe_mlora_released", "wdl"), ("domain_finetune", "mlp"), ("mtl", "m3oe")],
 )
 def test_a_run_that_is_saved_now_and_then_goes_on_from_there(
-    make_task, interactions, multi_interactions, monkeypatch, arm, backbone
+    make_assignment, interactions, multi_interactions, monkeypatch, arm, backbone
 ):
     """Killed after any of its epochs, in whatever phase or model, it ends the same."""
     data = multi_interactions if backbone == "m3oe" else interactions
-    task = make_task(arm, data=data, backbone=backbone, **{"training.learning_rate": 0.02})
-    expected = json.dumps(record_of(task, train(task)))
+    assignment = make_assignment(
+        arm, data=data, backbone=backbone, **{"training.learning_rate": 0.02}
+    )
+    expected = json.dumps(record_of(assignment, train(assignment)))
     end = Trainer._report
     epochs, saved = [], []
 
@@ -129,20 +131,20 @@ def test_a_run_that_is_saved_now_and_then_goes_on_from_there(
     monkeypatch.setattr(Trainer, "_report", count)
     kill_after = 0
     while True:
-        forget(task)
+        forget(assignment)
         clock = Clock()
-        own = dataclasses.replace(task.checkpoint, timer=Timer(clock))
-        task = dataclasses.replace(task, checkpoint=own, progress=Progress("t"))
+        own = dataclasses.replace(assignment.checkpoint, timer=Timer(clock))
+        assignment = dataclasses.replace(assignment, checkpoint=own, progress=Progress("t"))
         epochs.clear()
         try:
-            train(task)
+            train(assignment)
             break
         except Crash:
             kill_after += 1
         saved.append(len(list(own.path.parent.iterdir())))
         crash_at, kill_after = kill_after, None
-        made = train(dataclasses.replace(task, progress=Progress("t")))
-        assert json.dumps(record_of(task, made)) == expected
+        made = train(dataclasses.replace(assignment, progress=Progress("t")))
+        assert json.dumps(record_of(assignment, made)) == expected
         kill_after = crash_at
     assert kill_after > 5
     assert saved[0] == 0, "a run killed early has no checkpoint, and starts afresh"

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from assignments import PARAMS, small_data, study, train
+from assignments import make_assignment as new_assignment
 from scipy.special import expit
-from tasks import PARAMS, small_data, study, train
-from tasks import make_task as new_task
 
 from domain_experts.auc import macro_auc
 from domain_experts.evaluation.metrics import evaluate
@@ -16,10 +16,10 @@ from domain_experts.params import load
 from domain_experts.registry import ARMS
 from domain_experts.settings import Protocol
 from domain_experts.study import Study
+from domain_experts.training.assignment import Upstream
 from domain_experts.training.deep import expert_of, is_expert, new_model, part_of
 from domain_experts.training.job import record_of
 from domain_experts.training.loop import Trainer
-from domain_experts.training.task import Upstream
 
 FLIPPING = [arm for arm in ARMS if ARMS[arm].counterpart]
 # small steps that overfit within the cap, so that selecting and stopping matter
@@ -31,23 +31,26 @@ LONG = {
 }
 
 
-def scores(task, made, split="validation"):
-    rows = task.index(split)
-    labels, domain = task.interactions.labels[rows], task.interactions.domain[rows].astype(int)
+def scores(assignment, made, split="validation"):
+    rows = assignment.index(split)
+    labels, domain = (
+        assignment.interactions.labels[rows],
+        assignment.interactions.domain[rows].astype(int),
+    )
     return made.logits[split], labels, domain
 
 
 @pytest.mark.parametrize("per_domain", [1, 2])
 @pytest.mark.parametrize("gate", [{}, {"gate.input": "features", "gate.load_balance": 0.1}])
-def test_the_sequence_as_described_is_the_three_jobs(make_task, float64, per_domain, gate):
+def test_the_sequence_as_described_is_the_three_jobs(make_assignment, float64, per_domain, gate):
     changed = LONG | {"adapter.experts_per_domain": per_domain, **gate}
     jobs, upstream, curve = {}, {}, []
     for arm in ("base", "experts", "moe_mlora"):
-        task = make_task(arm, upstream=upstream, **changed)
-        jobs[arm] = train(task)
-        upstream[arm] = Upstream(jobs[arm].state, record_of(task, jobs[arm]))
+        assignment = make_assignment(arm, upstream=upstream, **changed)
+        jobs[arm] = train(assignment)
+        upstream[arm] = Upstream(jobs[arm].state, record_of(assignment, jobs[arm]))
         curve += jobs[arm].curve
-    sequence = train(make_task("moe_mlora_sequence", **changed))
+    sequence = train(make_assignment("moe_mlora_sequence", **changed))
     # the jobs train experts side by side, the sequence one after another
     order = [(c["phase"], c["lane"]) for c in sequence.curve]
     curve.sort(key=lambda c: order.index((c["phase"], c["lane"])))
@@ -127,61 +130,63 @@ def defaults(tmp_path_factory):
     folder, data = tmp_path_factory.mktemp("defaults"), small_data()
     found = {}
     for arm in FLIPPING:
-        task = new_task(folder, data, arm, **LONG)
-        found[arm] = (task, train(task))
+        assignment = new_assignment(folder, data, arm, **LONG)
+        found[arm] = (assignment, train(assignment))
     return folder, data, found
 
 
 @pytest.mark.parametrize(("arm", "flip"), list(flips()))
 def test_every_switch_changes_the_run(defaults, arm, flip):
     folder, data, found = defaults
-    task, made = found[arm]
-    flipped = new_task(folder, data, arm, variant=flip, **LONG)
+    assignment, made = found[arm]
+    flipped = new_assignment(folder, data, arm, variant=flip, **LONG)
     assert flipped.run.variant == flip
-    assert flipped.run.payload() != task.run.payload()
+    assert flipped.run.payload() != assignment.run.payload()
     other = train(flipped)
-    assert (flipped.run.split_seed != task.run.split_seed) == (flip[0][0] == "protocol.split_seed")
+    assert (flipped.run.split_seed != assignment.run.split_seed) == (
+        flip[0][0] == "protocol.split_seed"
+    )
     metrics = [
         evaluate(
             o.logits["test"], *(a[t.index("test")] for a in (data.labels, data.domain.astype(int))),
             data.schema.domains, data.schema.tasks, t.run.settings.protocol.binned_auc,
         )
-        for t, o in ((task, made), (flipped, other))
+        for t, o in ((assignment, made), (flipped, other))
     ]  # fmt: skip
     differ = other.curve != made.curve or metrics[0] != metrics[1]
     assert differ != ((arm, flip[0][0]) in IDENTITIES)
 
 
-def test_the_best_value_runs_through_all_phases_if_it_is_not_reset(make_task):
-    task = make_task("moe_mlora_released", **LONG | {"protocol.binned_auc": False})
-    made = train(task)
+def test_the_best_value_runs_through_all_phases_if_it_is_not_reset(make_assignment):
+    assignment = make_assignment("moe_mlora_released", **LONG | {"protocol.binned_auc": False})
+    made = train(assignment)
     best = -math.inf
     for point in made.curve:
         assert point["best"] == (point["validation_auc"] > best)
         best = max(best, point["validation_auc"])
     assert {c["phase"] for c in made.curve} == {"backbone", "experts", "gate"}
     assert not made.curve[-1]["best"], "the last epoch was the best, which shows nothing"
-    found = macro_auc(*scores(task, made), 3)
+    found = macro_auc(*scores(assignment, made), 3)
     assert found == best
 
 
-def test_the_best_value_is_reset_by_default(make_task):
-    made = train(make_task("moe_mlora_sequence", **LONG))
+def test_the_best_value_is_reset_by_default(make_assignment):
+    made = train(make_assignment("moe_mlora_sequence", **LONG))
     starts = [c for c in made.curve if c["epoch"] == 0]
     assert len(starts) == 2 + 3
     assert all(c["best"] for c in starts)
 
 
-def test_without_the_start_a_phase_ends_with_an_epoch(make_task):
+def test_without_the_start_a_phase_ends_with_an_epoch(make_assignment):
     changed = LONG | {"protocol.keep_start": False, "training.learning_rate": 1.0}
-    made = train(make_task("moe_mlora_sequence", **changed))
+    made = train(make_assignment("moe_mlora_sequence", **changed))
     assert min(c["epoch"] for c in made.curve) == 1
     phases = list(dict.fromkeys((c["phase"], c["lane"]) for c in made.curve))
     for phase in phases:
         assert next(c["best"] for c in made.curve if (c["phase"], c["lane"]) == phase)
 
 
-def test_the_epoch_that_stops_a_phase_is_not_rolled_back(make_task, monkeypatch):
+def test_the_epoch_that_stops_a_phase_is_not_rolled_back(make_assignment, monkeypatch):
     """The next phase goes on from it, as in the released code (moe_mlora 1.4)."""
     ends = []
     phase = Trainer.phase
@@ -192,13 +197,13 @@ def test_the_epoch_that_stops_a_phase_is_not_rolled_back(make_task, monkeypatch)
             ends.append(torch.equal(self.model.head, self._best["head"]))
 
     monkeypatch.setattr(Trainer, "phase", spy)
-    train(make_task("moe_mlora_released", **LONG | {"training.patience": 1}))
+    train(make_assignment("moe_mlora_released", **LONG | {"training.patience": 1}))
     assert ends
     assert not any(ends)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_task, monkeypatch, fresh):
+def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_assignment, monkeypatch, fresh):
     """Adam's own step counter tells how long a weight's moments have lived."""
     counts = []
     phase = Trainer.phase
@@ -209,9 +214,9 @@ def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_task, monkey
 
     monkeypatch.setattr(Trainer, "phase", spy)
     changed = {"protocol.fresh_optimizer": fresh, "training.patience": 3}
-    task = make_task("moe_mlora_released", **changed)
-    train(task)
-    domain = np.asarray(task.interactions.domain)[task.index("train")]
+    assignment = make_assignment("moe_mlora_released", **changed)
+    train(assignment)
+    domain = np.asarray(assignment.interactions.domain)[assignment.index("train")]
     each = [3 * math.ceil(n / 64) for n in np.bincount(domain)]
     alone = [sum(each), *each, sum(each)]
     assert len(set(alone[1:4])) == 3
@@ -220,7 +225,7 @@ def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_task, monkey
 
 @pytest.mark.parametrize("arm", ["moe_mlora_sequence", "moe_mlora_released"])
 @pytest.mark.parametrize("freeze", [True, False])
-def test_a_phase_changes_what_it_should(make_task, monkeypatch, arm, freeze):
+def test_a_phase_changes_what_it_should(make_assignment, monkeypatch, arm, freeze):
     changed = []
     phase = Trainer.phase
 
@@ -233,8 +238,8 @@ def test_a_phase_changes_what_it_should(make_task, monkeypatch, arm, freeze):
 
     monkeypatch.setattr(Trainer, "phase", spy)
     values = {"protocol.freeze": freeze, "protocol.keep_start": False, "protocol.rollback": False}
-    task = make_task(arm, backbone="wdl", **values)
-    made = train(task)
+    assignment = make_assignment(arm, backbone="wdl", **values)
+    made = train(assignment)
     uniform = arm == "moe_mlora_released"
     names = {n for n in made.state if n != "linear.dense"}
     gate = {n for n in names if part_of(n) == "gate"}
@@ -257,7 +262,7 @@ def test_a_phase_changes_what_it_should(make_task, monkeypatch, arm, freeze):
         assert found == expected, (name, lane)
 
 
-def test_a_frozen_lane_validates_on_its_own_domain_or_on_all(make_task, monkeypatch):
+def test_a_frozen_lane_validates_on_its_own_domain_or_on_all(make_assignment, monkeypatch):
     seen = []
     phase = Trainer.phase
 
@@ -267,10 +272,10 @@ def test_a_frozen_lane_validates_on_its_own_domain_or_on_all(make_task, monkeypa
 
     monkeypatch.setattr(Trainer, "phase", spy)
     for selection in ("own_domain", "all_domains"):
-        task = make_task("moe_mlora_sequence", **{"protocol.selection": selection})
+        assignment = make_assignment("moe_mlora_sequence", **{"protocol.selection": selection})
         seen.clear()
-        train(task)
-        domain = np.asarray(task.interactions.domain)
+        train(assignment)
+        domain = np.asarray(assignment.interactions.domain)
         lanes = [lane for name, lane in seen if name == "experts"]
         for d, lane in enumerate(lanes):
             assert set(domain[lane.train]) == {d}
@@ -291,12 +296,12 @@ def thresholds_auc(probability, label):
     return sum((a[0] - b[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
 
 
-def test_binned_auc_selects_by_the_trapezoid_of_500_thresholds(make_task):
+def test_binned_auc_selects_by_the_trapezoid_of_500_thresholds(make_assignment):
     # tiny steps leave all predictions in a few bins, where the two AUCs differ
     changed = {"training.learning_rate": 1e-4, "protocol.binned_auc": True}
-    task = make_task("base", **changed)
-    made = train(task)
-    logits, labels, domain = scores(task, made)
+    assignment = make_assignment("base", **changed)
+    made = train(assignment)
+    logits, labels, domain = scores(assignment, made)
     probability = expit(logits.astype(np.float64))
     binned = np.mean(
         [thresholds_auc(probability[domain == d], labels[domain == d]) for d in range(3)]
@@ -306,8 +311,10 @@ def test_binned_auc_selects_by_the_trapezoid_of_500_thresholds(make_task):
     assert abs(macro_auc(logits, labels, domain, 3) - binned) > 1e-3
 
 
-def test_min_improvement_is_what_counts_as_gain(make_task):
-    made = train(make_task("base", **{"training.max_epochs": 9, "protocol.min_improvement": 0.01}))
+def test_min_improvement_is_what_counts_as_gain(make_assignment):
+    made = train(
+        make_assignment("base", **{"training.max_epochs": 9, "protocol.min_improvement": 0.01})
+    )
     best, gains = -math.inf, []
     for point in made.curve:
         assert point["best"] == (point["validation_auc"] > best + 0.01)
@@ -316,17 +323,17 @@ def test_min_improvement_is_what_counts_as_gain(make_task):
     assert any(0 < gain <= 0.01 for gain in gains), "no gain was too small"
 
 
-def test_batches_by_domain_hold_one_domain(make_task):
+def test_batches_by_domain_hold_one_domain(make_assignment):
     from domain_experts.training.deep import new_trainer, whole_lane
 
     for batches in ("mixed", "by_domain"):
-        task = make_task("base", **{"protocol.batches": batches})
-        trainer = new_trainer(task, new_model(task))
-        found = trainer._batches(whole_lane(task, {}), np.random.default_rng(0))
-        domain = np.asarray(task.interactions.domain)
+        assignment = make_assignment("base", **{"protocol.batches": batches})
+        trainer = new_trainer(assignment, new_model(assignment))
+        found = trainer._batches(whole_lane(assignment, {}), np.random.default_rng(0))
+        domain = np.asarray(assignment.interactions.domain)
         single = [len(set(domain[batch])) == 1 for batch in found]
         assert all(single) if batches == "by_domain" else not any(single)
-        assert sorted(np.concatenate(found)) == list(task.index("train"))
+        assert sorted(np.concatenate(found)) == list(assignment.index("train"))
 
 
 def test_the_protocols_are_those_of_the_specification():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tasks import CTR_BACKBONES, PARAMS, finished, low_rank, study, train
+from assignments import CTR_BACKBONES, PARAMS, finished, low_rank, study, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -16,13 +16,13 @@ from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.params import load
 from domain_experts.schema import Schema
+from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
 from domain_experts.training.job import record_of
 from domain_experts.training.lanes import Lane
 from domain_experts.training.loop import Trainer
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Task, Upstream
 
 
 def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
@@ -34,7 +34,7 @@ def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
 
 
 @pytest.mark.parametrize("per_domain", [1, 2])
-def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_domain):
+def test_experts_together_equal_each_alone(make_assignment, monkeypatch, float64, per_domain):
     """Ragged domains, one and two experts each: same batches, same masks, same weights."""
     seen = []
     original = Trainer.phase
@@ -46,8 +46,8 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
 
     monkeypatch.setattr(Trainer, "phase", phase)
     changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
-    base = {"base": finished(make_task("base", **changed))}
-    together = train(make_task("experts", upstream=base, **changed))
+    base = {"base": finished(make_assignment("base", **changed))}
+    together = train(make_assignment("experts", upstream=base, **changed))
     lanes = seen.pop()
     assert len(lanes) == 3 * per_domain
     assert len({len(lane.train) for lane in lanes}) == 3
@@ -58,7 +58,7 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
             original(self, name, [lane for lane in all_lanes if lane.name == own], *rest)
 
         monkeypatch.setattr(Trainer, "phase", only)
-        alone = train(make_task("experts", upstream=base, **changed))
+        alone = train(make_assignment("experts", upstream=base, **changed))
         curve = [c for c in together.curve if c["lane"] == lane.name]
         assert len(alone.curve) == len(curve)
         for a, b in zip(alone.curve, curve, strict=True):
@@ -69,14 +69,14 @@ def test_experts_together_equal_each_alone(make_task, monkeypatch, float64, per_
             np.testing.assert_allclose(together.state[name], alone.state[name], rtol=0, atol=1e-9)
 
 
-def test_an_expert_that_waits_does_not_move(make_task, interactions):
+def test_an_expert_that_waits_does_not_move(make_assignment, interactions):
     """A lane without batches in a step gets no gradient, no moments, no step."""
-    task = make_task("experts", upstream={})
-    model = new_model(task)
+    assignment = make_assignment("experts", upstream={})
+    model = new_model(assignment)
     for e in range(2):
         model.tower.add_expert(low_rank(4, "glorot_normal"), torch.Generator().manual_seed(e))
-    trainer = new_trainer(task, model)
-    rows = task.index("train")
+    trainer = new_trainer(assignment, model)
+    rows = assignment.index("train")
     own = expert_parameters(model)
     lanes = [Lane("0", rows[:640], rows, own[0], 0), Lane("1", rows[:64], rows, own[1], 1)]
     trainer._prepare({n: p for lane in lanes for n, p in lane.parameters.items()})
@@ -85,17 +85,21 @@ def test_an_expert_that_waits_does_not_move(make_task, interactions):
     assert steps == {0: {10.0}, 1: {1.0}}
 
 
-def test_experts_are_the_same_for_one_and_two_per_domain(make_task):
-    base = {"base": finished(make_task("base"))}
-    one = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 1})).state
-    two = train(make_task("experts", upstream=base, **{"adapter.experts_per_domain": 2})).state
+def test_experts_are_the_same_for_one_and_two_per_domain(make_assignment):
+    base = {"base": finished(make_assignment("base"))}
+    one = train(
+        make_assignment("experts", upstream=base, **{"adapter.experts_per_domain": 1})
+    ).state
+    two = train(
+        make_assignment("experts", upstream=base, **{"adapter.experts_per_domain": 2})
+    ).state
     assert len(two) == 2 * len(one)
     for name, weight in one.items():
         # stacked products of other sizes round differently
         np.testing.assert_allclose(weight, two[name], rtol=0, atol=2e-4)
 
 
-def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_task, monkeypatch):
+def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_assignment, monkeypatch):
     frozen = {}
     original = Trainer.phase
 
@@ -110,7 +114,7 @@ def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_task, mon
         )
 
     monkeypatch.setattr(Trainer, "phase", phase)
-    train(make_task("moe_mlora", **{"training.learning_rate": 0.01}))
+    train(make_assignment("moe_mlora", **{"training.learning_rate": 0.01}))
     same, every, trained = frozen["experts"]
     assert trained == {n for n in every if is_expert(n)}
     assert same >= every - trained
@@ -120,10 +124,10 @@ def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_task, mon
     assert same == every - trained
 
 
-def test_mlora_trains_everything(make_task):
-    task = make_task("mlora")
-    before = dict(new_model(task).named_parameters())
-    made = train(task)
+def test_mlora_trains_everything(make_assignment):
+    assignment = make_assignment("mlora")
+    before = dict(new_model(assignment).named_parameters())
+    made = train(assignment)
     assert made.experts == 3
     for name, parameter in before.items():
         assert parameter.numel() == 0 or not np.array_equal(
@@ -132,36 +136,39 @@ def test_mlora_trains_everything(make_task):
     assert all(made.state[n].any() for n in made.state if is_expert(n))
 
 
-def test_every_arm_starts_from_the_same_backbone(make_task):
+def test_every_arm_starts_from_the_same_backbone(make_assignment):
     weights = [
-        dict(new_model(make_task(arm, upstream={})).named_parameters()) for arm in ("base", "mlora")
+        dict(new_model(make_assignment(arm, upstream={})).named_parameters())
+        for arm in ("base", "mlora")
     ]
     for name, parameter in weights[0].items():
         assert torch.equal(parameter, weights[1][name])
 
 
-def test_each_phase_ends_with_its_best_weights(make_task):
-    task = make_task("base", **{"training.max_epochs": 8, "training.learning_rate": 0.05})
-    made = train(task)
+def test_each_phase_ends_with_its_best_weights(make_assignment):
+    assignment = make_assignment(
+        "base", **{"training.max_epochs": 8, "training.learning_rate": 0.05}
+    )
+    made = train(assignment)
     aucs = [c["validation_auc"] for c in made.curve]
     assert aucs[-1] < max(aucs), "the run should overfit, else this test shows nothing"
-    rows = task.index("validation")
-    labels, domain = task.interactions.labels[rows], task.interactions.domain[rows]
+    rows = assignment.index("validation")
+    labels, domain = assignment.interactions.labels[rows], assignment.interactions.domain[rows]
     found = macro_auc(made.logits["validation"], labels, domain.astype(int), 3)
     assert found == pytest.approx(max(aucs), abs=1e-12)
     assert [c["best"] for c in made.curve] == [a > max([-1, *aucs[:i]]) for i, a in enumerate(aucs)]
 
 
-def test_early_stopping_waits_for_patience(make_task):
+def test_early_stopping_waits_for_patience(make_assignment):
     changed = {"training.max_epochs": 50, "training.learning_rate": 0.05, "training.patience": 2}
-    curve = train(make_task("base", **changed)).curve
+    curve = train(make_assignment("base", **changed)).curve
     assert len(curve) < 50
     assert [c["best"] for c in curve[-3:]] == [True, False, False]
 
 
-def test_released_phases_share_one_best_and_roll_back(make_task):
+def test_released_phases_share_one_best_and_roll_back(make_assignment):
     changed = {"training.max_epochs": 3, "training.learning_rate": 0.02}
-    made = train(make_task("moe_mlora_released", **changed))
+    made = train(make_assignment("moe_mlora_released", **changed))
     phases = dict.fromkeys((c["phase"], c["lane"]) for c in made.curve)
     experts = [("experts", str(e)) for e in range(3)]
     assert list(phases) == [("backbone", "all"), *experts, ("gate", "all")]
@@ -173,7 +180,7 @@ def test_released_phases_share_one_best_and_roll_back(make_task):
     np.testing.assert_allclose(made.gate, 1 / 3)
 
 
-def test_rollback_restarts_from_the_best_weights(make_task, monkeypatch):
+def test_rollback_restarts_from_the_best_weights(make_assignment, monkeypatch):
     starts, selected = [], []
     epoch, select = Trainer._epoch, Trainer._select
 
@@ -189,7 +196,7 @@ def test_rollback_restarts_from_the_best_weights(make_task, monkeypatch):
     monkeypatch.setattr(Trainer, "_epoch", spy_epoch)
     monkeypatch.setattr(Trainer, "_select", spy_select)
     changed = {"training.max_epochs": 6, "training.learning_rate": 0.05, "training.patience": 6}
-    train(make_task("moe_mlora_released", **changed))
+    train(make_assignment("moe_mlora_released", **changed))
     best = None
     missed = 0
     # the last epoch of a phase is not rolled back: the next phase goes on from where it ended
@@ -200,28 +207,32 @@ def test_rollback_restarts_from_the_best_weights(make_task, monkeypatch):
     assert missed > 0
 
 
-def test_frozen_dropout_is_a_switch(make_task):
+def test_frozen_dropout_is_a_switch(make_assignment):
     outcomes = []
     for value in (True, False):
-        upstream = {"base": finished(make_task("base"))}
-        task = make_task("experts", upstream=upstream, **{"protocol.frozen_dropout": value})
-        assert task.run.settings.protocol.frozen_dropout is value
-        outcomes.append(train(task).curve[-1]["train_loss"])
+        upstream = {"base": finished(make_assignment("base"))}
+        assignment = make_assignment(
+            "experts", upstream=upstream, **{"protocol.frozen_dropout": value}
+        )
+        assert assignment.run.settings.protocol.frozen_dropout is value
+        outcomes.append(train(assignment).curve[-1]["train_loss"])
     assert outcomes[0] > outcomes[1]
 
 
-def test_one_class_domain_keeps_its_expert_untouched_and_says_so(make_task, interactions, capsys):
+def test_one_class_domain_keeps_its_expert_untouched_and_says_so(
+    make_assignment, interactions, capsys
+):
     labels = np.array(interactions.labels)
     labels[np.asarray(interactions.domain) == 2] = 0
     data = dataclasses.replace(interactions, labels=labels)
-    base = {"base": finished(make_task("base", data=data))}
-    made = train(make_task("experts", data=data, upstream=base))
+    base = {"base": finished(make_assignment("base", data=data))}
+    made = train(make_assignment("experts", data=data, upstream=base))
     assert {c["lane"] for c in made.curve} == {"0", "1"}
     assert not any(made.state[n].any() for n in made.state if expert_of(n) == 2 and ".B." in n)
     assert "expert 2 stays untrained: its validation rows hold one" in capsys.readouterr().err
 
 
-def test_several_tasks_and_dense_features_train(make_task, interactions):
+def test_several_tasks_and_dense_features_train(make_assignment, interactions):
     rng = np.random.default_rng(0)
     n = len(interactions.domain)
     schema = Schema(interactions.schema.fields, ("age",), interactions.schema.domains, ("a", "b"))
@@ -231,13 +242,13 @@ def test_several_tasks_and_dense_features_train(make_task, interactions):
         dense=rng.random((n, 1)).astype(np.float32),
         labels=np.concatenate([interactions.labels, rng.integers(0, 2, (n, 1), np.uint8)], 1),
     )
-    made = train(make_task("moe_mlora", data=data))
-    assert made.logits["test"].shape == (len(make_task("base", data=data).index("test")), 2)
+    made = train(make_assignment("moe_mlora", data=data))
+    assert made.logits["test"].shape == (len(make_assignment("base", data=data).index("test")), 2)
 
 
-def test_l2_is_on_embeddings_and_linear_weights_alone(make_task):
-    task = make_task("base", backbone="wdl")
-    trainer = new_trainer(task, new_model(task))
+def test_l2_is_on_embeddings_and_linear_weights_alone(make_assignment):
+    assignment = make_assignment("base", backbone="wdl")
+    trainer = new_trainer(assignment, new_model(assignment))
     trainer._prepare(dict(trainer.model.named_parameters()))
     groups = trainer._optimizer.groups
     names = {id(p): n for n, p in trainer.model.named_parameters()}
@@ -248,17 +259,17 @@ def test_l2_is_on_embeddings_and_linear_weights_alone(make_task):
 
 
 @pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
-def test_rates_equal_the_slow_version(make_task, interactions, arm):
-    task = make_task(arm, backbone="none")
-    made = train(task)
-    m, rows = task.run.settings.rates.smoothing, task.index("train")
+def test_rates_equal_the_slow_version(make_assignment, interactions, arm):
+    assignment = make_assignment(arm, backbone="none")
+    made = train(assignment)
+    m, rows = assignment.run.settings.rates.smoothing, assignment.index("train")
     labels = interactions.labels[:, 0].astype(float)
     overall = labels[rows].mean()
 
     def odds(p):
         return math.log(p / (1 - p))
 
-    for position, row in enumerate(task.index("test")[:50]):
+    for position, row in enumerate(assignment.index("test")[:50]):
         expected = odds(overall)
         for column in (1,) if arm == "item_rate" else (0, 1):
             same = rows[interactions.fields[rows, column] == interactions.fields[row, column]]
@@ -270,9 +281,9 @@ def test_rates_equal_the_slow_version(make_task, interactions, arm):
 @pytest.mark.parametrize("arm", ["item_rate", "user_item_rate"])
 @pytest.mark.parametrize(("label", "missing"), [(0, "positives"), (1, "negatives")])
 def test_rates_of_one_class_say_so_and_go_on(
-    make_task, multi_interactions, capsys, arm, label, missing
+    make_assignment, multi_interactions, capsys, arm, label, missing
 ):
-    whole = make_task(arm, data=multi_interactions, backbone="none")
+    whole = make_assignment(arm, data=multi_interactions, backbone="none")
     labels = multi_interactions.labels.copy()
     labels[whole.index("train"), 1] = label
     data = dataclasses.replace(multi_interactions, labels=labels)
@@ -302,10 +313,10 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
         for arm in ("base", "mlora", "experts", "moe_mlora"):
             run = study(**changed)._run("planted-small", "mlp", arm, (), seed)
             checkpoint = Checkpoint(tmp_path / f"{arm}{seed}.safetensors", "k")
-            task = Task(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
-            made[arm] = train(task)
-            upstream[arm] = Upstream(made[arm].state, record_of(task, made[arm]))
-            test = task.index("test")
+            assignment = Assignment(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
+            made[arm] = train(assignment)
+            upstream[arm] = Upstream(made[arm].state, record_of(assignment, made[arm]))
+            test = assignment.index("test")
             evaluation = evaluate(
                 made[arm].logits["test"], data.labels[test], data.domain[test].astype(int),
                 data.schema.domains, data.schema.tasks, binned=False,
@@ -318,17 +329,17 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     assert min(gains["moe_mlora"]) > 0.003, gains
 
 
-def test_keep_start_alone_costs_the_released_phases_no_epoch(make_task):
+def test_keep_start_alone_costs_the_released_phases_no_epoch(make_assignment):
     changed = {"training.patience": 1, "protocol.keep_start": True}
-    curve = train(make_task("moe_mlora_released", **changed)).curve
+    curve = train(make_assignment("moe_mlora_released", **changed)).curve
     trained = {(point["phase"], point["lane"]) for point in curve if point["epoch"] > 0}
     assert trained == {(point["phase"], point["lane"]) for point in curve}
     assert len(trained) == 3 + 2
 
 
-def test_protocols_choose_the_init_of_the_tower(make_task):
+def test_protocols_choose_the_init_of_the_tower(make_assignment):
     towers = [
-        new_model(make_task("base", upstream={}, **{"protocol.tower_init": init})).tower
+        new_model(make_assignment("base", upstream={}, **{"protocol.tower_init": init})).tower
         for init in ("glorot_normal", "glorot_uniform")
     ]
     normal, uniform = (tower.layers[0].weight.abs() for tower in towers)
@@ -336,8 +347,8 @@ def test_protocols_choose_the_init_of_the_tower(make_task):
     assert uniform.max() <= bound < normal.max()
 
 
-def test_a_resumed_run_counts_all_its_epochs(make_task, monkeypatch):
-    task = make_task("base", **{"training.max_epochs": 4})
+def test_a_resumed_run_counts_all_its_epochs(make_assignment, monkeypatch):
+    assignment = make_assignment("base", **{"training.max_epochs": 4})
     save = Trainer._save
 
     def crash_at_two(self, identity, epoch):
@@ -347,19 +358,19 @@ def test_a_resumed_run_counts_all_its_epochs(make_task, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_save", crash_at_two)
     with pytest.raises(InterruptedError):
-        train(task)
-    again = dataclasses.replace(task, progress=Progress("t"))
+        train(assignment)
+    again = dataclasses.replace(assignment, progress=Progress("t"))
     train(again)
     assert (again.progress.epochs, again.progress.sessions) == (4, 2)
-    assert again.progress.rows == 4 * len(task.index("train"))
+    assert again.progress.rows == 4 * len(assignment.index("train"))
     assert again.progress.seconds > again.progress.training_seconds > 0
 
 
 @pytest.mark.parametrize("backbone", CTR_BACKBONES)
-def test_lower_precision_is_a_switch(make_task, backbone):
+def test_lower_precision_is_a_switch(make_assignment, backbone):
     logits = [
         train(
-            make_task(
+            make_assignment(
                 "base", backbone=backbone, **{"training.max_epochs": 1, "training.precision": name}
             )
         ).logits["test"]
@@ -373,10 +384,10 @@ def test_lower_precision_is_a_switch(make_task, backbone):
 # of torch's own tracing
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("arm", ["base", "experts"])
-def test_compiled_models_learn_the_same(make_task, monkeypatch, arm):
+def test_compiled_models_learn_the_same(make_assignment, monkeypatch, arm):
     changed = {"training.max_epochs": 2}
-    upstream = {"base": finished(make_task("base", **changed))}
-    plain = train(make_task(arm, upstream=upstream, **changed)).logits["test"]
+    upstream = {"base": finished(make_assignment("base", **changed))}
+    plain = train(make_assignment(arm, upstream=upstream, **changed)).logits["test"]
     compiler, compiled = torch.compile, []
 
     def traced(model):
@@ -385,6 +396,6 @@ def test_compiled_models_learn_the_same(make_task, monkeypatch, arm):
         return compiler(model, backend="eager")
 
     monkeypatch.setattr(torch, "compile", traced)
-    own = make_task(arm, upstream=upstream, **changed, **{"training.compiled": True})
+    own = make_assignment(arm, upstream=upstream, **changed, **{"training.compiled": True})
     np.testing.assert_allclose(train(own).logits["test"], plain, atol=1e-4)
     assert compiled

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from domain_experts.training.task import Outcome, Task
+    from domain_experts.training.assignment import Assignment, Outcome
 
 ProtocolName = Literal[
     "described",
@@ -44,7 +44,7 @@ class Arm:
     """
 
     phase: str
-    train: Callable[["Task"], "Outcome"]
+    train: Callable[["Assignment"], "Outcome"]
     reads: tuple[str, ...]
     needs: tuple[str, ...] = ()
     protocol: ProtocolName = "described"

@@ -2,33 +2,33 @@
 
 import numpy as np
 
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.deep import load_weights, new_model, new_trainer, outcome
 from domain_experts.training.frozen import can_select
 from domain_experts.training.lanes import Lane
-from domain_experts.training.task import Outcome, Task
 
 
-def train(task: Task) -> Outcome:
+def train(assignment: Assignment) -> Outcome:
     """Train a copy of the base arm's backbone on each domain, selected on that domain.
 
     A domain without usable validation rows keeps the base arm's weights. The weights are those of
     all copies, by number of the domain.
     """
-    domain = np.asarray(task.interactions.domain)
-    splits = {split: task.index(split) for split in ("validation", "test")}
-    base, copies = task.upstream["base"], []
-    for d in range(len(task.interactions.schema.domains)):
-        model = new_model(task)
+    domain = np.asarray(assignment.interactions.domain)
+    splits = {split: assignment.index(split) for split in ("validation", "test")}
+    base, copies = assignment.upstream["base"], []
+    for d in range(len(assignment.interactions.schema.domains)):
+        model = new_model(assignment)
         load_weights(model, base.weights)
-        trainer = new_trainer(task, model, part=d)
+        trainer = new_trainer(assignment, model, part=d)
         train_rows, validation = (
-            rows[domain[rows] == d] for rows in (task.index("train"), splits["validation"])
+            rows[domain[rows] == d] for rows in (assignment.index("train"), splits["validation"])
         )
         parameters = dict(trainer.model.named_parameters())
-        usable = can_select(task, validation, f"domain {d}")
+        usable = can_select(assignment, validation, f"domain {d}")
         lane = Lane(str(d), train_rows, validation, parameters, usable=usable)
         trainer.phase("fine-tuning", [lane])
-        copies.append(outcome(task, trainer))
+        copies.append(outcome(assignment, trainer))
     return Outcome(
         logits={
             split: np.stack([copy.logits[split] for copy in copies])[

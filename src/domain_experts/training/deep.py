@@ -14,27 +14,29 @@ from domain_experts.models.ctr import ClickModel, CTRContext, CTRModel
 from domain_experts.models.low_rank import LowRank
 from domain_experts.models.routers import Gate
 from domain_experts.settings import Protocol
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.batches import Rows
 from domain_experts.training.lanes import Lane, Part
 from domain_experts.training.loop import Trainer
 from domain_experts.training.losses import LOSSES
 from domain_experts.training.streams import torch_stream
-from domain_experts.training.task import Outcome, Task
 
 
-def context_of(task: Task, star_dim: int | None = None, tower: bool = False) -> CTRContext:
+def context_of(
+    assignment: Assignment, star_dim: int | None = None, tower: bool = False
+) -> CTRContext:
     """What a run's model is built from; every arm of a seed starts from the same weights.
 
     Args:
-        task: the run.
+        assignment: the run.
         star_dim: STAR's embedding width, which takes the place of the model's.
         tower: the model has a deep tower, whose switches matter.
 
     Raises:
         UserError: the data set's pretrained vectors are not as wide as the model's embeddings.
     """
-    run, interactions = task.run, task.interactions
-    protocol, model = task.settings.protocol, task.settings.model
+    run, interactions = assignment.run, assignment.interactions
+    protocol, model = assignment.settings.protocol, assignment.settings.model
     key = "model.embedding_dim"
     if star_dim is not None:
         key = "star.embedding_dim"
@@ -63,70 +65,70 @@ def _of_tower(protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def new_model(task: Task) -> CTRModel:
+def new_model(assignment: Assignment) -> CTRModel:
     """The run's backbone.
 
     Raises:
         UserError: as `context_of` does.
     """
-    return build(task.run.backbone, context_of(task, tower=True))
+    return build(assignment.run.backbone, context_of(assignment, tower=True))
 
 
-def add_experts(model: CTRModel, task: Task, experts: int, times: int = 1) -> None:
+def add_experts(model: CTRModel, assignment: Assignment, experts: int, times: int = 1) -> None:
     """Append experts 0..experts-1, each from a stream of its own.
 
     Args:
         model: its tower gets them, in the layers that `adapter.layers` names.
-        task: the run.
+        assignment: the run.
         experts: how many.
         times: the rank, over that of the settings.
     """
-    adapter, init = task.settings.adapter, task.settings.protocol.expert_init
+    adapter, init = assignment.settings.adapter, assignment.settings.protocol.expert_init
     new = partial(LowRank, alpha=adapter.alpha, init=init, times=times)
     for e in range(experts):
-        stream = torch_stream(task.run.seed, "init", "expert", e)
+        stream = torch_stream(assignment.run.seed, "init", "expert", e)
         model.tower.add_expert(new, stream, adapter.layers)
 
 
-def new_gate(task: Task, model: CTRModel) -> Gate:
+def new_gate(assignment: Assignment, model: CTRModel) -> Gate:
     """The gate of the run's settings over the experts of a model.
 
     Raises:
         UserError: gate.top_k exceeds the number of experts.
     """
-    gate = task.settings.gate
+    gate = assignment.settings.gate
     if gate.top_k is not None and gate.top_k > model.experts:
         raise UserError(f"gate.top_k is {gate.top_k}, but there are {model.experts} experts")
     return Gate(
-        len(task.interactions.schema.domains),
+        len(assignment.interactions.schema.domains),
         model.experts,
         gate.dim,
-        torch_stream(task.run.seed, "init", "gate"),
+        torch_stream(assignment.run.seed, "init", "gate"),
         features=model.tower_input() if gate.input == "features" else 0,
-        layers=len(task.settings.model.hidden) if gate.per_layer else 1,
+        layers=len(assignment.settings.model.hidden) if gate.per_layer else 1,
         top_k=gate.top_k,
         temperature=gate.temperature,
         load_balance=gate.load_balance,
     )
 
 
-def frozen_experts(task: Task) -> CTRModel:
+def frozen_experts(assignment: Assignment) -> CTRModel:
     """The trained backbone with the first `experts_per_domain` trained experts of each domain."""
-    domains = len(task.interactions.schema.domains)
-    experts = domains * task.settings.adapter.experts_per_domain
-    model = new_model(task)
-    add_experts(model, task, experts)
-    load_weights(model, task.upstream["base"].weights)
-    trained = task.upstream["experts"].weights
+    domains = len(assignment.interactions.schema.domains)
+    experts = domains * assignment.settings.adapter.experts_per_domain
+    model = new_model(assignment)
+    add_experts(model, assignment, experts)
+    load_weights(model, assignment.upstream["base"].weights)
+    trained = assignment.upstream["experts"].weights
     load_weights(model, {n: array for n, array in trained.items() if expert_of(n) < experts})
     return model
 
 
-def rows_of_experts(task: Task, experts: int) -> int:
+def rows_of_experts(assignment: Assignment, experts: int) -> int:
     """Rows visited to make the backbone and the first so many of the run's trained experts."""
-    lanes = task.upstream["experts"].record["lanes"]
+    lanes = assignment.upstream["experts"].record["lanes"]
     visited = [lane["rows_visited"] for lane in lanes[:experts]]
-    return int(task.upstream["base"].record["rows_visited"] + sum(visited))
+    return int(assignment.upstream["base"].record["rows_visited"] + sum(visited))
 
 
 def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
@@ -159,44 +161,50 @@ def part_of(name: str) -> Literal["backbone", "experts", "gate"]:
 
 
 def new_trainer(
-    task: Task,
+    assignment: Assignment,
     model: ClickModel,
     carry_best: bool = False,
     carry_optimizer: bool = False,
     part: int | None = None,
 ) -> Trainer:
     """A trainer for the run, or for one of its models, on its device, at its last checkpoint."""
-    device = torch.device(task.device)
-    run = task.run
+    device = torch.device(assignment.device)
+    run = assignment.run
     return Trainer(
         model.to(device),
-        Rows.of(task.interactions, device),
-        task.settings,
+        Rows.of(assignment.interactions, device),
+        assignment.settings,
         run.seed,
-        task.checkpoint if part is None else task.checkpoint.part(part),
-        task.progress,
+        assignment.checkpoint if part is None else assignment.checkpoint.part(part),
+        assignment.progress,
         # the gradient of l2 |w|^2 is 2 l2 w
-        decay=2 * task.settings.model.l2,
-        loss=LOSSES[task.settings.protocol.loss],
+        decay=2 * assignment.settings.model.l2,
+        loss=LOSSES[assignment.settings.protocol.loss],
         carry_best=carry_best,
         carry_optimizer=carry_optimizer,
     )
 
 
-def whole_lane(task: Task, parameters: Mapping[str, nn.Parameter], part: Part = "model") -> Lane:
+def whole_lane(
+    assignment: Assignment, parameters: Mapping[str, nn.Parameter], part: Part = "model"
+) -> Lane:
     """One lane over the rows of all domains."""
-    return Lane("all", task.index("train"), task.index("validation"), parameters, part=part)
+    return Lane(
+        "all", assignment.index("train"), assignment.index("validation"), parameters, part=part
+    )
 
 
-def train_whole(task: Task, model: ClickModel, phase: str, epochs: int | None = None) -> Outcome:
+def train_whole(
+    assignment: Assignment, model: ClickModel, phase: str, epochs: int | None = None
+) -> Outcome:
     """Train all weights of a model on the rows of all domains."""
-    trainer = new_trainer(task, model)
-    lane = whole_lane(task, dict(trainer.model.named_parameters()))
+    trainer = new_trainer(assignment, model)
+    lane = whole_lane(assignment, dict(trainer.model.named_parameters()))
     trainer.phase(phase, [lane], epochs)
-    return outcome(task, trainer)
+    return outcome(assignment, trainer)
 
 
-def outcome(task: Task, trainer: Trainer, rows_before: int = 0) -> Outcome:
+def outcome(assignment: Assignment, trainer: Trainer, rows_before: int = 0) -> Outcome:
     """What a trained model gives; `rows_before` were visited to make what it started from."""
     model = trainer.model
     state = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
@@ -207,7 +215,7 @@ def outcome(task: Task, trainer: Trainer, rows_before: int = 0) -> Outcome:
         counts[part_of(name)] += parameter.numel()
     return Outcome(
         logits={
-            split: trainer.logits(task.index(split)).cpu().numpy()
+            split: trainer.logits(assignment.index(split)).cpu().numpy()
             for split in ("validation", "test")
         },
         state=state,

@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from domain_experts.models.routers import OneHot
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.deep import (
     add_experts,
     expert_of,
@@ -17,19 +18,20 @@ from domain_experts.training.deep import (
     outcome,
 )
 from domain_experts.training.lanes import Lane
-from domain_experts.training.task import Outcome, Task
 
 
-def can_select(task: Task, validation: np.ndarray, what: str) -> bool:
+def can_select(assignment: Assignment, validation: np.ndarray, what: str) -> bool:
     """Whether validation rows hold both classes of every task; else `what` stays untrained."""
-    labels = np.asarray(task.interactions.labels)[validation]
+    labels = np.asarray(assignment.interactions.labels)[validation]
     one_class = len(validation) == 0 or bool((labels == labels[:1]).all(0).any())
     if one_class:
-        task.progress.say(f"{what} stays untrained: its validation rows hold one class or none")
+        assignment.progress.say(
+            f"{what} stays untrained: its validation rows hold one class or none"
+        )
     return not one_class
 
 
-def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
+def train_experts(assignment: Assignment, group: Sequence[int], per_group: int) -> Outcome:
     """Train experts over the run's `base`, expert i on the rows of group i mod G.
 
     It is selected on the validation rows of its group (`selection: own_domain`) or on all. A group
@@ -37,7 +39,7 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
     they start, and add nothing. The reported predictions use each group's first expert.
 
     Args:
-        task: the run.
+        assignment: the run.
         group: number of the group of each domain.
         per_group: experts of each of the G groups.
 
@@ -45,22 +47,22 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
         Of the weights, those of the experts.
     """
     groups = max(group) + 1
-    model = new_model(task)
-    load_weights(model, task.upstream["base"].weights)
-    add_experts(model, task, groups * per_group)
+    model = new_model(assignment)
+    load_weights(model, assignment.upstream["base"].weights)
+    add_experts(model, assignment, groups * per_group)
     model.router = OneHot(group)
-    trainer = new_trainer(task, model)
+    trainer = new_trainer(assignment, model)
 
     own: list[dict[str, nn.Parameter]] = [{} for _ in range(groups * per_group)]
     for name, parameter in trainer.model.named_parameters():
         if is_expert(name):
             own[expert_of(name)][name] = parameter
-    of_row = np.asarray(group)[np.asarray(task.interactions.domain)]
-    train_rows, validation_rows = task.index("train"), task.index("validation")
+    of_row = np.asarray(group)[np.asarray(assignment.interactions.domain)]
+    train_rows, validation_rows = assignment.index("train"), assignment.index("validation")
     lanes = []
     for i, parameters in enumerate(own):
         validation = validation_rows
-        if task.settings.protocol.selection == "own_domain":
+        if assignment.settings.protocol.selection == "own_domain":
             validation = validation_rows[of_row[validation_rows] == i % groups]
         lanes.append(
             Lane(
@@ -70,13 +72,13 @@ def train_experts(task: Task, group: Sequence[int], per_group: int) -> Outcome:
                 parameters,
                 routing=i,
                 part="experts",
-                usable=can_select(task, validation, f"expert {i}"),
+                usable=can_select(assignment, validation, f"expert {i}"),
                 used=i < groups,
             )
         )
     trainer.phase("experts", lanes)
 
-    made = outcome(task, trainer, task.upstream["base"].record["rows_visited"])
+    made = outcome(assignment, trainer, assignment.upstream["base"].record["rows_visited"])
     return replace(
         made,
         state={name: array for name, array in made.state.items() if is_expert(name)},

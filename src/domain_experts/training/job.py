@@ -22,11 +22,11 @@ from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
+from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress
 from domain_experts.training.store import Entry
-from domain_experts.training.task import Outcome, Task, Upstream
 from domain_experts.versions import torch_version
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _train(
     progress: Progress,
 ) -> tuple[list[str], str]:
     """Train one run into its entry of the store; names of its files, and the result in words."""
-    task = Task(
+    assignment = Assignment(
         run=run,
         interactions=interactions,
         split=read_split(study.tier, run.dataset, run.split_seed),
@@ -140,7 +140,7 @@ def _train(
         checkpoint=Checkpoint(entry.checkpoint, entry.key),
         progress=progress,
     )
-    outcome = run.spec.train(task)
+    outcome = run.spec.train(assignment)
 
     names = [RECORD, PROVENANCE]
     for split, logits in outcome.logits.items():
@@ -152,7 +152,7 @@ def _train(
             names.append(name)
             with replacing(entry.folder / name) as temporary:
                 save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary)
-    write_json(entry.folder / RECORD, record_of(task, outcome))
+    write_json(entry.folder / RECORD, record_of(assignment, outcome))
     write_json(
         entry.folder / PROVENANCE,
         {
@@ -212,14 +212,14 @@ def _best(outcome: Outcome) -> str:
     return f"validation AUC {max(values):.4f}  ".replace(" 0.", " .") if values else ""
 
 
-def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:
+def record_of(assignment: Assignment, outcome: Outcome) -> dict[str, Any]:
     """What the seed determines and logits do not tell: the content of record.json.
 
     `rows_visited` are the rows visited, each as often as an epoch saw it, to reach the predictions,
     with what the run started from and without lanes that they do not use.
     """
-    run, schema = task.run, task.interactions.schema
-    domain = np.asarray(task.interactions.domain)
+    run, schema = assignment.run, assignment.interactions.schema
+    domain = np.asarray(assignment.interactions.domain)
     return {
         "run": {
             "dataset": run.dataset,
@@ -233,9 +233,11 @@ def record_of(task: Task, outcome: Outcome) -> dict[str, Any]:
         },
         "domains": schema.domains,
         "tasks": schema.tasks,
-        "planted_groups": task.interactions.planted_groups,
+        "planted_groups": assignment.interactions.planted_groups,
         "rows": {
-            split: np.bincount(domain[task.index(split)], minlength=len(schema.domains)).tolist()
+            split: np.bincount(
+                domain[assignment.index(split)], minlength=len(schema.domains)
+            ).tolist()
             for split in SPLITS
         },
         "parameters": {

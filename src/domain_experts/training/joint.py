@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.routers import OneHot
+from domain_experts.training.assignment import Assignment
 from domain_experts.training.deep import add_experts, new_model
-from domain_experts.training.task import Task
 
 
-def mlora(task: Task, expert: Sequence[int], times: int = 1) -> CTRModel:
+def mlora(assignment: Assignment, expert: Sequence[int], times: int = 1) -> CTRModel:
     """The run's backbone with adapters.
 
     Args:
-        task: the run.
+        assignment: the run.
         expert: number of the adapter of each domain.
         times: the adapters' rank, over that of the settings.
     """
-    model = new_model(task)
-    add_experts(model, task, max(expert) + 1, times)
+    model = new_model(assignment)
+    add_experts(model, assignment, max(expert) + 1, times)
     model.router = OneHot(expert)
     return model

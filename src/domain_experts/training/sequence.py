@@ -14,6 +14,7 @@ from torch import nn
 
 from domain_experts.models.adapter import PLAIN
 from domain_experts.models.routers import UniformGate
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.deep import (
     add_experts,
     expert_of,
@@ -25,19 +26,18 @@ from domain_experts.training.deep import (
     whole_lane,
 )
 from domain_experts.training.frozen import can_select
-from domain_experts.training.task import Outcome, Task
 
 
-def train(task: Task) -> Outcome:
+def train(assignment: Assignment) -> Outcome:
     """Train in E + 2 phases."""
-    protocol = task.settings.protocol
-    domains = len(task.interactions.schema.domains)
-    experts = domains * task.settings.adapter.experts_per_domain
+    protocol = assignment.settings.protocol
+    domains = len(assignment.interactions.schema.domains)
+    experts = domains * assignment.settings.adapter.experts_per_domain
     uniform = protocol.routing == "uniform"
-    model = new_model(task)
-    add_experts(model, task, experts)
-    model.router = UniformGate(domains, experts) if uniform else new_gate(task, model)
-    trainer = new_trainer(task, model, not protocol.reset_best, not protocol.fresh_optimizer)
+    model = new_model(assignment)
+    add_experts(model, assignment, experts)
+    model.router = UniformGate(domains, experts) if uniform else new_gate(assignment, model)
+    trainer = new_trainer(assignment, model, not protocol.reset_best, not protocol.fresh_optimizer)
     parameters = dict(trainer.model.named_parameters())
 
     def trained(part: str, expert: int | None = None) -> dict[str, nn.Parameter]:
@@ -49,10 +49,10 @@ def train(task: Task) -> Outcome:
             if part_of(name) == part and (expert is None or expert_of(name) == expert)
         }
 
-    everything = whole_lane(task, parameters)
+    everything = whole_lane(assignment, parameters)
     plain = None if uniform else PLAIN
     trainer.phase("backbone", [replace(everything, parameters=trained("backbone"), routing=plain)])
-    domain = np.asarray(task.interactions.domain)
+    domain = np.asarray(assignment.interactions.domain)
     for i in range(experts):
         validation = everything.validation
         if protocol.selection == "own_domain":
@@ -65,11 +65,11 @@ def train(task: Task) -> Outcome:
             parameters=trained("experts", i),
             routing=None if uniform else i,
             part="experts",
-            usable=can_select(task, validation, f"expert {i}"),
+            usable=can_select(assignment, validation, f"expert {i}"),
         )
         trainer.phase("experts", [lane])
     gate = trained("gate")
     if gate:
         trainer.phase("gate", [replace(everything, parameters=gate, part="gate")])
     trainer.finish()
-    return outcome(task, trainer)
+    return outcome(assignment, trainer)

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from domain_experts.declarations import MULTI_LOOP, Arm
 
 if TYPE_CHECKING:
-    from domain_experts.training.task import Outcome, Task
+    from domain_experts.training.assignment import Assignment, Outcome
 
 
-def autoifs(task: "Task") -> "Outcome":
+def autoifs(assignment: "Assignment") -> "Outcome":
     """Search, rewind, retrain."""
     from domain_experts.training.multi.autoifs import train
 
-    return train(task)
+    return train(assignment)
 
 
 ARMS = {

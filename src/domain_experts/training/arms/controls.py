@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 from domain_experts.declarations import ADAPTER, DEEP, FROZEN, LOOP, Arm
 
 if TYPE_CHECKING:
-    from domain_experts.training.task import Outcome, Task
+    from domain_experts.training.assignment import Assignment, Outcome
 
 
-def uniform_gate(task: "Task") -> "Outcome":
+def uniform_gate(assignment: "Assignment") -> "Outcome":
     """Average the frozen experts; nothing is trained."""
     from domain_experts.models.routers import UniformGate
     from domain_experts.training import deep
 
-    model = deep.frozen_experts(task)
-    model.router = UniformGate(len(task.interactions.schema.domains), model.experts)
-    trainer = deep.new_trainer(task, model)
-    return deep.outcome(task, trainer, deep.rows_of_experts(task, model.experts))
+    model = deep.frozen_experts(assignment)
+    model.router = UniformGate(len(assignment.interactions.schema.domains), model.experts)
+    trainer = deep.new_trainer(assignment, model)
+    return deep.outcome(assignment, trainer, deep.rows_of_experts(assignment, model.experts))
 
 
-def mlora_epochs(task: "Task") -> "Outcome":
+def mlora_epochs(assignment: "Assignment") -> "Outcome":
     """MLoRA without early stopping; the best epoch's weights are kept.
 
     Its epochs visit as many rows as MoE-MLoRA did in all its phases, rounded up to whole ones.
@@ -28,22 +28,22 @@ def mlora_epochs(task: "Task") -> "Outcome":
     from domain_experts.training.deep import train_whole
     from domain_experts.training.joint import mlora
 
-    visited = task.upstream["moe_mlora"].record["rows_visited"]
-    epochs = math.ceil(visited / len(task.index("train")))
-    domains = range(len(task.interactions.schema.domains))
-    return train_whole(task, mlora(task, domains), "joint", epochs)
+    visited = assignment.upstream["moe_mlora"].record["rows_visited"]
+    epochs = math.ceil(visited / len(assignment.index("train")))
+    domains = range(len(assignment.interactions.schema.domains))
+    return train_whole(assignment, mlora(assignment, domains), "joint", epochs)
 
 
-def shared_lora(task: "Task") -> "Outcome":
+def shared_lora(assignment: "Assignment") -> "Outcome":
     """One adapter for all domains, with the rank of all domains' adapters together."""
     from domain_experts.training.deep import train_whole
     from domain_experts.training.joint import mlora
 
-    domains = len(task.interactions.schema.domains)
-    return train_whole(task, mlora(task, [0] * domains, times=domains), "joint")
+    domains = len(assignment.interactions.schema.domains)
+    return train_whole(assignment, mlora(assignment, [0] * domains, times=domains), "joint")
 
 
-def domain_finetune(task: "Task") -> "Outcome":
+def domain_finetune(assignment: "Assignment") -> "Outcome":
     """Train a copy of the base arm's backbone on each domain, selected on that domain.
 
     A domain without usable validation rows keeps the base arm's weights. The weights are those of
@@ -51,32 +51,32 @@ def domain_finetune(task: "Task") -> "Outcome":
     """
     from domain_experts.training.copies import train
 
-    return train(task)
+    return train(assignment)
 
 
-def star(task: "Task") -> "Outcome":
+def star(assignment: "Assignment") -> "Outcome":
     """STAR (Sheng et al. 2021), the multi-domain baseline of the released configurations."""
     from domain_experts.models.star import Star
     from domain_experts.training.deep import context_of, train_whole
 
-    own = task.settings.star
-    model = Star(context_of(task, own.embedding_dim), auxiliary=own.auxiliary)
-    return train_whole(task, model, "joint")
+    own = assignment.settings.star
+    model = Star(context_of(assignment, own.embedding_dim), auxiliary=own.auxiliary)
+    return train_whole(assignment, model, "joint")
 
 
-def oracle_experts(task: "Task") -> "Outcome":
+def oracle_experts(assignment: "Assignment") -> "Outcome":
     """One expert per planted group on the frozen backbone, on the rows of all its domains."""
     from domain_experts.training.frozen import train_experts
 
-    return train_experts(task, task.planted_groups, 1)
+    return train_experts(assignment, assignment.planted_groups, 1)
 
 
-def oracle_mlora(task: "Task") -> "Outcome":
+def oracle_mlora(assignment: "Assignment") -> "Outcome":
     """MLoRA with one adapter per planted group."""
     from domain_experts.training.deep import train_whole
     from domain_experts.training.joint import mlora
 
-    return train_whole(task, mlora(task, task.planted_groups), "joint")
+    return train_whole(assignment, mlora(assignment, assignment.planted_groups), "joint")
 
 
 ARMS = {

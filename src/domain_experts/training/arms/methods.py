@@ -5,53 +5,53 @@ from typing import TYPE_CHECKING
 from domain_experts.declarations import ADAPTER, DEEP, FROZEN, SEQUENCE, Arm
 
 if TYPE_CHECKING:
-    from domain_experts.training.task import Outcome, Task
+    from domain_experts.training.assignment import Assignment, Outcome
 
 
-def base(task: "Task") -> "Outcome":
+def base(assignment: "Assignment") -> "Outcome":
     """Phase 1: the backbone on the rows of all domains."""
     from domain_experts.training.deep import new_model, train_whole
 
-    return train_whole(task, new_model(task), "backbone")
+    return train_whole(assignment, new_model(assignment), "backbone")
 
 
-def mlora(task: "Task") -> "Outcome":
+def mlora(assignment: "Assignment") -> "Outcome":
     """Train backbone and one adapter a domain together; a row uses its domain's."""
     from domain_experts.training.deep import train_whole
     from domain_experts.training.joint import mlora
 
-    domains = range(len(task.interactions.schema.domains))
-    return train_whole(task, mlora(task, domains), "joint")
+    domains = range(len(assignment.interactions.schema.domains))
+    return train_whole(assignment, mlora(assignment, domains), "joint")
 
 
-def experts(task: "Task") -> "Outcome":
+def experts(assignment: "Assignment") -> "Outcome":
     """Phase 2: expert i on the rows of domain i mod D, all on the frozen backbone.
 
     The reported predictions use each domain's first expert.
     """
     from domain_experts.training.frozen import train_experts
 
-    domains = len(task.interactions.schema.domains)
-    return train_experts(task, range(domains), task.settings.adapter.experts_per_domain)
+    domains = len(assignment.interactions.schema.domains)
+    return train_experts(assignment, range(domains), assignment.settings.adapter.experts_per_domain)
 
 
-def moe_mlora(task: "Task") -> "Outcome":
+def moe_mlora(assignment: "Assignment") -> "Outcome":
     """Phase 3: a gate over the first `experts_per_domain` frozen experts of each domain."""
     from domain_experts.training import deep
 
-    model = deep.frozen_experts(task)
-    model.router = deep.new_gate(task, model)
-    trainer = deep.new_trainer(task, model)
+    model = deep.frozen_experts(assignment)
+    model.router = deep.new_gate(assignment, model)
+    trainer = deep.new_trainer(assignment, model)
     gate = {n: p for n, p in trainer.model.named_parameters() if deep.part_of(n) == "gate"}
-    trainer.phase("gate", [deep.whole_lane(task, gate, "gate")])
-    return deep.outcome(task, trainer, deep.rows_of_experts(task, model.experts))
+    trainer.phase("gate", [deep.whole_lane(assignment, gate, "gate")])
+    return deep.outcome(assignment, trainer, deep.rows_of_experts(assignment, model.experts))
 
 
-def moe_mlora_sequence(task: "Task") -> "Outcome":
+def moe_mlora_sequence(assignment: "Assignment") -> "Outcome":
     """All phases in one process, expert after expert."""
     from domain_experts.training.sequence import train
 
-    return train(task)
+    return train(assignment)
 
 
 ARMS = {

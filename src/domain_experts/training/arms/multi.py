@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from domain_experts.declarations import MULTI_LOOP, Arm, ProtocolName
 
 if TYPE_CHECKING:
-    from domain_experts.training.task import Outcome, Task
+    from domain_experts.training.assignment import Assignment, Outcome
 
 READS = (
     "multi_model.embedding_dim",
@@ -16,13 +16,13 @@ READS = (
 )
 
 
-def scoped(by_domain: bool, by_task: bool) -> Callable[["Task"], "Outcome"]:
+def scoped(by_domain: bool, by_task: bool) -> Callable[["Assignment"], "Outcome"]:
     """Trainer of one model for all, or of one for each domain, each task, or each of both."""
 
-    def train(task: "Task") -> "Outcome":
+    def train(assignment: "Assignment") -> "Outcome":
         from domain_experts.training.multi.scopes import train_scopes
 
-        return train_scopes(task, by_domain, by_task)
+        return train_scopes(assignment, by_domain, by_task)
 
     return train
 
@@ -31,7 +31,7 @@ SINGLE, MTL = scoped(by_domain=True, by_task=True), scoped(by_domain=True, by_ta
 MDL, MDMT = scoped(by_domain=False, by_task=True), scoped(by_domain=False, by_task=False)
 
 
-def _arm(train: Callable[["Task"], "Outcome"], protocol: ProtocolName) -> Arm:
+def _arm(train: Callable[["Assignment"], "Outcome"], protocol: ProtocolName) -> Arm:
     return Arm("baselines", train, READS, protocol=protocol, family="multi")
 
 

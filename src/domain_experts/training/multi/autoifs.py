@@ -14,12 +14,12 @@ from torch import nn
 from domain_experts.models.multi.autoifs import Model
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.training.adam import Adam
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.batches import Rows
 from domain_experts.training.deep import outcome, whole_lane
 from domain_experts.training.lanes import Lane
 from domain_experts.training.multi.bilevel import MultiTrainer
 from domain_experts.training.streams import torch_stream
-from domain_experts.training.task import Outcome, Task
 
 
 class SearchAdam(Adam):
@@ -93,30 +93,30 @@ class AutoIFSTrainer(MultiTrainer):
             self._restore({"gate_table": table})
 
 
-def train(task: Task) -> Outcome:
+def train(assignment: Assignment) -> Outcome:
     """Search, rewind, retrain."""
-    run, device = task.run, torch.device(task.device)
-    own = task.settings.multi_model.autoifs
+    run, device = assignment.run, torch.device(assignment.device)
+    own = assignment.settings.multi_model.autoifs
     plan = MultiContext(
-        task.interactions.schema,
-        task.settings.multi_model,
+        assignment.interactions.schema,
+        assignment.settings.multi_model,
         torch_stream(run.seed, "init", "multi", 0),
     )
     model = Model(plan).to(device)
-    training = task.settings.training.model_copy(update={"batch_size": own.batch_size})
+    training = assignment.settings.training.model_copy(update={"batch_size": own.batch_size})
     trainer = AutoIFSTrainer(
         model,
-        Rows.of(task.interactions, device),
-        task.settings.model_copy(update={"training": training}),
+        Rows.of(assignment.interactions, device),
+        assignment.settings.model_copy(update={"training": training}),
         run.seed,
-        task.checkpoint,
-        task.progress,
+        assignment.checkpoint,
+        assignment.progress,
         # its optimisers have penalties of their own
         decay=0.0,
     )
     every, gates = dict(model.named_parameters()), model.gate_parameters()
-    trainer.phase("search", [whole_lane(task, every)], own.search_epochs)
+    trainer.phase("search", [whole_lane(assignment, every)], own.search_epochs)
     model.hard = True
     weights = {name: p for name, p in every.items() if name not in gates}
-    trainer.phase("retrain", [whole_lane(task, weights)])
-    return outcome(task, trainer)
+    trainer.phase("retrain", [whole_lane(assignment, weights)])
+    return outcome(assignment, trainer)

@@ -10,12 +10,12 @@ import torch
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.registry import BACKBONES
 from domain_experts.schema import Schema
+from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.batches import Rows
 from domain_experts.training.lanes import Lane, LaneRecord
 from domain_experts.training.multi.bilevel import MultiTrainer
 from domain_experts.training.multi.views import views
 from domain_experts.training.streams import torch_stream
-from domain_experts.training.task import Outcome, Task
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Scope:
     tasks: tuple[int, ...]
 
 
-def scopes(task: Task, by_domain: bool, by_task: bool) -> list[Scope]:
+def scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> list[Scope]:
     """One model for all, or one for each domain, each task, or each of both."""
-    schema = task.interactions.schema
+    schema = assignment.interactions.schema
     domains, tasks = tuple(range(len(schema.domains))), tuple(range(len(schema.tasks)))
     pairs = [
         (d, t)
@@ -39,29 +39,29 @@ def scopes(task: Task, by_domain: bool, by_task: bool) -> list[Scope]:
     return [Scope(i, d, t) for i, (d, t) in enumerate(pairs)]
 
 
-def train_scopes(task: Task, by_domain: bool, by_task: bool) -> Outcome:
+def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outcome:
     """Train the models one after another; a logit comes from the model of its domain and task.
 
     A model without training rows, or without validation rows of both classes, which could not be
     selected, stays as it starts. The weights are those of all models, each name after the model's
     number.
     """
-    models = scopes(task, by_domain, by_task)
-    rows = Rows.of(task.interactions, torch.device(task.device))
-    domain = np.asarray(task.interactions.domain)
-    tasks = len(task.interactions.schema.tasks)
-    index = {split: task.index(split) for split in ("train", "validation", "test")}
+    models = scopes(assignment, by_domain, by_task)
+    rows = Rows.of(assignment.interactions, torch.device(assignment.device))
+    domain = np.asarray(assignment.interactions.domain)
+    tasks = len(assignment.interactions.schema.tasks)
+    index = {split: assignment.index(split) for split in ("train", "validation", "test")}
     logits = {s: np.empty((len(index[s]), tasks), np.float32) for s in ("validation", "test")}
     state: dict[str, np.ndarray] = {}
     curve: list[dict[str, Any]] = []
     lanes: list[LaneRecord] = []
     parameters = 0
     for scope in models:
-        trainer = _trainer(task, rows, scope)
+        trainer = _trainer(assignment, rows, scope)
         own = {split: i[np.isin(domain[i], scope.domains)] for split, i in index.items()}
         name = "all" if len(models) == 1 else str(scope.number)
         every = dict(trainer.model.named_parameters())
-        usable = _can_train(task, own["train"], own["validation"], scope)
+        usable = _can_train(assignment, own["train"], own["validation"], scope)
         lane = Lane(name, own["train"], own["validation"], every, usable=usable)
         trainer.phase("joint", [lane])
         for split, whole in logits.items():
@@ -97,9 +97,9 @@ def _renumbered(lane: LaneRecord, scope: Scope) -> LaneRecord:
     )
 
 
-def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
+def _trainer(assignment: Assignment, rows: Rows, scope: Scope) -> MultiTrainer:
     """The trainer of one model, on its own domains and tasks."""
-    run, schema = task.run, task.interactions.schema
+    run, schema = assignment.run, assignment.interactions.schema
     own = Schema(
         schema.fields,
         schema.dense,
@@ -119,32 +119,34 @@ def _trainer(task: Task, rows: Rows, scope: Scope) -> MultiTrainer:
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
     plan = MultiContext(
         own,
-        task.settings.multi_model,
+        assignment.settings.multi_model,
         torch_stream(run.seed, "init", "multi", scope.number),
-        fusion_start=_start(task),
+        fusion_start=_start(assignment),
     )
     return MultiTrainer(
         model_class(plan).to(device),
         inside,
-        task.settings,
+        assignment.settings,
         run.seed,
-        task.checkpoint.part(scope.number),
-        task.progress,
-        task.settings.multi_model.weight_decay,
+        assignment.checkpoint.part(scope.number),
+        assignment.progress,
+        assignment.settings.multi_model.weight_decay,
     )
 
 
-def _start(task: Task) -> float | None:
+def _start(assignment: Assignment) -> float | None:
     """Logit at which fusion scalars start, of a model that has some."""
-    has_scalars = "protocol.start" in BACKBONES[task.run.backbone].reads
-    return task.settings.protocol.start if has_scalars else None
+    has_scalars = "protocol.start" in BACKBONES[assignment.run.backbone].reads
+    return assignment.settings.protocol.start if has_scalars else None
 
 
-def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Scope) -> bool:
+def _can_train(
+    assignment: Assignment, train: np.ndarray, validation: np.ndarray, scope: Scope
+) -> bool:
     """Whether a model has training rows, and validation rows of both classes in some cell."""
-    schema = task.interactions.schema
-    labels = np.asarray(task.interactions.labels)[validation]
-    domain = np.asarray(task.interactions.domain)[validation]
+    schema = assignment.interactions.schema
+    labels = np.asarray(assignment.interactions.labels)[validation]
+    domain = np.asarray(assignment.interactions.domain)[validation]
     cells = (labels[domain == d, t] for d in scope.domains for t in scope.tasks)
     if not len(train):
         reason = "it has no training rows"
@@ -154,5 +156,5 @@ def _can_train(task: Task, train: np.ndarray, validation: np.ndarray, scope: Sco
         return True
     domains = ", ".join(schema.domains[d] for d in scope.domains)
     names = ", ".join(schema.tasks[t] for t in scope.tasks)
-    task.progress.say(f"the model of {domains} for {names} stays untrained: {reason}")
+    assignment.progress.say(f"the model of {domains} for {names} stays untrained: {reason}")
     return False

@@ -17,10 +17,10 @@ from domain_experts.params import Params, load
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
 from domain_experts.study import Study
+from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Timer
 from domain_experts.training.job import record_of
 from domain_experts.training.progress import Progress
-from domain_experts.training.task import Outcome, Task, Upstream
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CTR_BACKBONES = [name for name, backbone in BACKBONES.items() if backbone.family == "ctr"]
@@ -75,8 +75,10 @@ def multi_data() -> Interactions:
     return dataclasses.replace(data, schema=schema, dense=age, labels=labels, truth=None)
 
 
-def make_task(folder, data, arm, backbone="mlp", upstream=None, variant=(), **changed) -> Task:
-    """Task of an arm, its upstream arms trained first unless they are given.
+def make_assignment(
+    folder, data, arm, backbone="mlp", upstream=None, variant=(), **changed
+) -> Assignment:
+    """Assignment of an arm, its upstream arms trained first unless they are given.
 
     Its clock has every epoch saved.
     """
@@ -85,14 +87,14 @@ def make_task(folder, data, arm, backbone="mlp", upstream=None, variant=(), **ch
     if upstream is None:
         upstream = {}
         for name in needs(arm):
-            task = make_task(folder, data, name, backbone, upstream, **changed)
-            upstream[name] = finished(task)
+            assignment = make_assignment(folder, data, name, backbone, upstream, **changed)
+            upstream[name] = finished(assignment)
     split = stratified(data, run.split_seed, Fractions(0.2, 0.2))
     own = folder / f"{arm}-{len(list(folder.iterdir()))}"
     own.mkdir()
     clock = itertools.count(step=SECONDS_BETWEEN)
     checkpoint = Checkpoint(own / "checkpoint.safetensors", "k", Timer(clock.__next__))
-    return Task(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
+    return Assignment(run, data, split, upstream, "cpu", checkpoint, Progress("t"))
 
 
 def needs(arm) -> list[str]:
@@ -101,12 +103,12 @@ def needs(arm) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def finished(task) -> Upstream:
+def finished(assignment) -> Upstream:
     """A trained run for others to start from."""
-    made = train(task)
-    return Upstream(made.state, json.loads(json.dumps(record_of(task, made))))
+    made = train(assignment)
+    return Upstream(made.state, json.loads(json.dumps(record_of(assignment, made))))
 
 
-def train(task: Task) -> Outcome:
+def train(assignment: Assignment) -> Outcome:
     """Run the arm's trainer."""
-    return task.run.spec.train(task)
+    return assignment.run.spec.train(assignment)

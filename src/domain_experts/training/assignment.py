@@ -25,7 +25,7 @@ class Upstream:
 
 
 @dataclass(frozen=True)
-class Task:
+class Assignment:
     """One run to train."""
 
     run: Run
