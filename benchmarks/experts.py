@@ -102,7 +102,7 @@ class Phases:
         return model
 
     def experts(self, per_domain: int = 1) -> Experts:
-        """Phase 2: an expert sees the rows of its domain."""
+        """An expert sees the rows of its domain."""
         model = self.model(self.domains * per_domain)
         own: list[dict[str, nn.Parameter]] = [{} for _ in range(model.experts)]
         for name, parameter in model.named_parameters():
@@ -123,7 +123,7 @@ class Phases:
         return self._loop(model, dict(model.named_parameters()))
 
     def gate(self, per_domain: int = 1) -> Loop:
-        """Phase 3: the gate alone."""
+        """The gate alone."""
         model = self.model(self.domains * per_domain)
         generator = torch.Generator().manual_seed(1)
         gate = Gate(self.domains, model.experts, self.settings.gate.dim, generator)

@@ -1,9 +1,9 @@
 """A whole MoE-MLoRA run: backbone, experts, gate, evaluation.
 
-`the public code's way`: what the released code in effect computes (all weights train in all phases,
-the adapters' uniform mean serves every row), written in PyTorch in its manner: phase after phase, a
+`the public code's way`: what the released code in effect computes (all weights train in all legs,
+the adapters' uniform mean serves every row), written in PyTorch in its manner: leg after leg, a
 loader for each domain, an AUC for each domain on validation and test rows after every epoch. Both
-have the package's model and make the same number of epochs in each phase.
+have the package's model and make the same number of epochs in each leg.
 """
 
 import tempfile
@@ -42,13 +42,13 @@ from domain_experts.training.progress import Progress
 RELEASED = "the public code's way"
 DATASET = "ml-1m-gender"
 EPOCHS = 2
-"""In each phase."""
+"""In each leg."""
 DOMAINS = 2
 ROUNDS = 3
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
-    """Rows that all phases visit, by the seconds of the whole."""
+    """Rows that all legs visit, by the seconds of the whole."""
     data = rows_like_movielens(effort.rows // 4, THREE.fields, domains=DOMAINS)
     split = stratified(data, 0, Fractions(0.2, 0.2))
     # backbone, experts and gate visit every training row once an epoch
@@ -89,7 +89,7 @@ def ours(data: Interactions, split: np.ndarray) -> None:
 
 
 def released(data: Interactions, split: np.ndarray) -> None:
-    """Phase after phase over the loaders of the domains."""
+    """Leg after leg over the loaders of the domains."""
     chosen = _settings("base")
     generator = torch.Generator().manual_seed(0)
     model = build(BACKBONE, CTRContext(data.schema, chosen.model, generator))
@@ -132,8 +132,8 @@ def released(data: Interactions, split: np.ndarray) -> None:
             found.append(float(roc_auc_score(labels[:, 0], scores[:, 0])))
         return found
 
-    phases = [parts["train"], *([own] for own in parts["train"]), parts["train"]]
-    for train in phases:
+    legs = [parts["train"], *([own] for own in parts["train"]), parts["train"]]
+    for train in legs:
         for _ in range(EPOCHS):
             epoch(train)
             auc("validation")

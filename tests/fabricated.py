@@ -58,7 +58,7 @@ M3OE_DATASETS = {
     "m3oe_shared_experts": ["ml-1m-m3oe"],
     "m3oe_row_order": ["ml-1m-m3oe", "ml-1m-m3oe-shuffled"],
 }
-PHASES = {
+LEGS = {
     "base": "backbone",
     "experts": "experts",
     "oracle_experts": "experts",
@@ -289,24 +289,24 @@ def _gate(
 
 
 def _curve(rng: np.random.Generator, run: Run, owners: int) -> list[dict[str, object]]:
-    phase = PHASES.get(run.arm, "joint")
+    leg = LEGS.get(run.arm, "joint")
     lanes = {
         "experts": range(owners * run.settings.adapter.experts_per_domain),
         "fine-tuning": range(owners),
-    }.get(phase, ["all"])
+    }.get(leg, ["all"])
     # the models of an arm that has several
     lanes = (
         range({"mtl": 3, "mdl": 2, "single": 6}.get(run.arm.removesuffix("_released"), 0)) or lanes
     )
     points = []
     for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate") else lanes):
-        start, height = (0.5, 0.25) if phase in ("backbone", "joint") else (0.74, 0.006)
+        start, height = (0.5, 0.25) if leg in ("backbone", "joint") else (0.74, 0.006)
         best = -1.0
         for epoch in range(int(rng.integers(6, 15))):
             auc = start + height * (1 - np.exp(-epoch / 3)) + rng.normal(0, height / 30)
             loss = None if epoch == 0 else 0.5 + 0.2 / epoch
             points.append(
-                {"phase": phase, "lane": lane, "epoch": epoch, "train_loss": loss}
+                {"phase": leg, "lane": lane, "epoch": epoch, "train_loss": loss}
                 | {"validation_auc": float(auc), "best": bool(auc > best)}
                 | (_fusion(rng, epoch) if run.backbone == "m3oe" else {})
             )

@@ -41,22 +41,22 @@ NEW = ("new_domain_adapter", "new_domain_finetune", "new_domain_scratch")
 
 
 @pytest.fixture
-def phases(monkeypatch):
-    """The lanes of every phase that is trained, as (phase, lane, epochs)."""
+def legs(monkeypatch):
+    """The lanes of every leg that is trained, as (leg, lane, epochs)."""
     seen = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, epochs=None):
         seen.extend((name, lane, epochs) for lane in lanes)
-        phase(self, name, lanes, epochs)
+        leg(self, name, lanes, epochs)
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     return seen
 
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Every row that is looked up, in training or to predict, by phase of the model."""
+    """Every row that is looked up, in training or to predict, by mode of the model."""
     found = {True: set(), False: set()}
     take, logits = Rows.take, Trainer.logits
     predicting = []
@@ -88,7 +88,7 @@ def same(a, b):
 # Epochs
 
 
-def test_mlora_epochs_trains_the_budget_counted_by_hand(make_assignment, phases):
+def test_mlora_epochs_trains_the_budget_counted_by_hand(make_assignment, legs):
     changed = {"training.patience": 1, "training.learning_rate": 0.1}
     one, two = changed, {**changed, "adapter.experts_per_domain": 2}
     upstream = {"base": finished(make_assignment("base", **changed))}
@@ -109,7 +109,7 @@ def test_mlora_epochs_trains_the_budget_counted_by_hand(make_assignment, phases)
     made = train(assignment)
     assert [c["epoch"] for c in made.curve] == list(range(budget + 1))
     assert not all(c["best"] for c in made.curve[:-1]), "patience was not put to the test"
-    name, lane, epochs = phases[-1]
+    name, lane, epochs = legs[-1]
     assert (name, epochs) == ("joint", budget)
     assert list(lane.train) == list(train_rows)
 
@@ -191,11 +191,11 @@ def test_experts_without_a_gate_predict_by_the_first_of_each_domain(make_assignm
     assert (model(fields, dense, domain, second) - found).abs().max() > 1e-3
 
 
-def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_assignment, phases):
+def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_assignment, legs):
     assignment = make_assignment("uniform_gate")
-    phases.clear()
+    legs.clear()
     made = train(assignment)
-    assert not phases
+    assert not legs
     assert made.curve == []
     np.testing.assert_array_equal(made.gate, np.full((3, 3), np.float32(1 / 3)))
     experts = {n: a for n, a in made.state.items() if is_expert(n)}
@@ -215,15 +215,15 @@ def test_the_uniform_gate_is_the_mean_of_the_experts_and_trains_nothing(make_ass
 
 
 @pytest.mark.parametrize("arm", ["oracle_experts", "oracle_mlora"])
-def test_oracles_route_by_planted_group(make_assignment, phases, arm):
+def test_oracles_route_by_planted_group(make_assignment, legs, arm):
     changed = {"training.learning_rate": 0.05}
     assignment = make_assignment(arm, **changed)
     assert assignment.planted_groups == (0, 1, 0)
-    phases.clear()
+    legs.clear()
     made = train(assignment)
     assert made.experts == 2
     if arm == "oracle_experts":
-        rows = {lane.name: lane.train for _, lane, _ in phases}
+        rows = {lane.name: lane.train for _, lane, _ in legs}
         assert set(domain_of(assignment, rows["0"])) == {0, 2}
         assert set(domain_of(assignment, rows["1"])) == {1}
         state = assignment.upstream["base"].weights | made.state
@@ -241,13 +241,13 @@ def test_oracles_route_by_planted_group(make_assignment, phases, arm):
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.planted])
-def test_oracles_need_planted_groups(make_assignment, interactions, phases, arm):
+def test_oracles_need_planted_groups(make_assignment, interactions, legs, arm):
     data = dataclasses.replace(interactions, planted_groups=None)
     base = {"base": finished(make_assignment("base"))}
-    phases.clear()
+    legs.clear()
     with pytest.raises(UserError, match=f"planted-small has no planted groups, which {arm} needs"):
         train(make_assignment(arm, data=data, upstream=base))
-    assert not phases
+    assert not legs
 
 
 # Domains fine-tuned
@@ -311,21 +311,21 @@ def test_the_held_out_domain_is_not_seen_and_its_adapter_stays_zero(
             assert weight.any() == (expert_of(name) != held_out), name
 
 
-def test_selection_does_not_see_the_held_out_domain(make_assignment, phases):
+def test_selection_does_not_see_the_held_out_domain(make_assignment, legs):
     assignment = make_assignment("mlora_held_out")
     train(assignment)
-    ((_, lane, _),) = phases
+    ((_, lane, _),) = legs
     assert set(domain_of(assignment, lane.validation)) == {1, 2}
 
 
 @pytest.mark.parametrize("arm", NEW)
-def test_a_new_domain_is_trained_on_its_own_rows(make_assignment, taken, phases, arm):
+def test_a_new_domain_is_trained_on_its_own_rows(make_assignment, taken, legs, arm):
     assignment = make_assignment(arm, **{"new_domain.held_out": 1})
     taken[True].clear()
-    phases.clear()
+    legs.clear()
     train(assignment)
     assert set(domain_of(assignment, sorted(taken[True]))) == {1}
-    ((_, lane, _),) = phases
+    ((_, lane, _),) = legs
     assert set(domain_of(assignment, lane.validation)) == {1}
     assert (
         len(lane.validation) == (domain_of(assignment, assignment.index("validation")) == 1).sum()
@@ -333,14 +333,14 @@ def test_a_new_domain_is_trained_on_its_own_rows(make_assignment, taken, phases,
 
 
 @pytest.mark.parametrize("arm", NEW)
-def test_a_larger_share_holds_the_smaller_one(make_assignment, phases, arm):
+def test_a_larger_share_holds_the_smaller_one(make_assignment, legs, arm):
     upstream = {"mlora_held_out": finished(make_assignment("mlora_held_out"))}
     seen, assignment = [], None
     for share in (0.05, 0.1, 0.5, 1.0):
         assignment = make_assignment(arm, upstream=upstream, **{"new_domain.share": share})
-        phases.clear()
+        legs.clear()
         train(assignment)
-        ((_, lane, _),) = phases
+        ((_, lane, _),) = legs
         seen.append(set(lane.train.tolist()))
         rows = (domain_of(assignment, assignment.index("train")) == 0).sum()
         assert len(lane.train) == len(seen[-1]) == math.ceil(share * rows)
@@ -376,12 +376,12 @@ def test_scratch_starts_from_nothing(make_assignment):
 
 
 @pytest.mark.parametrize("arm", ["mlora_held_out", *NEW])
-def test_a_domain_that_is_not_there_is_refused_before_training(make_assignment, phases, arm):
+def test_a_domain_that_is_not_there_is_refused_before_training(make_assignment, legs, arm):
     upstream = {"mlora_held_out": finished(make_assignment("mlora_held_out"))}
-    phases.clear()
+    legs.clear()
     with pytest.raises(UserError, match=r"new_domain\.held_out is 3, but planted-small has 3"):
         train(make_assignment(arm, upstream=upstream, **{"new_domain.held_out": 3}))
-    assert not phases
+    assert not legs
 
 
 # Floors and STAR
@@ -584,10 +584,10 @@ def test_pretrained_vectors_are_used_never_trained_and_not_kept(make_assignment,
 
 @pytest.mark.parametrize("arm", ["base", "star"])
 def test_vectors_of_another_width_are_refused_before_training(
-    make_assignment, with_vectors, phases, arm
+    make_assignment, with_vectors, legs, arm
 ):
     key = "star.embedding_dim" if arm == "star" else "model.embedding_dim"
     with pytest.raises(UserError, match="'item' have 4 values, but the embedding has 8") as caught:
         train(make_assignment(arm, data=with_vectors, **{key: 8}))
     assert f"set {key} to 4" in str(caught.value)
-    assert not phases
+    assert not legs

@@ -502,16 +502,16 @@ def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch)
     states, temperatures, rates = {}, [], {}
     select, epoch = Trainer._select, AutoIFSTrainer._epoch
 
-    def spy(self, phase, number, *args):
+    def spy(self, leg, number, *args):
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
-        states[phase, number] = state
-        select(self, phase, number, *args)
+        states[leg, number] = state
+        select(self, leg, number, *args)
 
-    def watch(self, phase, *args):
-        losses = epoch(self, phase, *args)
-        if phase == "search":
+    def watch(self, leg, *args):
+        losses = epoch(self, leg, *args)
+        if leg == "search":
             temperatures.append(self.model.temperature)
-        rates[phase] = self._optimizer.learning_rate
+        rates[leg] = self._optimizer.learning_rate
         return losses
 
     monkeypatch.setattr(Trainer, "_select", spy)

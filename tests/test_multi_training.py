@@ -195,7 +195,7 @@ def test_the_first_order_step_is_torchs_adam_on_the_scalars(
         steps.append(len(index))
 
     monkeypatch.setattr(MultiTrainer, "_upper_step", compared)
-    trainer.phase("joint", [lane], epochs=3)
+    trainer.leg("joint", [lane], epochs=3)
     assert steps == [256] * 3
     allowed = lane.train if rows == "train" else lane.validation
     for index in taken["upper"]:
@@ -212,7 +212,7 @@ def test_the_second_order_slope_is_that_of_finite_differences(
     changed = {"protocol.upper_order": 2, "protocol.upper_rows": rows}
     changed |= {"training.learning_rate": 0.05, "protocol.upper_loss": "mean"}
     trainer, lane = new_trainer(m3oe_assignment(**changed, **UPPER))
-    trainer.phase("joint", [lane], epochs=2)
+    trainer.leg("joint", [lane], epochs=2)
     slopes = {}
 
     def spy():
@@ -291,7 +291,7 @@ def test_each_level_moves_what_it_should(m3oe_assignment, monkeypatch, scalars, 
 
     monkeypatch.setattr(Trainer, "_epoch", watched("lower", lower))
     monkeypatch.setattr(MultiTrainer, "_upper_step", watched("upper", upper))
-    trainer.phase("joint", [lane], epochs=2)
+    trainer.leg("joint", [lane], epochs=2)
     fusion = {f"fusion.{name}" for name in trainer.scalars}
     every = set(dict(trainer.model.named_parameters()))
     by_lower, by_upper = MOVED[scalars]
@@ -371,7 +371,7 @@ def test_the_upper_level_leaves_the_statistics_of_batch_norm_alone(m3oe_assignme
     trainer, lane = new_trainer(
         m3oe_assignment(**changed, **{"multi_model.m3oe.tower_norm": "batch"})
     )
-    trainer.phase("joint", [lane], epochs=1)
+    trainer.leg("joint", [lane], epochs=1)
     before = {n: b.clone() for n, b in trainer.model.named_buffers()}
     trainer.model.train()
     trainer._upper_step(lane, ("test",))
@@ -416,14 +416,14 @@ def test_each_model_has_its_rows_tasks_and_places(m3oe_assignment, monkeypatch, 
     assignment = m3oe_assignment(arm, **{"training.max_epochs": 2})
     domain, data = domain_of(assignment), assignment.interactions
     seen = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, epochs=None):
         (lane,) = lanes
         seen.append((self.rows.schema, lane, self.rows.labels.numpy()))
-        phase(self, name, lanes, epochs)
+        leg(self, name, lanes, epochs)
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     made = train(assignment)
     scopes = SCOPES[arm]
     assert len(seen) == len(scopes)

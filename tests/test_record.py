@@ -141,7 +141,7 @@ def test_an_expert_that_cannot_be_selected_is_said_to_be_untrained(tmp_path, int
     assert not record["experts_moved"][1]
 
 
-def test_the_best_of_all_phases_is_tested(made, interactions):
+def test_the_best_of_all_legs_is_tested(made, interactions):
     """The lane of the best epoch ends with it; earlier ones as they ended, later ones untouched."""
     _, record, _ = made(interactions, "moe_mlora_released")
     best = [p for p in record["curve"] if p["best"]][-1]

@@ -112,7 +112,7 @@ class Clock:
 def test_a_run_that_is_saved_now_and_then_goes_on_from_there(
     make_assignment, interactions, multi_interactions, monkeypatch, arm, backbone
 ):
-    """Killed after any of its epochs, in whatever phase or model, it ends the same."""
+    """Killed after any of its epochs, in whatever leg or model, it ends the same."""
     data = multi_interactions if backbone == "m3oe" else interactions
     assignment = make_assignment(
         arm, data=data, backbone=backbone, **{"training.learning_rate": 0.02}

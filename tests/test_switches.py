@@ -1,4 +1,4 @@
-"""The protocols' switches: what each does, and that the sequence of phases is the three jobs."""
+"""The protocols' switches: what each does, and that the sequence of legs is the three jobs."""
 
 import math
 from itertools import pairwise
@@ -109,7 +109,7 @@ def test_an_experiment_that_flips_has_each_switch_once_and_the_default():
 
 
 # without adapters, relu(m z / (1 - p)) = m relu(z) / (1 - p);
-# where each weight belongs to one phase, no later phase meets its moments
+# where each weight belongs to one leg, no later leg meets its moments
 IDENTITIES = {
     ("base", "protocol.dropout_place"),
     ("base_released", "protocol.dropout_place"),
@@ -157,7 +157,7 @@ def test_every_switch_changes_the_run(defaults, arm, flip):
     assert differ != ((arm, flip[0][0]) in IDENTITIES)
 
 
-def test_the_best_value_runs_through_all_phases_if_it_is_not_reset(make_assignment):
+def test_the_best_value_runs_through_all_legs_if_it_is_not_reset(make_assignment):
     assignment = make_assignment("moe_mlora_released", **LONG | {"protocol.binned_auc": False})
     made = train(assignment)
     best = -math.inf
@@ -177,42 +177,42 @@ def test_the_best_value_is_reset_by_default(make_assignment):
     assert all(c["best"] for c in starts)
 
 
-def test_without_the_start_a_phase_ends_with_an_epoch(make_assignment):
+def test_without_the_start_a_leg_ends_with_an_epoch(make_assignment):
     changed = LONG | {"protocol.keep_start": False, "training.learning_rate": 1.0}
     made = train(make_assignment("moe_mlora_sequence", **changed))
     assert min(c["epoch"] for c in made.curve) == 1
-    phases = list(dict.fromkeys((c["phase"], c["lane"]) for c in made.curve))
-    for phase in phases:
-        assert next(c["best"] for c in made.curve if (c["phase"], c["lane"]) == phase)
+    legs = list(dict.fromkeys((c["phase"], c["lane"]) for c in made.curve))
+    for leg in legs:
+        assert next(c["best"] for c in made.curve if (c["phase"], c["lane"]) == leg)
 
 
-def test_the_epoch_that_stops_a_phase_is_not_rolled_back(make_assignment, monkeypatch):
-    """The next phase goes on from it, as in the released code (moe_mlora 1.4)."""
+def test_the_epoch_that_stops_a_leg_is_not_rolled_back(make_assignment, monkeypatch):
+    """The next leg goes on from it, as in the released code (moe_mlora 1.4)."""
     ends = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, *rest):
-        phase(self, name, lanes, *rest)
+        leg(self, name, lanes, *rest)
         if self._states[lanes[0].name].stopped:
             ends.append(torch.equal(self.model.head, self._best["head"]))
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     train(make_assignment("moe_mlora_released", **LONG | {"training.patience": 1}))
     assert ends
     assert not any(ends)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_assignment, monkeypatch, fresh):
+def test_moments_survive_a_leg_unless_the_optimiser_is_fresh(make_assignment, monkeypatch, fresh):
     """Adam's own step counter tells how long a weight's moments have lived."""
     counts = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, *rest):
-        phase(self, name, lanes, *rest)
+        leg(self, name, lanes, *rest)
         counts.append(self._optimizer.state[self.model.head]["step"].item())
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     changed = {"protocol.fresh_optimizer": fresh, "training.patience": 3}
     assignment = make_assignment("moe_mlora_released", **changed)
     train(assignment)
@@ -225,18 +225,18 @@ def test_moments_survive_a_phase_unless_the_optimiser_is_fresh(make_assignment, 
 
 @pytest.mark.parametrize("arm", ["moe_mlora_sequence", "moe_mlora_released"])
 @pytest.mark.parametrize("freeze", [True, False])
-def test_a_phase_changes_what_it_should(make_assignment, monkeypatch, arm, freeze):
+def test_a_leg_changes_what_it_should(make_assignment, monkeypatch, arm, freeze):
     changed = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, *rest):
         before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        phase(self, name, lanes, *rest)
+        leg(self, name, lanes, *rest)
         (lane,) = lanes
         now = dict(self.model.named_parameters())
         changed.append((name, lane.name, {n for n in now if not torch.equal(now[n], before[n])}))
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     values = {"protocol.freeze": freeze, "protocol.keep_start": False, "protocol.rollback": False}
     assignment = make_assignment(arm, backbone="wdl", **values)
     made = train(assignment)
@@ -246,17 +246,17 @@ def test_a_phase_changes_what_it_should(make_assignment, monkeypatch, arm, freez
     backbone = {n for n in names if part_of(n) == "backbone"}
     experts = [{n for n in names if is_expert(n) and expert_of(n) == e} for e in range(3)]
     mix = set().union(*experts) | gate
-    phases = [("backbone", "all"), *(("experts", str(e)) for e in range(3))]
+    legs = [("backbone", "all"), *(("experts", str(e)) for e in range(3))]
     if not (freeze and uniform):
-        phases.append(("gate", "all"))
-    assert [(name, lane) for name, lane, _ in changed] == phases
+        legs.append(("gate", "all"))
+    assert [(name, lane) for name, lane, _ in changed] == legs
     for name, lane, found in changed:
         if freeze:
             expected = {"backbone": backbone, "gate": gate}.get(name) or experts[int(lane)]
         elif uniform:
             expected = names
         else:
-            # what a phase does not route through gets no gradient
+            # what a leg does not route through gets no gradient
             extra = {"backbone": set(), "gate": mix}
             expected = backbone | (extra[name] if name in extra else experts[int(lane)])
         assert found == expected, (name, lane)
@@ -264,13 +264,13 @@ def test_a_phase_changes_what_it_should(make_assignment, monkeypatch, arm, freez
 
 def test_a_frozen_lane_validates_on_its_own_domain_or_on_all(make_assignment, monkeypatch):
     seen = []
-    phase = Trainer.phase
+    leg = Trainer.leg
 
     def spy(self, name, lanes, *rest):
         seen.extend((name, lane) for lane in lanes)
-        phase(self, name, lanes, *rest)
+        leg(self, name, lanes, *rest)
 
-    monkeypatch.setattr(Trainer, "phase", spy)
+    monkeypatch.setattr(Trainer, "leg", spy)
     for selection in ("own_domain", "all_domains"):
         assignment = make_assignment("moe_mlora_sequence", **{"protocol.selection": selection})
         seen.clear()

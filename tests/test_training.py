@@ -1,4 +1,4 @@
-"""The loop and the phases: what each trains, and that lanes do not see one another."""
+"""The loop and the legs: what each trains, and that lanes do not see one another."""
 
 import dataclasses
 import math
@@ -37,14 +37,14 @@ def expert_parameters(model: nn.Module) -> dict[int, dict[str, nn.Parameter]]:
 def test_experts_together_equal_each_alone(make_assignment, monkeypatch, float64, per_domain):
     """Ragged domains, one and two experts each: same batches, same masks, same weights."""
     seen = []
-    original = Trainer.phase
+    original = Trainer.leg
 
-    def phase(self, name, lanes, *rest):
+    def leg(self, name, lanes, *rest):
         if name == "experts":
             seen.append(lanes)
         original(self, name, lanes, *rest)
 
-    monkeypatch.setattr(Trainer, "phase", phase)
+    monkeypatch.setattr(Trainer, "leg", leg)
     changed = {"adapter.experts_per_domain": per_domain, "training.max_epochs": 4}
     base = {"base": finished(make_assignment("base", **changed))}
     together = train(make_assignment("experts", upstream=base, **changed))
@@ -57,7 +57,7 @@ def test_experts_together_equal_each_alone(make_assignment, monkeypatch, float64
         def only(self, name, all_lanes, *rest, own=lane.name):
             original(self, name, [lane for lane in all_lanes if lane.name == own], *rest)
 
-        monkeypatch.setattr(Trainer, "phase", only)
+        monkeypatch.setattr(Trainer, "leg", only)
         alone = train(make_assignment("experts", upstream=base, **changed))
         curve = [c for c in together.curve if c["lane"] == lane.name]
         assert len(alone.curve) == len(curve)
@@ -99,11 +99,11 @@ def test_experts_are_the_same_for_one_and_two_per_domain(make_assignment):
         np.testing.assert_allclose(weight, two[name], rtol=0, atol=2e-4)
 
 
-def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_assignment, monkeypatch):
+def test_experts_change_experts_and_the_gate_the_gate_alone(make_assignment, monkeypatch):
     frozen = {}
-    original = Trainer.phase
+    original = Trainer.leg
 
-    def phase(self, name, lanes, *rest):
+    def leg(self, name, lanes, *rest):
         before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         original(self, name, lanes, *rest)
         trained = {n for lane in lanes for n in lane.parameters}
@@ -113,7 +113,7 @@ def test_phase_two_changes_experts_and_phase_three_the_gate_alone(make_assignmen
             trained,
         )
 
-    monkeypatch.setattr(Trainer, "phase", phase)
+    monkeypatch.setattr(Trainer, "leg", leg)
     train(make_assignment("moe_mlora", **{"training.learning_rate": 0.01}))
     same, every, trained = frozen["experts"]
     assert trained == {n for n in every if is_expert(n)}
@@ -145,7 +145,7 @@ def test_every_arm_starts_from_the_same_backbone(make_assignment):
         assert torch.equal(parameter, weights[1][name])
 
 
-def test_each_phase_ends_with_its_best_weights(make_assignment):
+def test_each_leg_ends_with_its_best_weights(make_assignment):
     assignment = make_assignment(
         "base", **{"training.max_epochs": 8, "training.learning_rate": 0.05}
     )
@@ -166,12 +166,12 @@ def test_early_stopping_waits_for_patience(make_assignment):
     assert [c["best"] for c in curve[-3:]] == [True, False, False]
 
 
-def test_released_phases_share_one_best_and_roll_back(make_assignment):
+def test_released_legs_share_one_best_and_roll_back(make_assignment):
     changed = {"training.max_epochs": 3, "training.learning_rate": 0.02}
     made = train(make_assignment("moe_mlora_released", **changed))
-    phases = dict.fromkeys((c["phase"], c["lane"]) for c in made.curve)
+    legs = dict.fromkeys((c["phase"], c["lane"]) for c in made.curve)
     experts = [("experts", str(e)) for e in range(3)]
-    assert list(phases) == [("backbone", "all"), *experts, ("gate", "all")]
+    assert list(legs) == [("backbone", "all"), *experts, ("gate", "all")]
     best = -math.inf
     for point in made.curve:
         assert point["best"] == (point["validation_auc"] > best)
@@ -199,7 +199,7 @@ def test_rollback_restarts_from_the_best_weights(make_assignment, monkeypatch):
     train(make_assignment("moe_mlora_released", **changed))
     best = None
     missed = 0
-    # the last epoch of a phase is not rolled back: the next phase goes on from where it ended
+    # the last epoch of a leg is not rolled back: the next leg goes on from where it ended
     for i, (improved, head) in enumerate(selected[:5]):
         best = head if improved else best
         missed += not improved
@@ -329,7 +329,7 @@ def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     assert min(gains["moe_mlora"]) > 0.003, gains
 
 
-def test_keep_start_alone_costs_the_released_phases_no_epoch(make_assignment):
+def test_keep_start_alone_costs_the_released_legs_no_epoch(make_assignment):
     changed = {"training.patience": 1, "protocol.keep_start": True}
     curve = train(make_assignment("moe_mlora_released", **changed)).curve
     trained = {(point["phase"], point["lane"]) for point in curve if point["epoch"] > 0}

@@ -45,12 +45,12 @@ class GateSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Optimisation, the same in every phase."""
+    """Optimisation, the same in every leg."""
 
     batch_size: Positive
     learning_rate: float = Field(gt=0, le=1)
-    max_epochs: Positive = Field(description="cap per phase; early stopping usually comes first")
-    patience: Positive = Field(description="epochs without improvement before a phase stops")
+    max_epochs: Positive = Field(description="cap per leg; early stopping usually comes first")
+    patience: Positive = Field(description="epochs without improvement before a leg stops")
     precision: Literal["float32", "bfloat16"] = Field(
         description="of products; bfloat16 is faster where the processor has it, but changes "
         "results: not for numbers to be reported (table `arithmetic`)"
@@ -95,16 +95,16 @@ class Protocol(Settings):
         description="mean over rows and tasks, or sum of the means of all domains and tasks"
     )
     routing: Literal["phases", "uniform"] = Field(
-        description="each phase routes in its own way, or the uniform mix of all experts always"
+        description="each leg routes in its own way, or the uniform mix of all experts always"
     )
-    freeze: bool = Field(description="a phase trains its own weights only, not all")
-    fresh_optimizer: bool = Field(description="each phase starts with new Adam moments")
-    reset_best: bool = Field(description="each phase has its own best value to beat")
+    freeze: bool = Field(description="a leg trains its own weights only, not all")
+    fresh_optimizer: bool = Field(description="each leg starts with new Adam moments")
+    reset_best: bool = Field(description="each leg has its own best value to beat")
     selection: Literal["own_domain", "all_domains"] = Field(
         description="an expert's best weights are chosen on its own domain, or on all"
     )
     rollback: bool = Field(description="go back to the best weights after an epoch without gain")
-    keep_start: bool = Field(description="a phase may end with the weights it started from")
+    keep_start: bool = Field(description="a leg may end with the weights it started from")
     frozen_dropout: bool = Field(description="frozen layers keep their dropout in training")
     dropout_place: Literal["before_activation", "after_activation"] = Field(
         description="where the tower drops: the shared branch alone, or all that is activated"

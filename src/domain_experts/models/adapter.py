@@ -3,7 +3,7 @@
 | routing | gives |
 |---|---|
 | None, PLAIN | the plain layer |
-| Hard, rows grouped by domain | MLoRA; an expert of phase 2 |
+| Hard, rows grouped by domain | MLoRA; experts in training |
 | (B, E) weights, one for all layers or one a layer | MoE-MLoRA's gated sum |
 
 What an expert does is a `Modulation`: low-rank updates (`models.low_rank`), or another subclass.
@@ -43,7 +43,7 @@ class Modulation(nn.Module, ABC):
     """The experts of one linear layer: each maps its input x and output y to an output of its own.
 
     Every expert has parameters of its own, entries of `nn.ParameterList`s by its number, so that a
-    phase can train some experts and leave the others, with their moments, alone.
+    leg can train some experts and leave the others, with their moments, alone.
     """
 
     count = 0

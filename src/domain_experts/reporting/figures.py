@@ -31,7 +31,7 @@ from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
 METHOD = "moe_mlora"
-"""The arm whose phases and gates are drawn."""
+"""The arm whose legs and gates are drawn."""
 UNIFORM = 0.25
 """A gate all of whose weights are nearer to uniform, relatively, would be a blank picture."""
 MANY_DOMAINS = 40
@@ -262,7 +262,7 @@ def gate_weights(of: Frames) -> Spec:
 
 
 def learning_curves(of: Frames) -> Spec:
-    """Validation AUC by epoch in the phases of the method, of the first experiment."""
+    """Validation AUC by epoch in the legs of the method, of the first experiment."""
     own = of.of(experiments(of.study)[0])
     arms = (*ARMS[METHOD].needs, METHOD)
     alike = of.runs["dataset"].isin(own["dataset"]) & of.runs["backbone"].isin(own["backbone"])
@@ -273,21 +273,21 @@ def learning_curves(of: Frames) -> Spec:
     curves = curves[~(untrained & (curves["epoch"] == 0))]
     best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
     curves = curves.assign(y=curves["validation_auc"] - best)
-    # datasets in their order, phases in that of the arms
+    # datasets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
     curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
     data = _by_epoch(curves, ["dataset", "phase", "backbone"], ["run", "lane"])
-    phases = max(len({*data["phase"]}), 1)
+    legs = max(len({*data["phase"]}), 1)
     # a row of panels is a data set
-    data = data[data.groupby("dataset")["phase"].transform("nunique") == phases]
+    data = data[data.groupby("dataset")["phase"].transform("nunique") == legs]
     data = data.assign(panel=_joined(data["dataset"], data["phase"]), hue=_backbones(data))
-    kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=phases)
+    kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=legs)
     says = (
         "Validation AUC less its best, of experts on their own domains: mean over seeds and "
         "experts (a stopped run keeps its last value); band: standard deviation. Epoch 0 is the "
         "start; that of untrained weights is left out. Axes differ from panel to panel."
     )
-    return Spec(data, kind, runs, "How do the phases of MoE-MLoRA converge?", says)
+    return Spec(data, kind, runs, "How does the training of MoE-MLoRA converge?", says)
 
 
 def fusion(of: Frames) -> Spec:

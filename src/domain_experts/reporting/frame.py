@@ -100,7 +100,7 @@ class Frames:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """Learning curves: a row for each run, phase, lane and epoch."""
+        """Learning curves: a row for each run, leg, lane and epoch."""
         rows = [
             self._identity(self.results.expected[path]) | point
             for path, record in self._records.items()

@@ -15,7 +15,7 @@ def write_summary(study: Study) -> None:
 
     The first holds how many runs have which status, and the answer of the first experiment: data
     set -> reference -> gain of what is best on validation rows, with its interval. The second has
-    the curves of runs with default settings, a row a run, phase, lane and epoch.
+    the curves of runs with default settings, a row a run, leg, lane and epoch.
 
     Raises:
         UserError: the results are missing or cannot be used.

@@ -1,1 +1,1 @@
-"""Batches, the loop, the phases and the run store."""
+"""Batches, the loop, the legs and the run store."""

@@ -27,7 +27,7 @@ def train(assignment: Assignment) -> Outcome:
         parameters = dict(trainer.model.named_parameters())
         usable = can_select(assignment, validation, f"domain {d}")
         lane = Lane(str(d), train_rows, validation, parameters, usable=usable)
-        trainer.phase("fine-tuning", [lane])
+        trainer.leg("fine-tuning", [lane])
         copies.append(outcome(assignment, trainer))
     return Outcome(
         logits={

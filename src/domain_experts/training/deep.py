@@ -195,12 +195,12 @@ def whole_lane(
 
 
 def train_whole(
-    assignment: Assignment, model: ClickModel, phase: str, epochs: int | None = None
+    assignment: Assignment, model: ClickModel, leg: str, epochs: int | None = None
 ) -> Outcome:
     """Train all weights of a model on the rows of all domains."""
     trainer = new_trainer(assignment, model)
     lane = whole_lane(assignment, dict(trainer.model.named_parameters()))
-    trainer.phase(phase, [lane], epochs)
+    trainer.leg(leg, [lane], epochs)
     return outcome(assignment, trainer)
 
 

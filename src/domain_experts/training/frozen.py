@@ -76,7 +76,7 @@ def train_experts(assignment: Assignment, group: Sequence[int], per_group: int) 
                 used=i < groups,
             )
         )
-    trainer.phase("experts", lanes)
+    trainer.leg("experts", lanes)
 
     made = outcome(assignment, trainer, assignment.upstream["base"].record["rows_visited"])
     return replace(

@@ -1,4 +1,4 @@
-"""A lane, which is one independent training within a phase, and how it ended."""
+"""A lane, which is one independent training within a leg, and how it ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,10 +36,11 @@ class Lane:
 class LaneRecord:
     """How a lane ended: an entry of the record's `lanes`.
 
-    `domains` and `tasks` are the numbers of those whose rows it sees and that it learns;
-    `epoch_tested` is the epoch whose weights the run's predictions use (0: as the lane started;
-    None: they use none of it); `moved` says that it ended with other weights than it started with,
-    `capped` that the cap on epochs ended it with patience left.
+    `phase` is the name of its leg, as it is stored. `domains` and `tasks` are the numbers of those
+    whose rows it sees and that it learns; `epoch_tested` is the epoch whose weights the run's
+    predictions use (0: as the lane started; None: they use none of it); `moved` says that it ended
+    with other weights than it started with, `capped` that the cap on epochs ended it with patience
+    left.
     """
 
     phase: str

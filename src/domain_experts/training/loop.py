@@ -1,8 +1,8 @@
-"""The one training loop, for every phase.
+"""The one training loop, for every leg.
 
-A phase trains lanes side by side. A lane is an independent training: its own rows, batches,
+A leg trains lanes side by side. A lane is an independent training: its own rows, batches,
 dropout stream, parameters, early stopping and best weights. Backbone, gate and joint arms have one
-lane; the experts phase has one per expert. A step takes one batch from every lane that still has
+lane; the experts leg has one per expert. A step takes one batch from every lane that still has
 one in this epoch; the loss is the sum of the lanes' own batch means. Since lanes share no
 parameter, this equals training them one after another; a lane that has no batch left gets no
 gradient, so that the optimiser leaves its weights, moments and step count alone.
@@ -43,11 +43,11 @@ class LaneState:
 
 
 class Trainer:
-    """Trains the phases of one run, and goes on where its checkpoint ends.
+    """Trains the legs of one run, and goes on where its checkpoint ends.
 
-    Each phase selects for itself and ends with its best weights. With `carry_best` the value to
-    beat and the best weights are those of all phases so far, which then have one lane each, and
-    `finish` brings them back at the end. With `carry_optimizer` all phases share one optimiser.
+    Each leg selects for itself and ends with its best weights. With `carry_best` the value to
+    beat and the best weights are those of all legs so far, which then have one lane each, and
+    `finish` brings them back at the end. With `carry_optimizer` all legs share one optimiser.
 
     `decay` times a penalised weight is added to its gradient. `loss` maps logits (B, T), labels
     (B, T), domains (B,) and the lanes' numbers of rows to the loss of each lane.
@@ -79,11 +79,11 @@ class Trainer:
         self.carry_optimizer = carry_optimizer
         self.curve: list[dict[str, Any]] = []
         self.lanes: list[LaneRecord] = []
-        """Of all phases that have ended, in order."""
+        """Of all legs that have ended, in order."""
         self._states: dict[str, LaneState] = {}
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
-        self._resumed_phase = ""
+        self._resumed_leg = ""
         self._resumed_epoch = 0
         self._resumed_moments: dict[str, Tensor] = {}
         self._resume()
@@ -94,10 +94,10 @@ class Trainer:
         assert self._optimizer is not None
         return {"adam": self._optimizer}
 
-    def phase(self, name: str, lanes: Sequence[Lane], epochs: int | None = None) -> None:
-        """Train one phase until every lane has stopped, or for a number of epochs if one is given.
+    def leg(self, name: str, lanes: Sequence[Lane], epochs: int | None = None) -> None:
+        """Train one leg until every lane has stopped, or for a number of epochs if one is given.
 
-        A run may have several phases of one name, whose first lanes then differ.
+        A run may have several legs of one name, whose first lanes then differ.
         """
         identity = f"{name}/{lanes[0].name}"
         if identity in {f"{ended.phase}/{ended.lane}" for ended in self.lanes}:
@@ -113,7 +113,7 @@ class Trainer:
         trained = {n: p for lane in lanes for n, p in lane.parameters.items()}
         self._prepare(trained)
         epoch = 0
-        if identity == self._resumed_phase:
+        if identity == self._resumed_leg:
             epoch = self._resumed_epoch
             self._set_moments()
         else:
@@ -137,16 +137,16 @@ class Trainer:
         self._end(lanes)
 
     def _end(self, lanes: Sequence[Lane]) -> None:
-        """Take the weights that the phase ends with."""
+        """Take the weights that the leg ends with."""
         if self._brings_back(lanes):
             self._restore(self._best)
 
     def _brings_back(self, lanes: Sequence[Lane]) -> bool:
-        """Whether the phase ends with its best weights, not with those of its last epoch."""
+        """Whether the leg ends with its best weights, not with those of its last epoch."""
         return not self.carry_best
 
     def finish(self) -> None:
-        """Bring back the best weights of all phases, if they are carried."""
+        """Bring back the best weights of all legs, if they are carried."""
         if not self.carry_best:
             return
         self._restore(self._best)
@@ -160,15 +160,15 @@ class Trainer:
             later.end_with(0)
 
     def _record(
-        self, phase: str, lane: Lane, trained: Sequence[Lane], fixed: int | None
+        self, leg: str, lane: Lane, trained: Sequence[Lane], fixed: int | None
     ) -> LaneRecord:
-        points = [p for p in self.curve if (p["phase"], p["lane"]) == (phase, lane.name)]
+        points = [p for p in self.curve if (p["phase"], p["lane"]) == (leg, lane.name)]
         epochs = points[-1]["epoch"] if points else 0
         best = max((p["epoch"] for p in points if p["best"]), default=0)
         stopped = lane.usable and self._states[lane.name].stopped
         domain = self.rows.domain.cpu().numpy()[lane.train]
         record = LaneRecord(
-            phase,
+            leg,
             lane.name,
             lane.part,
             domains=np.unique(domain).tolist(),
@@ -235,15 +235,15 @@ class Trainer:
         groups = [(group(True), self.decay), (group(False), 0.0)]
         return Adam(groups, self.settings.training.learning_rate)
 
-    def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
+    def _epoch(self, leg: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
         """One epoch of every lane; mean training loss of each."""
         assert self._optimizer is not None
         device = self.rows.domain.device
         batches = [
-            self._batches(lane, numpy_stream(self.seed, phase, lane.name, epoch, "order"))
+            self._batches(lane, numpy_stream(self.seed, leg, lane.name, epoch, "order"))
             for lane in lanes
         ]
-        masks = [numpy_stream(self.seed, phase, lane.name, epoch, "dropout") for lane in lanes]
+        masks = [numpy_stream(self.seed, leg, lane.name, epoch, "dropout") for lane in lanes]
         totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
         self.model.train()
         dropped = [p.requires_grad for p in self.model.dropped()]
@@ -281,9 +281,7 @@ class Trainer:
         domain = self.rows.domain.cpu().numpy()[lane.train]
         return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
 
-    def _select(
-        self, phase: str, epoch: int, lane: Lane, loss: float | None, patience: int
-    ) -> None:
+    def _select(self, leg: str, epoch: int, lane: Lane, loss: float | None, patience: int) -> None:
         """Validate a lane, keep its weights if they are the best so far, else count or stop."""
         protocol, state = self.settings.protocol, self._states[lane.name]
         auc = self._validation_auc(lane)
@@ -299,7 +297,7 @@ class Trainer:
                 self._restore({name: self._best[name] for name in self._weights(lane)})
         self.curve.append(
             {
-                "phase": phase,
+                "phase": leg,
                 "lane": lane.name,
                 "epoch": epoch,
                 "train_loss": loss,
@@ -331,7 +329,7 @@ class Trainer:
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
 
-    def _save(self, phase: str, epoch: int) -> None:
+    def _save(self, leg: str, epoch: int) -> None:
         tensors: dict[str, Tensor] = {}
         tensors |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
@@ -340,7 +338,7 @@ class Trainer:
                 for moment, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"{kind}/{name}/{moment}"] = value
         state = {
-            "phase": phase,
+            "phase": leg,
             "epoch": epoch,
             "states": {name: asdict(state) for name, state in self._states.items()},
             "lanes": [asdict(lane) for lane in self.lanes],
@@ -363,12 +361,12 @@ class Trainer:
         self._restore(groups["model"])
         self._best = groups["best"]
         self._resumed_moments = groups["moments"]
-        self._resumed_phase, self._resumed_epoch = state["phase"], state["epoch"]
+        self._resumed_leg, self._resumed_epoch = state["phase"], state["epoch"]
         self._states = {name: LaneState(**own) for name, own in state["states"].items()}
         self.lanes = [LaneRecord(**lane) for lane in state["lanes"]]
         self.curve = state["curve"]
         self.progress.resume(state["progress"])
-        self.progress.say(f"goes on after epoch {state['epoch']} of phase {state['phase']}")
+        self.progress.say(f"goes on after epoch {state['epoch']} of leg {state['phase']}")
 
     def _set_moments(self) -> None:
         trained = dict(self.model.named_parameters())
@@ -377,11 +375,11 @@ class Trainer:
             self.optimizers[kind].state.setdefault(trained[name], {})[moment] = value
 
     def _report(
-        self, phase: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int
+        self, leg: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int
     ) -> None:
         states = [self._states[lane.name] for lane in lanes]
         self.progress.epoch(
-            phase,
+            leg,
             epoch,
             rows=sum(len(lane.train) for lane in lanes),
             seconds=seconds,

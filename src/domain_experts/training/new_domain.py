@@ -57,5 +57,5 @@ def train_on_share(
     chosen = numpy_stream(assignment.run.seed, "new domain").permutation(rows)[:kept]
     trainer = new_trainer(assignment, model)
     validation = rows_of(assignment, "validation", new=True)
-    trainer.phase("new domain", [Lane("all", chosen, validation, trained)])
+    trainer.leg("new domain", [Lane("all", chosen, validation, trained)])
     return outcome(assignment, trainer, rows_before)

@@ -77,7 +77,7 @@ class Progress:
         return self.rows / self.training_seconds if self.training_seconds else None
 
     def epoch(
-        self, phase: str, epoch: int, rows: int, seconds: float, best: float, epochs_left: int
+        self, leg: str, epoch: int, rows: int, seconds: float, best: float, epochs_left: int
     ) -> None:
         """Count an epoch over `rows` rows; `epochs_left` follow at least if none improves."""
         self.rows += rows
@@ -87,7 +87,7 @@ class Progress:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             self.say(
-                f"{phase} epoch {epoch}: best validation AUC {best:.4f}, "
+                f"{leg} epoch {epoch}: best validation AUC {best:.4f}, "
                 f"{rows / seconds / 1000:,.0f} k rows/s, "
                 f"ends in {epochs_left * seconds:,.0f} s unless it improves"
             )

@@ -1,8 +1,8 @@
 """MoE-MLoRA in one sequence: backbone, one expert after another, gate.
 
 Under the protocol `described` it gives what the arms `base`, `experts` and `moe_mlora` give
-together. Under `released` it is what the public code in effect computes (moe_mlora: phases, as run
-on TF 1.12): the gate stays uniform and nothing freezes, so that one model with an averaged sum of
+together. Under `released` it is what the public code in effect computes (moe_mlora, as run on TF
+1.12): the gate stays uniform and nothing freezes, so that one model with an averaged sum of
 adapters is trained on all rows, then on one domain after another, then on all rows again. Each
 switch of the protocol changes one of the differences.
 """
@@ -29,7 +29,7 @@ from domain_experts.training.frozen import can_select
 
 
 def train(assignment: Assignment) -> Outcome:
-    """Train in E + 2 phases."""
+    """Train in E + 2 legs."""
     protocol = assignment.settings.protocol
     domains = len(assignment.interactions.schema.domains)
     experts = domains * assignment.settings.adapter.experts_per_domain
@@ -51,7 +51,7 @@ def train(assignment: Assignment) -> Outcome:
 
     everything = whole_lane(assignment, parameters)
     plain = None if uniform else PLAIN
-    trainer.phase("backbone", [replace(everything, parameters=trained("backbone"), routing=plain)])
+    trainer.leg("backbone", [replace(everything, parameters=trained("backbone"), routing=plain)])
     domain = np.asarray(assignment.interactions.domain)
     for i in range(experts):
         validation = everything.validation
@@ -67,9 +67,9 @@ def train(assignment: Assignment) -> Outcome:
             part="experts",
             usable=can_select(assignment, validation, f"expert {i}"),
         )
-        trainer.phase("experts", [lane])
+        trainer.leg("experts", [lane])
     gate = trained("gate")
     if gate:
-        trainer.phase("gate", [replace(everything, parameters=gate, part="gate")])
+        trainer.leg("gate", [replace(everything, parameters=gate, part="gate")])
     trainer.finish()
     return outcome(assignment, trainer)

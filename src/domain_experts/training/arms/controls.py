@@ -23,7 +23,7 @@ def uniform_gate(assignment: "Assignment") -> "Outcome":
 def mlora_epochs(assignment: "Assignment") -> "Outcome":
     """MLoRA without early stopping; the best epoch's weights are kept.
 
-    Its epochs visit as many rows as MoE-MLoRA did in all its phases, rounded up to whole ones.
+    Its epochs visit as many rows as MoE-MLoRA did in all its legs, rounded up to whole ones.
     """
     from domain_experts.training.deep import train_whole
     from domain_experts.training.joint import mlora

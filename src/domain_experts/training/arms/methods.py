@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def base(assignment: "Assignment") -> "Outcome":
-    """Phase 1: the backbone on the rows of all domains."""
+    """The backbone on the rows of all domains."""
     from domain_experts.training.deep import new_model, train_whole
 
     return train_whole(assignment, new_model(assignment), "backbone")
@@ -25,7 +25,7 @@ def mlora(assignment: "Assignment") -> "Outcome":
 
 
 def experts(assignment: "Assignment") -> "Outcome":
-    """Phase 2: expert i on the rows of domain i mod D, all on the frozen backbone.
+    """Expert i on the rows of domain i mod D, all on the frozen backbone.
 
     The reported predictions use each domain's first expert.
     """
@@ -36,19 +36,19 @@ def experts(assignment: "Assignment") -> "Outcome":
 
 
 def moe_mlora(assignment: "Assignment") -> "Outcome":
-    """Phase 3: a gate over the first `experts_per_domain` frozen experts of each domain."""
+    """A gate over the first `experts_per_domain` frozen experts of each domain."""
     from domain_experts.training import deep
 
     model = deep.frozen_experts(assignment)
     model.router = deep.new_gate(assignment, model)
     trainer = deep.new_trainer(assignment, model)
     gate = {n: p for n, p in trainer.model.named_parameters() if deep.part_of(n) == "gate"}
-    trainer.phase("gate", [deep.whole_lane(assignment, gate, "gate")])
+    trainer.leg("gate", [deep.whole_lane(assignment, gate, "gate")])
     return deep.outcome(assignment, trainer, deep.rows_of_experts(assignment, model.experts))
 
 
 def moe_mlora_sequence(assignment: "Assignment") -> "Outcome":
-    """All phases in one process, expert after expert."""
+    """All legs in one run, expert after expert."""
     from domain_experts.training.sequence import train
 
     return train(assignment)

@@ -22,7 +22,7 @@ def mlora_held_out(assignment: "Assignment") -> "Outcome":
         assignment, mlora(assignment, range(len(assignment.interactions.schema.domains)))
     )
     parameters = dict(trainer.model.named_parameters())
-    trainer.phase("joint", [Lane("all", train_rows, validation, parameters)])
+    trainer.leg("joint", [Lane("all", train_rows, validation, parameters)])
     return deep.outcome(assignment, trainer)
 
 

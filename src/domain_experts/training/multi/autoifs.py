@@ -47,7 +47,7 @@ class SearchAdam(Adam):
 
 
 class AutoIFSTrainer(MultiTrainer):
-    """Trains in two phases: the search, and what follows it once the model is hard.
+    """Trains in two legs: the search, and what follows it once the model is hard.
 
     In the search the weights that are kept are those of epoch `rewind`, not the best ones.
     """
@@ -63,17 +63,15 @@ class AutoIFSTrainer(MultiTrainer):
         chosen = [trained[name] for name in sorted(gates)]
         return SearchAdam(weights, own.weight_decay, rate, chosen, own.gate_rate * rate)
 
-    def _epoch(self, phase: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
+    def _epoch(self, leg: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
         own = self.settings.multi_model.autoifs
         steps = max(own.search_epochs - 1, 1)
         self.model.temperature = own.temperature ** ((epoch - 1) / steps)
-        return super()._epoch(phase, epoch, lanes)
+        return super()._epoch(leg, epoch, lanes)
 
-    def _select(
-        self, phase: str, epoch: int, lane: Lane, loss: float | None, patience: int
-    ) -> None:
+    def _select(self, leg: str, epoch: int, lane: Lane, loss: float | None, patience: int) -> None:
         kept = dict(self._best)
-        super()._select(phase, epoch, lane, loss, patience)
+        super()._select(leg, epoch, lane, loss, patience)
         if not self.model.hard:
             rewind = epoch == self.settings.multi_model.autoifs.rewind
             if rewind:
@@ -115,8 +113,8 @@ def train(assignment: Assignment) -> Outcome:
         decay=0.0,
     )
     every, gates = dict(model.named_parameters()), model.gate_parameters()
-    trainer.phase("search", [whole_lane(assignment, every)], own.search_epochs)
+    trainer.leg("search", [whole_lane(assignment, every)], own.search_epochs)
     model.hard = True
     weights = {name: p for name, p in every.items() if name not in gates}
-    trainer.phase("retrain", [whole_lane(assignment, weights)])
+    trainer.leg("retrain", [whole_lane(assignment, weights)])
     return outcome(assignment, trainer)

@@ -63,7 +63,7 @@ def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outc
         every = dict(trainer.model.named_parameters())
         usable = _can_train(assignment, own["train"], own["validation"], scope)
         lane = Lane(name, own["train"], own["validation"], every, usable=usable)
-        trainer.phase("joint", [lane])
+        trainer.leg("joint", [lane])
         for split, whole in logits.items():
             places = np.flatnonzero(np.isin(domain[index[split]], scope.domains))
             if not len(places):
