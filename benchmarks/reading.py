@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
-    """Rows a second from the files of MovieLens-1M's layout to arrays."""
+    """Rows a second from the files of MovieLens-1M's format to arrays."""
     spec = load(ROOT / "params.yaml").data.datasets["ml-1m-gender"]
     assert isinstance(spec, MovieLens)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -44,7 +44,7 @@ def measure(effort: Effort) -> Iterator[Measurement]:
 
 
 def write_ratings(folder: Path, rows: int) -> None:
-    """Generated files in the layout of MovieLens-1M; no user rates a movie twice."""
+    """Generated files in the format of MovieLens-1M; no user rates a movie twice."""
     rng = np.random.default_rng(0)
     pairs = np.sort(rng.choice(USERS * ITEMS, rows, replace=False))
     users, movies = np.arange(1, USERS + 1), np.arange(1, ITEMS + 1)

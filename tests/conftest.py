@@ -1,4 +1,4 @@
-"""Shared fixtures: an empty project folder and tiny raw files in their layouts."""
+"""Shared fixtures: an empty project folder and tiny raw files in their formats."""
 
 import contextlib
 import os
@@ -70,12 +70,12 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def tiny_movielens():
-    """Writer of random raw files: `tiny_movielens(folder, layout, ...)` returns their Content."""
+    """Writer of raw files: `tiny_movielens(folder, file_format, ...)` returns their Content."""
     return write_movielens
 
 
-def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
-    """Write the three raw files of a layout; equal arguments give equal ratings and users."""
+def write_movielens(folder, file_format, users=63, items=40, rows=900, seed=0):
+    """Write the three raw files of a format; equal arguments give equal ratings and users."""
     rng = np.random.default_rng(seed)
     pairs = rng.choice(users * items, size=rows, replace=False)
     rating = rng.integers(1, 6, rows)
@@ -97,7 +97,7 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
         text = "\n".join([*([header] if header else []), *text]) + "\n"
         (folder / name).write_bytes(text.encode("iso-8859-1"))
 
-    if layout == "movielens-1m":
+    if file_format == "movielens-1m":
         put("ratings.dat", "::", ratings)
         codes = np.searchsorted(ML_AGE_CODES[1:], [age for _, age, *_ in people], side="right")
         people = [
@@ -108,12 +108,12 @@ def write_movielens(folder, layout, users=63, items=40, rows=900, seed=0):
         put("movies.dat", "::", [(i + 1, t, "|".join(genres[i])) for i, t in enumerate(titles)])
     else:
         people = [(u, age, g, ML_OCCUPATIONS[o], z) for u, age, g, o, z in people]
-    if layout == "movielens-100k":
+    if file_format == "movielens-100k":
         put("u.data", "\t", ratings)
         put("u.user", "|", people)
         flags = [[int(name in of_item) for name in ML_GENRES] for of_item in genres]
         put("u.item", "|", [(i + 1, t, "", "", "", *flags[i]) for i, t in enumerate(titles)])
-    if layout == "recbole":
+    if file_format == "recbole":
         header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
         put("ml-100k.inter", "\t", ratings, header)
         header = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"

@@ -1,4 +1,4 @@
-"""Writers of small random raw files, each in the exact layout of its source."""
+"""Writers of small random raw files, each in the exact format of its source."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ import json
 import numpy as np
 import scipy.io
 
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 
 
 def write_epinions(folder, users=60, items=40, rows=1500, categories=4, seed=0):
@@ -47,11 +47,11 @@ def write_amazon_3(folder, users=60, items=30, rows=300, seed=0):
     write_csv(folder / "interactions.csv", "user,item,domain,position", table)
 
 
-def write_reviews(folder, layout="amazon-6", users=60, items=30, rows=300, seed=0):
+def write_reviews(folder, file_format="amazon-6", users=60, items=30, rows=300, seed=0):
     """5-core files of 2018: one JSON object a line, with keys that are not read."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for d, name in enumerate(LAYOUTS[layout]):
+    for d, name in enumerate(FILE_FORMATS[file_format]):
         lines = [
             json.dumps(
                 {
@@ -99,7 +99,9 @@ def write_taobao(folder, themes=5, users=60, items=40, rows=400, width=8, seed=0
         )
 
 
-def write_mamdr(folder, layout="mamdr-taobao-10", users=50, items=30, rows=60, width=8, seed=0):
+def write_mamdr(
+    folder, file_format="mamdr-taobao-10", users=50, items=30, rows=60, width=8, seed=0
+):
     """Prepared files; every domain and split has rows of both classes."""
     rng = np.random.default_rng(seed)
     (folder / "processed_data").mkdir(parents=True, exist_ok=True)
@@ -107,10 +109,10 @@ def write_mamdr(folder, layout="mamdr-taobao-10", users=50, items=30, rows=60, w
         content = {"id": size, "raw_id2id": {str(900 + code): code for code in range(size)}}
         (folder / f"processed_data/{name}2id.json").write_text(json.dumps(content))
     for name, size in (("user", users), ("item", items)):
-        if f"processed_data/{name}_emb.json" in LAYOUTS[layout]:
+        if f"processed_data/{name}_emb.json" in FILE_FORMATS[file_format]:
             vectors = {str(code): cell(rng.normal(size=width)) for code in range(size)}
             (folder / f"processed_data/{name}_emb.json").write_text(json.dumps(vectors))
-    domains = sum(name.endswith("train.csv") for name in LAYOUTS[layout])
+    domains = sum(name.endswith("train.csv") for name in FILE_FORMATS[file_format])
     for d in range(domains):
         for part, name in enumerate(("train", "val", "test")):
             user, item = clicks(users, items, rows // (1 + part), rng)
@@ -141,7 +143,7 @@ KUAIRAND_VIDEO = (
 def write_kuairand_logs(folder, users, videos, rows, seed=0):
     """Three logs; what comes after the impression is random; tabs 0, 1, 2 and 4."""
     rng = np.random.default_rng(seed)
-    for name in LAYOUTS["kuairand-pure"][:3]:
+    for name in FILE_FORMATS["kuairand-pure"][:3]:
         n = rows if "standard" in name else rows // 2
         columns = {key: rng.integers(0, 2, n) for key in KUAIRAND_LOG.split(",")}
         columns |= {

@@ -69,7 +69,7 @@ def test_the_digest_changes_with_what_is_imported_and_with_nothing_else(package)
         ("import os.path\nimport numpy\n1\n", False),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_count(package, code, same):
+def test_comments_docstrings_and_formatting_do_not_count(package, code, same):
     before = code_digest(["domain_experts.leaf"])
     (package / "leaf.py").write_text(code)
     assert (code_digest(["domain_experts.leaf"]) == before) is same

@@ -19,12 +19,12 @@ from domain_experts import layout
 from domain_experts.data import archive as archive_module
 from domain_experts.data import fetch as module
 from domain_experts.data.fetch import fetch
-from domain_experts.data.registry import LAYOUTS, SOURCES, Content, Download, Source, at_hand
+from domain_experts.data.registry import FILE_FORMATS, SOURCES, Content, Download, Source, at_hand
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
 
 NAME = "movielens-1m"
-FILES = LAYOUTS[NAME]
+FILES = FILE_FORMATS[NAME]
 
 
 class Server:
@@ -115,7 +115,7 @@ def tiny(project, tmp_path, tiny_movielens, monkeypatch, server):
                 "archive": archive_name,
                 "checksum": f"sha256:{hashlib.sha256(archive).hexdigest()}",
                 "folder": "set",
-                "layout": NAME,
+                "file_format": NAME,
             }
             return Download(**values | changes)
 
@@ -126,7 +126,7 @@ def tiny(project, tmp_path, tiny_movielens, monkeypatch, server):
                 citation="-",
                 terms="none",
                 downloads=downloads,
-                layouts=(NAME,),
+                file_formats=(NAME,),
                 content=content,
                 reader="domain_experts.data.movielens",
                 placement="tiny: put it into data/raw/tiny/",
@@ -630,12 +630,14 @@ def test_an_unknown_source_is_refused(project):
 def test_entries_of_the_registry_are_consistent(name):
     source = SOURCES[name]
     assert sum(source.content.counts["ratings"]) == source.content.counts["rows"]
-    assert {d.layout for d in source.downloads} <= set(source.layouts) <= set(LAYOUTS)
+    assert (
+        {d.file_format for d in source.downloads} <= set(source.file_formats) <= set(FILE_FORMATS)
+    )
     for download in source.downloads:
         algorithm, digest = download.checksum.split(":")
         assert len(digest) == 2 * hashlib.new(algorithm).digest_size
     assert name in source.placement
-    assert all(file in source.placement for file in LAYOUTS[source.layouts[0]])
+    assert all(file in source.placement for file in FILE_FORMATS[source.file_formats[0]])
 
 
 def test_the_registry_imports_nothing_heavy():

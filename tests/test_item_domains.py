@@ -18,7 +18,7 @@ from domain_experts.data.cut import write_splits
 from domain_experts.data.fetch import fetch
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
-from domain_experts.data.registry import LAYOUTS, SOURCES, Content, at_hand
+from domain_experts.data.registry import FILE_FORMATS, SOURCES, Content, at_hand
 from domain_experts.data.sampling import ratios
 from domain_experts.data.specs import Amazon, Mamdr, SplitRule, Taobao
 from domain_experts.data.split import read_split
@@ -33,11 +33,11 @@ RULES = {
 WRITERS = {
     "amazon-3": (write_amazon_3, {}, Amazon(source="amazon-3")),
     "amazon-6": (write_reviews, {}, Amazon(source="amazon-6")),
-    "amazon-13": (write_reviews, {"layout": "amazon-13"}, Amazon(source="amazon-13")),
+    "amazon-13": (write_reviews, {"file_format": "amazon-13"}, Amazon(source="amazon-13")),
     "taobao": (write_taobao, {}, Taobao(source="taobao", themes=4)),
     **{
-        name: (write_mamdr, {"layout": name}, Mamdr(source=name))
-        for name in LAYOUTS
+        name: (write_mamdr, {"file_format": name}, Mamdr(source=name))
+        for name in FILE_FORMATS
         if name.startswith("mamdr")
     },
 }
@@ -86,7 +86,7 @@ def test_a_source_without_files_says_what_to_place_where(project, monkeypatch, s
         fetch(source, None)
     message = str(error.value)
     assert f"into data/raw/{source}/" in message
-    assert LAYOUTS[source][0] in message
+    assert FILE_FORMATS[source][0] in message
     assert SOURCES[source].placement in message
     assert len(message) < 1500
 
@@ -151,14 +151,14 @@ def test_amazon_3_keeps_every_review(made):
 def test_reviews_count_once_whatever_their_score(made, source):
     interactions, folder = made(source)
     rows = []
-    for d, name in enumerate(LAYOUTS[source]):
+    for d, name in enumerate(FILE_FORMATS[source]):
         with gzip.open(folder / name, "rt") as file:
             rows += [(r["reviewerID"], r["asin"], d) for r in map(json.loads, file)]
     users, items = numbered(r[0] for r in rows), numbered(r[1] for r in rows)
     expected = list(dict.fromkeys((users[u], items[i], d) for u, i, d in rows))
     assert len(expected) < len(rows)
     assert triples(interactions) == expected
-    assert interactions.schema.domains[0] == LAYOUTS[source][0][:-10].replace("_", " ")
+    assert interactions.schema.domains[0] == FILE_FORMATS[source][0][:-10].replace("_", " ")
     assert_negatives_fit(interactions)
 
 

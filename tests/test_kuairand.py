@@ -18,13 +18,13 @@ from domain_experts import layout
 from domain_experts.data import kuairand
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
-from domain_experts.data.registry import LAYOUTS, SOURCES, Content
+from domain_experts.data.registry import FILE_FORMATS, SOURCES, Content
 from domain_experts.data.specs import KuaiRand, SplitRule
 from domain_experts.errors import UserError
 from domain_experts.files import sha256, write_json
 
 SOURCE = "kuairand-pure"
-*LOGS, USERS, VIDEOS = LAYOUTS[SOURCE]
+*LOGS, USERS, VIDEOS = FILE_FORMATS[SOURCE]
 USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
 SPLIT = SplitRule(rule="positional", validation_fraction=0.1, test_fraction=0.1)
@@ -217,7 +217,7 @@ def placed(project):
     def place(write, **size):
         folder = layout.raw(SOURCE)
         write(folder, **size)
-        files = {name: sha256(folder / name) for name in LAYOUTS[SOURCE]}
+        files = {name: sha256(folder / name) for name in FILE_FORMATS[SOURCE]}
         write_json(layout.raw_record(SOURCE), {"layout": SOURCE, "files": files})
         return folder
 

@@ -13,17 +13,17 @@ from domain_experts import layout
 from domain_experts.data import fetch, movielens
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
-from domain_experts.data.registry import LAYOUTS, SOURCES
+from domain_experts.data.registry import FILE_FORMATS, SOURCES
 from domain_experts.data.specs import MovieLens
 from domain_experts.errors import UserError
 from domain_experts.files import sha256, write_json
 
 ATTRIBUTES = ("gender", "age", "occupation")
-MOVIELENS_LAYOUTS = ("movielens-100k", "recbole", "movielens-1m")
+MOVIELENS_FORMATS = ("movielens-100k", "recbole", "movielens-1m")
 
 
 def slow(folder, attribute):
-    """Rows of the movielens-1m layout, one by one: user, item, domain, label."""
+    """Rows of the movielens-1m format, one by one: user, item, domain, label."""
     users = {}
     for line in (folder / "users.dat").read_text().splitlines():
         user, gender, age, occupation, _ = line.split("::")
@@ -53,9 +53,9 @@ def test_equals_the_slow_reader(tmp_path, tiny_movielens, attribute):
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_all_layouts_give_the_same_interactions(tmp_path, tiny_movielens, attribute):
+def test_all_formats_give_the_same_interactions(tmp_path, tiny_movielens, attribute):
     made = {}
-    for name in MOVIELENS_LAYOUTS:
+    for name in MOVIELENS_FORMATS:
         tiny_movielens(tmp_path / name, name)
         made[name] = movielens.interactions(tmp_path / name, name, spec("ml-1m", attribute))
     for name in ("recbole", "movielens-1m"):
@@ -169,9 +169,9 @@ def test_a_rating_given_twice_is_named(tmp_path, tiny_movielens):
         movielens.read(tmp_path, "movielens-1m")
 
 
-@pytest.mark.parametrize("name", MOVIELENS_LAYOUTS)
+@pytest.mark.parametrize("name", MOVIELENS_FORMATS)
 def test_an_empty_file_is_named(tmp_path, tiny_movielens, name):
-    for file in LAYOUTS[name]:
+    for file in FILE_FORMATS[name]:
         tiny_movielens(tmp_path, name)
         path = tmp_path / file
         header = path.read_bytes().split(b"\n")[0] + b"\n" if name == "recbole" else b""
@@ -187,7 +187,7 @@ def raw(project, tiny_movielens):
     def put(source, name, **size):
         folder = layout.raw(source)
         tiny_movielens(folder, name, **size)
-        files = {file: sha256(folder / file) for file in LAYOUTS[name]}
+        files = {file: sha256(folder / file) for file in FILE_FORMATS[name]}
         write_json(layout.raw_record(source), {"layout": name, "files": files})
         return folder
 

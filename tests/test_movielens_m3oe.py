@@ -11,7 +11,7 @@ from domain_experts.data import fetch, movielens
 from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import prepare
-from domain_experts.data.registry import LAYOUTS, SOURCES
+from domain_experts.data.registry import FILE_FORMATS, SOURCES
 from domain_experts.data.specs import MovieLens, SplitRule
 from domain_experts.data.split import read_split
 from domain_experts.data.split_rules import RULES
@@ -36,7 +36,7 @@ def lines(path, separator="::"):
 
 
 def slow(folder):
-    """Rows of the movielens-1m layout in file order, one dictionary each, cells as text."""
+    """Rows of the movielens-1m format in file order, one dictionary each, cells as text."""
     users = {row[0]: row[1:] for row in lines(folder / "users.dat")}
     genres = {row[0]: row[2].split("|")[0] for row in lines(folder / "movies.dat")}
     rows = []
@@ -143,7 +143,7 @@ def raw(project, tiny_movielens):
     """Raw files of ml-1m as `fetch` leaves them."""
     folder = layout.raw("ml-1m")
     tiny_movielens(folder, "movielens-1m")
-    files = {file: sha256(folder / file) for file in LAYOUTS["movielens-1m"]}
+    files = {file: sha256(folder / file) for file in FILE_FORMATS["movielens-1m"]}
     write_json(layout.raw_record("ml-1m"), {"layout": "movielens-1m", "files": files})
 
 

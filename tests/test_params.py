@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_experts import layout
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.errors import UserError
 from domain_experts.params import TIERS, Params, json_schema, load
 from domain_experts.presence import load_study
@@ -277,7 +277,7 @@ def test_data_that_come_are_in_the_plan(tmp_path, monkeypatch):
     assert "taobao-10" in load_study("paper", path=path).datasets
     raw = layout.raw("taobao")
     raw.mkdir(parents=True)
-    for name in LAYOUTS["taobao"]:
+    for name in FILE_FORMATS["taobao"]:
         (raw / name).touch()
     assert "taobao-10" in load_study("paper", allow_missing=True, path=path).datasets
 

@@ -22,8 +22,8 @@ NOT_COUNTED = frozenset(
 def code_digest(modules: Sequence[str]) -> str:
     """SHA-256 over the code of `modules` and of all they import from this package.
 
-    Comments, docstrings and layout do not count. A module's data do: the files of a folder `name/`
-    beside `name.py`.
+    Comments, docstrings and formatting do not count. A module's data do: the files of a folder
+    `name/` beside `name.py`.
 
     Raises:
         ValueError: a name is not a module of this package.

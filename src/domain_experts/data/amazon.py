@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import json as arrow_json
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.data.sampling import with_negatives
 from domain_experts.data.text import encode, read_csv
 from domain_experts.errors import UserError
@@ -25,18 +25,18 @@ _KEYS = ("reviewerID", "asin")
 _BLOCK_BYTES = 16 * 2**20
 
 
-def _read(folder: Path, layout: str) -> tuple[pa.Table, list[str]]:
+def _read(folder: Path, file_format: str) -> tuple[pa.Table, list[str]]:
     """The reviews' users, items and domain codes in file order, and the domains' names."""
-    if layout == "amazon-3":
-        (name,) = LAYOUTS[layout]
+    if file_format == "amazon-3":
+        (name,) = FILE_FORMATS[file_format]
         table = read_csv(folder / name, dict.fromkeys(("user", "item", "domain"), pa.string()))
         domain, names = encode(table["domain"])
         return table.set_column(2, "domain", pa.array(domain)), names.to_pylist()
     parts = []
-    for d, name in enumerate(LAYOUTS[layout]):
+    for d, name in enumerate(FILE_FORMATS[file_format]):
         part = _read_reviews(folder / name)
         parts.append(part.append_column("domain", pa.array(np.full(part.num_rows, d))))
-    names = [name.removesuffix(_SUFFIX).replace("_", " ") for name in LAYOUTS[layout]]
+    names = [name.removesuffix(_SUFFIX).replace("_", " ") for name in FILE_FORMATS[file_format]]
     return pa.concat_tables(parts), names
 
 
@@ -79,13 +79,13 @@ def _check_review(path: Path, number: int, line: str) -> None:
             raise UserError(f"{path}, line {number}: key {key}: is missing or no text")
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Reviews, users and items of all domains, and the reviews of each.
 
     Raises:
         UserError: a line does not fit.
     """
-    table, names = _read(folder, layout)
+    table, names = _read(folder, file_format)
     return {
         "rows": table.num_rows,
         "users": len(encode(table["user"])[1]),
@@ -96,7 +96,7 @@ def counts(folder: Path, layout: str) -> dict[str, Any]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "Amazon") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "Amazon") -> Interactions:
     """Reviews as positives, whatever their score, and sampled negatives.
 
     A user and item count once a domain; the public code of MAMDR counts them once a score. Users
@@ -105,6 +105,6 @@ def interactions(folder: Path, layout: str, spec: "Amazon") -> Interactions:
     Raises:
         UserError: a line does not fit.
     """
-    table, names = _read(folder, layout)
+    table, names = _read(folder, file_format)
     user, item = encode(table["user"])[0], encode(table["item"])[0]
     return with_negatives(user, item, table["domain"].to_numpy(), names)

@@ -9,7 +9,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
 
@@ -24,13 +24,13 @@ _CORE = 5
 _DAMAGED = (MatReadError, ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error)
 
 
-def read(folder: Path, layout: str) -> np.ndarray:
+def read(folder: Path, file_format: str) -> np.ndarray:
     """Read the matrix: (N, 6) int64 with user, item, category, rating, helpfulness and time.
 
     Raises:
         UserError: the file holds no such matrix, or a row does not fit.
     """
-    (name,) = LAYOUTS[layout]
+    (name,) = FILE_FORMATS[file_format]
     path = folder / name
     try:
         rating = loadmat(path, variable_names=["rating"])["rating"]
@@ -96,13 +96,13 @@ def k_core(rating: np.ndarray, k: int) -> np.ndarray:
     return rating
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Rows, users and items as read; rows after cleaning; all three after the 5-core.
 
     Raises:
         UserError: the file does not fit.
     """
-    rating = read(folder, layout)
+    rating = read(folder, file_format)
     cleaned = clean(rating)
     core = k_core(cleaned, _CORE)
     return {
@@ -120,7 +120,7 @@ def _sizes(prefix: str, rating: np.ndarray) -> dict[str, int]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "Epinions") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "Epinions") -> Interactions:
     """Cleaned rows of the largest domains, in file order.
 
     First the rows are cleaned, then comes the k-core over all categories, then the choice of the
@@ -130,7 +130,7 @@ def interactions(folder: Path, layout: str, spec: "Epinions") -> Interactions:
     Raises:
         UserError: the file does not fit, or has fewer domains than asked for.
     """
-    rating = k_core(clean(read(folder, layout)), spec.core)
+    rating = k_core(clean(read(folder, file_format)), spec.core)
     sizes = np.bincount(rating[:, _CATEGORY], minlength=1)
     largest = np.argsort(-sizes, kind="stable")[: spec.domains]
     if len(largest) < spec.domains or sizes[largest[-1]] == 0:

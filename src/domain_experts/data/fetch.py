@@ -17,12 +17,12 @@ import requests
 from domain_experts import layout
 from domain_experts.data.archive import UnusableError, extract
 from domain_experts.data.registry import (
-    LAYOUTS,
+    FILE_FORMATS,
     LOCAL,
     SOURCES,
     Download,
     Source,
-    layout_in,
+    file_format_in,
     local_copy,
 )
 from domain_experts.errors import UserError
@@ -98,16 +98,17 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
             # pooch's ValueError gives the expected checksum and the one it found
             raise UnusableError(f"{download.archive}: {error}") from None
         if download.rebuilt_by is None:
-            extract(archive, download.folder, LAYOUTS[download.layout], work)
+            extract(archive, download.folder, FILE_FORMATS[download.file_format], work)
         else:
             _rebuild(archive, download.folder, import_module(download.rebuilt_by), work)
-    _verify_files(SOURCES[source], work, download.layout)
+    _verify_files(SOURCES[source], work, download.file_format)
     return {
         "served_by": download.name,
         "url": download.url,
         "archive": download.archive,
         "archive_checksum": download.checksum,
-        "layout": download.layout,
+        # the stored name: records on disk and on remotes have it
+        "layout": download.file_format,
         "verified": "archive checksum",
         "statement": f"{SOURCES[source].title} from {download.name}, archive checksum verified",
     }
@@ -150,12 +151,12 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
     """Copy files that lie on this machine, if their content is as published."""
     if folder is None:
         raise UnusableError(f"neither data.local (params.yaml) nor {LOCAL} names a folder")
-    found = layout_in(source, folder)
+    found = file_format_in(source, folder)
     if found is None:
-        wanted = " or ".join(_missing(folder, name) for name in SOURCES[source].layouts)
+        wanted = " or ".join(_missing(folder, name) for name in SOURCES[source].file_formats)
         raise UnusableError(f"it does not hold {wanted}")
     _verify_content(SOURCES[source], folder, found)
-    for name in LAYOUTS[found]:
+    for name in FILE_FORMATS[found]:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, work / name)
     return {
@@ -171,8 +172,8 @@ def _copy(source: str, folder: Path | None, served_by: str, work: Path) -> dict[
 
 
 def _missing(folder: Path, name: str) -> str:
-    """The files of a layout that are not there, the first of many by name."""
-    missing = [file for file in LAYOUTS[name] if not (folder / file).is_file()]
+    """The files of a format that are not there, the first of many by name."""
+    missing = [file for file in FILE_FORMATS[name] if not (folder / file).is_file()]
     more = len(missing) - _NAMED_FILES
     named = ", ".join(missing[:_NAMED_FILES])
     return f"{named} and {more} more" if more > 0 else named
@@ -192,7 +193,7 @@ def _verify_content(source: Source, folder: Path, name: str) -> None:
 
 
 def _verify_files(source: Source, folder: Path, name: str) -> None:
-    for file in LAYOUTS[name]:
+    for file in FILE_FORMATS[name]:
         digest = sha256(folder / file)
         expected = source.content.sha256.get(file, digest)
         if digest != expected:
@@ -202,7 +203,7 @@ def _verify_files(source: Source, folder: Path, name: str) -> None:
 def _install(source: str, work: Path, record: dict[str, Any]) -> None:
     """Move complete files into place; without a record nobody reads a mixture."""
     folder, spec = layout.raw(source), SOURCES[source]
-    files = {name: sha256(work / name) for name in LAYOUTS[record["layout"]]}
+    files = {name: sha256(work / name) for name in FILE_FORMATS[record["layout"]]}
     folder.mkdir(exist_ok=True)
     layout.raw_record(source).unlink(missing_ok=True)
     for name in files:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from domain_experts.data import attributes, order
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS, SOURCES
+from domain_experts.data.registry import FILE_FORMATS, SOURCES
 from domain_experts.data.text import read_csv
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
@@ -64,13 +64,13 @@ class Features:
     numbers: dict[str, np.ndarray]
 
 
-def read(folder: Path, layout: str) -> tuple[Log, Features, Features]:
+def read(folder: Path, file_format: str) -> tuple[Log, Features, Features]:
     """Read the three logs, and what is known of users and videos.
 
     Raises:
         UserError: a line does not fit, or no row is in one of the tabs.
     """
-    *logs, user_file, video_file = (folder / name for name in LAYOUTS[layout])
+    *logs, user_file, video_file = (folder / name for name in FILE_FORMATS[file_format])
     users = _read_features(user_file, "user_id", _USER_CATEGORIES, _USER_NUMBERS)
     videos = _read_features(video_file, "video_id", _VIDEO_CATEGORIES, _VIDEO_NUMBERS)
     known = {"user_id": (users, user_file), "video_id": (videos, video_file)}
@@ -132,13 +132,13 @@ def _refuse_rows(path: Path, name: str, cells: np.ndarray, wrong: np.ndarray, re
         raise UserError(f"{path}, line {row + 2}: column {name}: {cells[row]} {reason}")
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Rows, users and items of the three tabs.
 
     Raises:
         UserError: a line does not fit.
     """
-    return _counts(read(folder, layout)[0])
+    return _counts(read(folder, file_format)[0])
 
 
 def _counts(log: Log) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _counts(log: Log) -> dict[str, Any]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "KuaiRand") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "KuaiRand") -> Interactions:
     """Impressions in tabs 0, 1 and 4 of the three logs, in the named order.
 
     Inputs are what is known before the impression: the user's id, 8 categories, 18 encrypted
@@ -169,7 +169,7 @@ def interactions(folder: Path, layout: str, spec: "KuaiRand") -> Interactions:
         UserError: a line does not fit, or rows, users and items are not as published (the message
             says by how much).
     """
-    log, users, videos = read(folder, layout)
+    log, users, videos = read(folder, file_format)
     _refuse_other_counts(_counts(log), SOURCES[spec.source].content.counts)
     rows = order.by_time(log.time) if spec.order == "timestamp" else order.shuffled(len(log.user))
     user = np.searchsorted(users.ids, log.user[rows])

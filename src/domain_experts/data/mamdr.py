@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.data.text import read_csv
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
@@ -39,13 +39,13 @@ class Rows:
     domains: tuple[str, ...]
 
 
-def read(folder: Path, layout: str) -> Rows:
+def read(folder: Path, file_format: str) -> Rows:
     """Read the rows.
 
     Raises:
         UserError: a file does not fit; the message names file, line and column.
     """
-    count = sum(name.endswith(_SPLITS[0]) for name in LAYOUTS[layout])
+    count = sum(name.endswith(_SPLITS[0]) for name in FILE_FORMATS[file_format])
     users = _ids(folder / "processed_data/uid2id.json")
     items = _ids(folder / "processed_data/pid2id.json")
     tables, splits, domains = [], [], []
@@ -122,13 +122,13 @@ def _read_vectors(path: Path, size: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Users, items and rows by split.
 
     Raises:
         UserError: a file does not fit.
     """
-    rows = read(folder, layout)
+    rows = read(folder, file_format)
     train, validation, test = np.bincount(rows.split, minlength=len(_SPLITS)).tolist()
     return {
         "users": rows.users,
@@ -139,13 +139,13 @@ def counts(folder: Path, layout: str) -> dict[str, Any]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "Mamdr") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "Mamdr") -> Interactions:
     """The rows with their given split, and the vectors where there are any.
 
     Raises:
         UserError: a file does not fit.
     """
-    rows = read(folder, layout)
+    rows = read(folder, file_format)
     sizes = {"user": rows.users, "item": rows.items}
     return Interactions(
         schema=Schema(
@@ -161,7 +161,7 @@ def interactions(folder: Path, layout: str, spec: "Mamdr") -> Interactions:
         vectors={
             field: _read_vectors(folder / name, sizes[field])
             for field, name in _VECTORS.items()
-            if name in LAYOUTS[layout]
+            if name in FILE_FORMATS[file_format]
         },
         given_split=rows.split,
     )

@@ -20,13 +20,13 @@ AGE_GROUPS = ("under 25", "25-34", "35+")
 _AGE_GROUP = np.array([0, 0, 1, 2, 2, 2, 2], np.int16)
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Rows, users, items, items that were rated, and rows with rating 1, 2, 3, 4, 5.
 
     Raises:
         UserError: a line does not fit.
     """
-    ratings = read(folder, layout)
+    ratings = read(folder, file_format)
     return {
         "rows": len(ratings.user),
         "users": len(ratings.user_ids),
@@ -36,13 +36,13 @@ def counts(folder: Path, layout: str) -> dict[str, Any]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "MovieLens") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "MovieLens") -> Interactions:
     """Interactions of a data set that params.yaml describes.
 
     Raises:
         UserError: a line does not fit.
     """
-    return to_interactions(read(folder, layout), spec)
+    return to_interactions(read(folder, file_format), spec)
 
 
 def to_interactions(ratings: Ratings, spec: "MovieLens") -> Interactions:

