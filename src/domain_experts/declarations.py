@@ -61,7 +61,7 @@ class Arm:
         return self.train.__module__
 
 
-RATES = ("rates", "protocol.split_seed", "protocol.binned_auc")
+RATES = ("rates", "protocol.split_seed")
 LOOP = (
     "training",
     "protocol.split_seed",
@@ -76,7 +76,16 @@ LOOP = (
 DEEP = ("model", *LOOP, "protocol.tower_init", "protocol.dropout_place")
 ADAPTER = ("adapter.alpha", "adapter.layers", "protocol.expert_init")
 FROZEN = (*DEEP, *ADAPTER, "protocol.frozen_dropout")
-SEQUENCE = ("model", "adapter", "gate", "training", "protocol")
+SEQUENCE = (
+    *FROZEN,
+    "adapter.experts_per_domain",
+    "gate",
+    "protocol.routing",
+    "protocol.freeze",
+    "protocol.fresh_optimizer",
+    "protocol.reset_best",
+    "protocol.selection",
+)
 LINEAR = ("model.embedding_dim", "model.l2", *LOOP)
 
 # M3oE's models have an initial spread of their own

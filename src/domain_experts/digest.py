@@ -8,13 +8,13 @@ from pathlib import Path
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
-# what these name counts by itself (modules; the values of settings), or is for the eye alone: a new
-# entry or message changes no result
+# what these name counts by itself (modules; the values of settings), or is for the eye or the way of
+# files alone: a new entry, message or path changes no number
 NOT_COUNTED = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         *("declarations", "registry", "strict", "settings", "models.multi.settings"),
-        "training.progress",
+        *("errors", "layout", "training.progress", "training.store"),
     )
 )
 

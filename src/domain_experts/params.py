@@ -98,9 +98,10 @@ class Experiment(Settings):
         "or `default` (the arm with default settings); by default `default` if settings vary, else "
         "`base` or the first arm",
     )
-    metric: Literal["wauc", "macro_auc"] = Field(
+    metric: str = Field(
         default="wauc",
-        description="of which differences are taken: domains weighted by their rows, or alike",
+        description="of which differences are taken: wauc (domains weighted by their rows), "
+        "macro_auc (domains alike), or another of docs/metrics.md",
     )
     show: tuple[str, ...] = Field(
         default=(), description="further columns of its table (`reporting.columns`)"

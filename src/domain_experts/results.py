@@ -23,12 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from domain_experts import layout
+from domain_experts.data.registry import SOURCES
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing
 from domain_experts.runs import Run, variant_name
 from domain_experts.study import Study
-from domain_experts.versions import torch_version
+from domain_experts.versions import libraries
 
 VERSION = "1"
 CURRENT, STALE, NOT_RUN, ABSENT = "current", "stale", "not run", "data not present"
@@ -89,8 +90,7 @@ def write(frame: pd.DataFrame, path: Path, columns: pa.Schema = COLUMNS) -> None
     Raises:
         UserError: two rows under one identity, or a metric that is not a number.
     """
-    if columns is COLUMNS:
-        _refuse(frame, path)
+    _refuse(frame, path, columns)
     written = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)
     written = written.replace_schema_metadata({"version": VERSION})
     with replacing(path) as temporary:
@@ -104,11 +104,15 @@ def read(path: Path, columns: pa.Schema = COLUMNS) -> pd.DataFrame:
         UserError: it is missing, damaged, of another version, lacks a column, or holds two rows
             under one identity or a metric that is not a number.
     """
-    remedy = f"make it again: delete it and run `snakemake --config tier={_tier(path)} -- evaluate`"
+    again = f"run `snakemake --config tier={_tier(path)} -- evaluate`, which makes it"
+    remedy = (
+        f"if git has it, `git checkout -- {path}` brings it back; else move it away and {again} of "
+        "the runs that are still there"
+    )
     try:
         found = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
+        raise UserError(f"{path} is missing; {again}") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); {remedy}") from None
     of = (found.schema.metadata or {}).get(b"version", b"none").decode()
@@ -117,8 +121,7 @@ def read(path: Path, columns: pa.Schema = COLUMNS) -> pd.DataFrame:
     if missing := [name for name in columns.names if name not in found.column_names]:
         raise UserError(f"{path} lacks the column {', '.join(missing)}; {remedy}")
     frame: pd.DataFrame = found.select(columns.names).cast(columns).to_pandas()
-    if columns is COLUMNS:
-        _refuse(frame, path)
+    _refuse(frame, path, columns)
     return frame
 
 
@@ -126,13 +129,17 @@ def _tier(path: Path) -> str:
     return path.parent.name if path.parent.parent.name == "results" else "TIER"
 
 
-def _refuse(frame: pd.DataFrame, path: Path) -> None:
+def _refuse(frame: pd.DataFrame, path: Path, columns: pa.Schema) -> None:
     """Refuse what no reader could tell apart or show."""
-    twice = frame.duplicated(IDENTITY)
+    names = IDENTITY if columns is COLUMNS else ["run", "dataset"]
+    twice = frame.duplicated(names)
     if twice.any():
         row = frame[twice].iloc[0]
-        where = ", ".join(f"{name} '{row[name]}'" for name in IDENTITY if row[name] != "")
-        raise UserError(f"{path}: two numbers under one identity ({where}); keep one of them")
+        where = ", ".join(f"{name} '{row[name]}'" for name in names if row[name] != "")
+        what = "numbers" if columns is COLUMNS else "records"
+        raise UserError(f"{path}: two {what} under one identity ({where}); keep one of them")
+    if columns is not COLUMNS:
+        return
     nameless = frame["value"].isna() & (frame["metric"] != "")
     if nameless.any():
         row = frame[nameless].iloc[0]
@@ -213,11 +220,13 @@ class Results:
         made = record["provenance"]
         today = {
             "code": self._code(run.job.modules),
-            "torch": torch_version(),
+            **libraries(),
             **self._data_today(run),
         }
         # None: it was not recorded
-        found = [what for what, value in today.items() if made[what] not in (None, value)]
+        found = [what for what, value in today.items() if made.get(what) not in (None, value)]
+        if "data" not in today and self._raw_differ(made.get("provenance", {})):
+            found.append("data")
         if record["settings"] not in (None, run.payload()):
             found.append("settings")
         return list(dict.fromkeys("data" if what == "split" else what for what in found))
@@ -225,6 +234,14 @@ class Results:
     @cached_property
     def _code(self) -> Callable[[tuple[str, ...]], str]:
         return cache(code_digest)
+
+    @staticmethod
+    def _raw_differ(provenance: Mapping[str, Any]) -> bool:
+        """Whether a run's raw files are others than those of today, as far as both are known."""
+        source = SOURCES.get(provenance.get("source", ""))
+        known = source.content.sha256 if source else {}
+        files = provenance.get("files", {})
+        return any(files[name] != known[name] for name in files.keys() & known.keys())
 
     def _data_today(self, run: Run) -> dict[str, str]:
         """Digests of the run's data and split, as far as they are there to compare with."""
@@ -258,6 +275,13 @@ def load(study: Study) -> Results:
     records = {
         row["run"]: json.loads(row["record"]) for row in frame.to_dict("records") if row["run"]
     }
+    with_numbers = stored.loc[stored["metric"] != "", "run"]
+    if lost := sorted(set(with_numbers) - set(frame["run"]) - {""}):
+        path = layout.records_file(study.tier)
+        raise UserError(
+            f"{path} lacks the record of {lost[0]} and {len(lost) - 1} more, whose numbers are in "
+            f"{layout.results_file(study.tier)}; bring back both files of one time"
+        )
     own = frame[frame["run"] == ""]
     data = dict(zip(own["dataset"], map(json.loads, own["record"]), strict=True))
     return Results(study, stored, records, data)

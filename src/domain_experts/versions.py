@@ -1,10 +1,10 @@
-"""Versions of libraries that results depend on."""
+"""Versions of the libraries that results depend on."""
 
 from functools import cache
 from importlib.metadata import version
 
 
 @cache
-def torch_version() -> str:
-    """The public version of torch, without what tells its builds apart."""
-    return version("torch").partition("+")[0]
+def libraries() -> dict[str, str]:
+    """Public versions, without what tells builds apart: of arithmetic and of random streams."""
+    return {name: version(name).partition("+")[0] for name in ("torch", "numpy")}

@@ -19,6 +19,7 @@ from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.runs import Job
 from domain_experts.suggest import unknown
 from domain_experts.training.progress import TALLY, start_tally
+from domain_experts.versions import libraries
 
 CONFIG = ("tier", "allow_missing")
 ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
@@ -168,12 +169,23 @@ def all_expected():
     """Digest of the runs that tables and figures show, those of absent data included."""
     expected = {
         name: [
-            STUDY.params.experiments[name].question,
+            STUDY.params.experiments[name].model_dump(mode="json"),
             *([str(run.path), run.payload()] for run in runs),
         ]
         for name, runs in STUDY.expected.items()
     }
-    return digest(expected)
+    return digest([expected, libraries()])
+
+
+def dataset_pairs(wildcards):
+    """Digest of what experiments compare on a data set."""
+    found = [
+        [str(run.path), str(other.path)]
+        for name in STUDY.expected
+        for run, other, _ in STUDY.comparisons(name)
+        if run.dataset == wildcards.dataset
+    ]
+    return digest(found)
 
 
 def raw_input(wildcards):

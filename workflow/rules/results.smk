@@ -10,6 +10,7 @@ rule evaluate_dataset:
         benchmark_of("evaluate/{dataset}")
     params:
         tier=TIER,
+        settings=dataset_pairs,
         code=phase_code("evaluate"),
     shell:
         "domain-experts evaluate {wildcards.dataset:q} --tier {params.tier} 2>&1 | tee {log:q}"

@@ -19,6 +19,7 @@ rule train:
         tier=TIER,
         settings=job_settings,
         code=job_code,
+        libraries=libraries(),
     shell:
         "domain-experts train {wildcards.phase:q} {wildcards.dataset:q} {wildcards.backbone:q}"
         " {wildcards.arm:q} --threads {threads} --tier {params.tier} 2>&1 | tee {log:q}"

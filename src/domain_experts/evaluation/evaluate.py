@@ -74,16 +74,18 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
             who = identity(run) | {"settings": settings, "key": key, "status": CURRENT}
             for name in ("validation", "test"):
                 scores = _logits(study, run, name, cut[name])
-                rows += [who | {"split": name} | row for row in _numbers(run, scores, cut[name])]
+                found = [
+                    *_numbers(run, scores, cut[name]),
+                    *new_domain_rows(run, scores, cut[name], record),
+                ]
+                rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
-            rows += [who | row for row in new_domain_rows(run, scores, cut["test"], record)]
             logits[run], who_of[run] = scores, who
             record["projection"] = projection(study, run)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
         for run, other in pairs(study, runs):
             about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
-            found = compare(logits[run], logits[other], cut["test"])
-            rows += [about | row for row in found]
+            rows += [about | row for row in compare(logits[run], logits[other], cut["test"])]
     if interactions is not None:
         schema = interactions.schema
         data = {

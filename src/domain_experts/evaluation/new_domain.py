@@ -32,4 +32,4 @@ def new_domain_rows(
         found = {"new_domain_auc": float(auc), "new_domain_rows": seen}
         for metric, value in found.items():
             if not np.isnan(value):
-                yield {"split": "test", "task": task, "metric": metric, "value": value}
+                yield {"task": task, "metric": metric, "value": value}

@@ -3,6 +3,7 @@
 A metric or fact that is not named here can be shown all the same, under its own name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,10 +58,10 @@ COLUMNS = {
     "new_domain_auc": Column("AUC on the new domain", better="higher"),
     "new_domain_rows": _count("Its training rows"),
     "gate_own_group": Column("Gate on own group", 3),
-    "gate_own_group_chance": Column("by chance", 3, spread=False),
-    "gate_own_expert": Column("on own expert", 3),
-    "gate_own_expert_chance": Column("by chance ", 3, spread=False),
-    "gate_on_moved": Column("on experts that moved", 3),
+    "gate_own_group_chance": Column("Own group by chance", 3, spread=False),
+    "gate_own_expert": Column("Gate on own expert", 3),
+    "gate_own_expert_chance": Column("Own expert by chance", 3, spread=False),
+    "gate_on_moved": Column("Gate on experts that moved", 3),
     "seen_users": Column("Test users seen in training", 0, spread=False, unit="%"),
     "epochs_trained": Column("Epochs trained", 1, spread=False),
     "parameters": _count("Parameters"),
@@ -90,14 +91,25 @@ def column(name: str) -> Column:
     return COLUMNS.get(name, Column(name))
 
 
-def labelled(frame: pd.DataFrame, variants: dict[str, str], marked: set[str]) -> pd.DataFrame:
-    """The key columns as printed: task, backbone and variant only where there are several."""
+def labelled(
+    frame: pd.DataFrame, variants: dict[str, str], apart: Sequence[bool] | None = None
+) -> pd.DataFrame:
+    """The key columns as printed: task, backbone and variant only where there are several.
+
+    Args:
+        frame: a row a row of the table.
+        variants: variants in words.
+        apart: rows whose test rows are others than those of the rest, which get a mark.
+    """
     printed = pd.DataFrame({"Data set": frame["dataset"]})
     if len({*frame["task"]} - {"", ALL_TASKS}) > 1:
         printed["Task"] = frame["task"].replace("", MISSING)
     if {*frame["backbone"]} - {NO_BACKBONE}:
         printed["Backbone"] = [backbone_label(name) for name in frame["backbone"]]
-    printed["Arm"] = [ARMS[arm].label + OTHER_SPLIT * (arm in marked) for arm in frame["arm"]]
+    marks = apart or [False] * len(frame)
+    printed["Arm"] = [
+        ARMS[arm].label + OTHER_SPLIT * mark for arm, mark in zip(frame["arm"], marks, strict=True)
+    ]
     if {*frame["variant"]} - {DEFAULT_VARIANT}:
         printed["Variant"] = [variants.get(name, name) for name in frame["variant"]]
     absent = frame["status"] == ABSENT
@@ -120,12 +132,19 @@ def with_status(frame: pd.DataFrame, cells: list[str]) -> list[str]:
     ]
 
 
+def marked(frame: pd.DataFrame, cells: list[str]) -> list[str]:
+    """The cells, those of stale runs marked."""
+    pairs = zip(frame["status"], cells, strict=True)
+    return [cell + STALE_MARK * (status == STALE and cell != MISSING) for status, cell in pairs]
+
+
 def gain_cells(frame: pd.DataFrame, over: str) -> list[str]:
     """Mean differences to a reference, with a star where their interval excludes 0."""
     parts = (frame[f"{part} {over}"] for part in ("gain", "sd", "low", "high", "status"))
     return [
         mean_sd(mean, sd, signed=True)
-        + SIGNIFICANT * (low > 0 or high < 0)
+        # a star on what prints as zero would say too much
+        + SIGNIFICANT * ((low > 0 or high < 0) and round(mean, 4) != 0)
         + STALE_MARK * (status == STALE)
         for mean, sd, low, high, status in zip(*parts, strict=True)
     ]
@@ -136,7 +155,7 @@ def over_label(over: str, metric: str) -> str:
     arm, _, backbone = over.partition("/")
     if over == DEFAULT_VARIANT:
         return "Less the default"
-    name = BACKBONES[backbone].label if backbone else ARMS[arm].label
+    name = f"{ARMS[arm].label}, {BACKBONES[backbone].label}" if backbone else ARMS[arm].label
     return f"Less {name}" if metric != "wauc" else f"Gain over {name}"
 
 

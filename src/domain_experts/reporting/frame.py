@@ -99,6 +99,13 @@ class Frames:
         return self._by_number(frame)
 
     @cached_property
+    def usual_split(self) -> dict[str, int]:
+        """Data set -> seed of the split that most of its runs use."""
+        runs = self.runs.drop_duplicates("run")
+        modes = runs.groupby("dataset")["split_seed"].agg(lambda seeds: seeds.mode().iloc[0])
+        return {str(dataset): int(seed) for dataset, seed in modes.items()}
+
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """Learning curves: a row for each run, leg, lane and epoch."""
         rows = [

@@ -6,8 +6,9 @@ import pandas as pd
 
 from domain_experts.registry import ARMS
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
-from domain_experts.reporting.frame import Frames
+from domain_experts.reporting.frame import KEYS, Frames
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
+from domain_experts.runs import DEFAULT_VARIANT
 
 
 def seeds_text(runs: pd.DataFrame) -> str:
@@ -19,7 +20,8 @@ def seeds_text(runs: pd.DataFrame) -> str:
     counts = {*made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
     if counts == {1}:
         return f"One seed each ({', '.join(map(str, seeds))}): no spread over seeds is known."
-    return f"Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them."
+    some = "" if 1 not in counts else " where there are several"
+    return f"Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them{some}."
 
 
 def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
@@ -41,19 +43,31 @@ def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     return notes
 
 
-def split_notes(runs: pd.DataFrame) -> tuple[set[str], list[str]]:
-    """Arms whose split is fixed apart from the run's seed where other arms' is not, and a note."""
-    fixed = {
-        str(arm): int(own["split_seed"].iloc[0])
-        for arm, own in runs.groupby("arm", sort=False)
-        if (own["split_seed"] != own["seed"]).any()
-    }
-    if set(runs["arm"]) == set(fixed):
-        return set(), []
-    return set(fixed), [
-        f"{OTHER_SPLIT} {ARMS[arm].label}: its split is fixed by seed {seed}, so that its test "
-        "rows differ from those of the other arms: it is compared with none of them."
-        for arm, seed in fixed.items()
+def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[bool], list[str]]:
+    """Which rows of a table rest on other test rows than the others, and a note that says so.
+
+    Args:
+        runs: the runs of the table.
+        frame: its rows, by KEYS.
+
+    Returns:
+        A flag a row: its split is fixed apart from the run's seed, where that of others is not.
+    """
+    apart = runs[runs["split_seed"] != runs["seed"]].groupby(KEYS, sort=False)["split_seed"].first()
+    seeds = [apart.get(key) for key in frame[KEYS].itertuples(index=False, name=None)]
+    flags = [seed is not None for seed in seeds]
+    if all(flags):
+        return [False] * len(flags), []
+    named = [
+        f"{ARMS[arm].label}{'' if variant == DEFAULT_VARIANT else f' ({variant})'}: seed {seed}"
+        for arm, variant, seed in zip(frame["arm"], frame["variant"], seeds, strict=True)
+        if seed is not None
+    ]
+    if not named:
+        return flags, []
+    return flags, [
+        f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: it "
+        f"is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
     ]
 
 
@@ -63,7 +77,7 @@ def undefined_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     lost = domains[domains["auc"].isna()].drop_duplicates(["dataset", "task", "domain"])
     return [
         f"{own['dataset'].iloc[0]}, {own['task'].iloc[0]}: no AUC, and no part in WAUC, for "
-        f"{', '.join(own['domain'])} (test rows of one class)."
+        f"{', '.join(own['domain'])} (test rows of one class, or none)."
         for _, own in lost.groupby(["dataset", "task"], sort=False)
     ]
 

@@ -14,8 +14,11 @@ import pandas as pd
 
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES
+from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
+from domain_experts.results import STALE
+from domain_experts.study import Study
 
 COLUMNS = (
     "source",
@@ -77,15 +80,29 @@ def verdict(difference: float, sd: float) -> str:
 def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
     """Published values, how far the frame's means are from them, and the verdicts."""
     texts = []
-    for known, mean, sd in zip(
-        frame[f"published_{value}"], frame[value], frame[f"{value}_sd"], strict=True
-    ):
+    names = (f"published_{value}", value, f"{value}_sd", "status")
+    for known, mean, sd, status in zip(*(frame[name] for name in names), strict=True):
         text = number(known)
         if text != MISSING and not math.isnan(mean):
             less = mean - known
             text += f" ({number(less, signed=True)}, {verdict(less, sd)})"
+            text += STALE_MARK * (status == STALE)
         texts.append(text)
     return texts
+
+
+def refuse_unknown(study: Study) -> None:
+    """Refuse published numbers of data sets that params.yaml does not have.
+
+    Raises:
+        UserError: names the data set and those that are known.
+    """
+    known = study.params.data.datasets
+    for dataset in dict.fromkeys(_all()["dataset"]):
+        if dataset not in known:
+            raise UserError(
+                f"published/*.csv: data set '{dataset}' is unknown; known are {', '.join(known)}"
+            )
 
 
 @cache

@@ -6,7 +6,6 @@ from domain_experts.reporting.answer import answer
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.frame import frames
 from domain_experts.reporting.render import write_csv
-from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
 
@@ -15,7 +14,7 @@ def write_summary(study: Study) -> None:
 
     The first holds how many runs have which status, and the answer of the first experiment: data
     set -> reference -> gain of what is best on validation rows, with its interval. The second has
-    the curves of runs with default settings, a row a run, leg, lane and epoch.
+    the curves of the first experiment's runs, a row a run, leg, lane and epoch.
 
     Raises:
         UserError: the results are missing or cannot be used.
@@ -28,6 +27,7 @@ def write_summary(study: Study) -> None:
         gains.setdefault(row["dataset"], {})[row["reference"]] = known
     status = of.runs.drop_duplicates("run")["status"].value_counts().to_dict()
     write_json(folder / "metrics.json", {"runs": status, "gain": gains})
-    curves = of.curves[of.curves["variant"] == DEFAULT_VARIANT]
+    first = set(of.of(experiments(study)[0])["run"])
+    curves = of.curves[of.curves["run"].isin(first)]
     names = ["dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
     write_csv(folder / "curves.csv", curves[[*names, "train_loss", "validation_auc", "best"]])

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pandas as pd
 
 from domain_experts import layout
@@ -17,6 +18,7 @@ from domain_experts.reporting.columns import (
     column,
     gain_cells,
     labelled,
+    marked,
     over_label,
     ranked,
     with_status,
@@ -29,10 +31,11 @@ from domain_experts.reporting.notes import (
     status_notes,
     undefined_notes,
 )
-from domain_experts.reporting.published import NUMBERS, published, verdict_text
+from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
 from domain_experts.reporting.render import MISSING, Table, number, write_table
 from domain_experts.reporting.statistics import INTERVAL, summed
-from domain_experts.results import STATUSES
+from domain_experts.results import ABSENT, STATUSES
+from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
 TAIL = ("epochs_trained", "parameters")
@@ -47,6 +50,7 @@ def write_one(study: Study, name: str) -> None:
     """
     if name not in (known := table_names(study)):
         raise UserError(f"table '{name}' is unknown; tier '{study.tier}' has {', '.join(known)}")
+    refuse_unknown(study)
     write_table(layout.results(study.tier) / "tables", table(frames(study), name))
 
 
@@ -81,8 +85,8 @@ def comparison(of: Frames, name: str) -> Table:
         frame = frame.merge(own[[*KEYS, *names.values(), f"sd {over}"]], "left", KEYS)
     for value in values:
         frame = frame.merge(published(value), "left", KEYS)
-    marked, notes = split_notes(runs)
-    printed = labelled(frame, experiment.labels, marked)
+    apart, notes = split_notes(runs, frame)
+    printed = labelled(frame, experiment.labels, apart)
     words = printed.shape[1]
     emphasis = pd.DataFrame("", frame.index, printed.columns)
     alike = ["dataset", "task", *(["backbone"] if "Variant" in printed else [])]
@@ -91,8 +95,8 @@ def comparison(of: Frames, name: str) -> Table:
             continue
         text = column(value).cells(frame, value)
         head = column(value).head
-        printed[head] = with_status(frame, text) if value == metric else text
-        emphasis[head] = ranked(frame, value, alike)
+        printed[head] = with_status(frame, text) if value == metric else marked(frame, text)
+        emphasis[head] = ranked(frame.mask(np.array(apart)), value, alike)
         if value == metric:
             for over in references:
                 if f"gain {over}" in frame:
@@ -101,8 +105,14 @@ def comparison(of: Frames, name: str) -> Table:
             printed[f"Published {head}"] = verdict_text(frame, value)
             notes.append(NUMBERS)
     printed["Seeds"] = [number(count, 0) for count in frame["seeds"]]
-    if any(f"gain {over}" in frame for over in references):
-        notes.append(f"{SIGNIFICANT} its 95 % interval excludes 0. {INTERVAL}.")
+    shown_gains = [over for over in references if f"gain {over}" in frame]
+    if shown_gains:
+        without = sum(
+            int((frame[f"gain {over}"].notna() & frame[f"low {over}"].isna()).sum())
+            for over in shown_gains
+        )
+        unknown = f" Of {without} differences none is known." if without else ""
+        notes.append(f"{SIGNIFICANT} its 95 % interval excludes 0.{unknown} {INTERVAL}.")
     return _made(of, name, experiment.question, runs, frame, printed, emphasis, words, notes)
 
 
@@ -137,7 +147,7 @@ def cells(of: Frames, name: str) -> Table:
     own = [key for key in KEYS if key != "task"]
     beside = beside[beside["cell"] != ""].pivot(index=own, columns="cell", values="published_auc")
     frame = frame.merge(beside.add_prefix("published ").reset_index(), "left", own)
-    printed = labelled(frame.assign(task=""), experiment.labels, set())
+    printed = labelled(frame.assign(task=""), experiment.labels)
     words = printed.shape[1]
     emphasis = pd.DataFrame("", frame.index, printed.columns)
     for cell in names:
@@ -158,7 +168,9 @@ def cells(of: Frames, name: str) -> Table:
         + "."
         for dataset in dict.fromkeys(by_domain["dataset"])
     ]
-    if len(beside):
+    if any(
+        f"published {cell}" in frame and frame[f"published {cell}"].notna().any() for cell in names
+    ):
         notes.append("In brackets: the published value.")
     question = f"{experiment.question} By domain and task: test AUC."
     return _made(of, name + CELLS, question, runs, frame, printed, emphasis, words, notes)
@@ -207,10 +219,9 @@ def coverage(of: Frames) -> Table:
 
 
 def datasets(of: Frames) -> Table:
-    """Each data set on the split of its first seed."""
-    data = of.data
-    first = data.groupby("dataset", sort=False)["split_seed"].transform("min")
-    groups = data[data["split_seed"] == first].groupby(["dataset", "split_seed"], sort=False)
+    """Each data set on the split that most of its runs use."""
+    data = of.data[of.data["split_seed"] == of.data["dataset"].map(of.usual_split)]
+    groups = data.groupby(["dataset", "split_seed"], sort=False)
     frame = groups[["train", "validation", "test"]].sum()
     frame.insert(0, "domains", groups.size())
     frame["smallest"], frame["largest"] = groups["rows"].min(), groups["rows"].max()
@@ -228,8 +239,8 @@ def datasets(of: Frames) -> Table:
     missing = [name for name in of.study.all_datasets if name not in set(frame["dataset"])]
     notes = [f"Not there: {', '.join(missing)}."] if missing else []
     caption = (
-        "Data sets on the split of the first seed: rows, domains, and the share of positive labels "
-        "(of several tasks the mean)."
+        "Data sets on the split that most runs use: rows, domains, and the share of positive "
+        "labels (of several tasks the mean)."
     )
     return _table(of, "datasets", caption, frame, printed, 1, notes)
 
@@ -237,8 +248,7 @@ def datasets(of: Frames) -> Table:
 def domains(of: Frames) -> Table:
     """Each domain: users, items, rows, positive rate, and what is published of them."""
     data = of.data
-    first = data.groupby("dataset", sort=False)["split_seed"].transform("min")
-    frame = data[data["split_seed"] == first].reset_index(drop=True)
+    frame = data[data["split_seed"] == data["dataset"].map(of.usual_split)].reset_index(drop=True)
     names = ["users", "items", "rows", "positive_rate"]
     printed = pd.DataFrame({"Data set": frame["dataset"], "Domain": frame["domain"]})
     for name in names:
@@ -258,13 +268,13 @@ def domains(of: Frames) -> Table:
 def cost(of: Frames) -> Table:
     """What training cost, by data set, backbone and arm."""
     runs = of.runs.drop_duplicates("run")
-    runs = runs[(runs["variant"] == "default") & runs["wall_s"].notna()].assign(task="")
+    runs = runs[(runs["variant"] == DEFAULT_VARIANT) & runs["wall_s"].notna()].assign(task="")
     frame = over_seeds(runs, KEYS, [*COST, "parameters"])
-    printed = labelled(frame, {}, set())
+    printed = labelled(frame, {})
     words = printed.shape[1]
     for name in (*COST, "parameters"):
         text = column(name).cells(frame, name)
-        printed[column(name).head] = with_status(frame, text) if name == "wall_s" else text
+        printed[column(name).head] = marked(frame, text)
     printed["Runs"] = [number(count, 0) for count in frame["seeds"]]
     notes = [f"Measured on: {machine}." for machine in sorted(set(runs["machine"]))]
     notes.append("Memory is the process's maximum so far; one process makes a job's runs in turn.")
@@ -311,7 +321,7 @@ def _made(
     """A table of runs, with what must be said of them."""
     emphasis = emphasis.reindex(columns=printed.columns, fill_value="")
     caption = f"{question} Tier {of.study.tier}. {seeds_text(runs)}"
-    absent = frame["status"].eq("data not present") & frame.duplicated("dataset")
+    absent = frame["status"].eq(ABSENT) & frame.duplicated("dataset")
     keep = ~absent.to_numpy() if len(absent) == len(printed) else slice(None)
     every = [
         *dict.fromkeys(notes),

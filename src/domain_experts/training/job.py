@@ -25,9 +25,9 @@ from domain_experts.runs import Job, Run, variant_name
 from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.memory import keep_freed_memory
-from domain_experts.training.progress import Progress
+from domain_experts.training.progress import Progress, best, title
 from domain_experts.training.store import Entry
-from domain_experts.versions import torch_version
+from domain_experts.versions import libraries
 
 if TYPE_CHECKING:
     from domain_experts.study import Study
@@ -57,7 +57,7 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
         entry = Entry(key)
         with entry.lock():
             files = entry.finished()
-            progress = Progress(_title(run))
+            progress = Progress(title(run))
             if files is None:
                 names, result = _train(study, run, interactions, entry, device, threads, progress)
                 files = entry.finish(names)
@@ -75,8 +75,8 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
 def run_key(study: "Study", run: Run, interactions: Interactions, device: str, threads: int) -> str:
     """Key of a run in the store: all that its bytes depend on.
 
-    These are its settings, its data and split, its code, torch, the device, the number of threads,
-    and the runs it starts from.
+    These are its settings, its data and split, its code, torch, numpy, the device, the number of
+    threads, and the runs it starts from.
     """
     identity = _made_of(study, run, interactions, device, threads)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -90,7 +90,7 @@ def _made_of(
         "data": interactions.card["content"],
         "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
         "code": code_digest(run.job.modules),
-        "torch": torch_version(),
+        **libraries(),
         "device": device,
         "threads": threads,
         "upstream": {
@@ -170,13 +170,7 @@ def _train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    return names, f"{_best(outcome)}{progress.seconds:.1f} s"
-
-
-def _title(run: Run) -> str:
-    """`planted/mlp/moe_mlora seed=2022`, with the variant if it is not the default."""
-    variant = f"{variant_name(run.variant)} " if run.variant else ""
-    return f"{run.dataset}/{run.backbone}/{run.arm} {variant}seed={run.seed}"
+    return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
 
 
 def _upstream(study: "Study", run: Run) -> Upstream:
@@ -204,12 +198,6 @@ def _check(study: "Study", run: Run, path: Path) -> str:
     if sha256(path) != expected:
         raise UserError(f"{path} does not fit {index}; {remedy}")
     return remedy
-
-
-def _best(outcome: Outcome) -> str:
-    """The best validation AUC of a training, in words."""
-    values = [point["validation_auc"] for point in outcome.curve if point["best"]]
-    return f"validation AUC {max(values):.4f}  ".replace(" 0.", " .") if values else ""
 
 
 def record_of(assignment: Assignment, outcome: Outcome) -> dict[str, Any]:

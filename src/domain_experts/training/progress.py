@@ -3,8 +3,11 @@
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from domain_experts.runs import Run, variant_name
 
 SECONDS_BETWEEN_LINES = 30.0
 TALLY = "DOMAIN_EXPERTS_TALLY"
@@ -35,6 +38,18 @@ def count_run() -> str:
     left = (time.time() - float(started)) / done * (int(runs) - done)
     time_left = f"{left / MINUTE:.0f} min" if left >= MINUTE else f"{left:.0f} s"
     return f"[{done:{len(runs)}}/{runs} {done / int(runs):4.0%}  {time_left} left] "
+
+
+def title(run: Run) -> str:
+    """`planted/mlp/moe_mlora seed=2022`, with the variant if it is not the default."""
+    variant = f"{variant_name(run.variant)} " if run.variant else ""
+    return f"{run.dataset}/{run.backbone}/{run.arm} {variant}seed={run.seed}"
+
+
+def best(curve: Iterable[Mapping[str, Any]]) -> str:
+    """The best validation AUC of a training, in words."""
+    values = [point["validation_auc"] for point in curve if point["best"]]
+    return f"validation AUC {max(values):.4f}  ".replace(" 0.", " .") if values else ""
 
 
 class Progress:
