@@ -8,8 +8,8 @@ from pathlib import Path
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
-# what these name counts by itself (modules; the values of settings), or is for the eye or the way of
-# files alone: a new entry, message or path changes no number
+# what these name counts by itself (modules; the values of settings), or is for the eye or about
+# paths alone: a new entry, message or folder changes no number
 NOT_COUNTED = frozenset(
     f"{PACKAGE}.{name}"
     for name in (

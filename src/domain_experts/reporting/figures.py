@@ -30,8 +30,8 @@ from domain_experts.results import CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
-METHOD = "moe_mlora"
-"""The arm whose legs and gates are drawn."""
+GATED = tuple(name for name, arm in ARMS.items() if arm.phase == "gates")
+"""The arms that have a gate, whose legs and gates are drawn."""
 UNIFORM = 0.25
 """A gate all of whose weights are nearer to uniform, relatively, would be a blank picture."""
 MANY_DOMAINS = 40
@@ -211,20 +211,20 @@ def gain_by_domain(of: Frames) -> Spec:
     kind = partial(heat_map, label=label, norm=norm, colors="RdBu", axes=axes, columns=2)
     says = (
         f"{label}; a dot: above {NOISE} in size, and its 95 % interval (DeLong) excludes 0. "
-        "Domains by number, in the order of the table `domains`. One difference in twenty is "
-        "beyond the ends of the colour bar."
+        "Domains by number, in the order of the table `domains`. The colour bar ends where one "
+        f"difference in twenty is beyond it, or at {NOISE}."
     )
     return Spec(data, kind, of.of(name), question, says)
 
 
 def gate_weights(of: Frames) -> Spec:
     """Weights of the gates that are not about uniform."""
-    runs = of.runs[(of.runs["arm"] == METHOD) & (of.runs["variant"] == DEFAULT_VARIANT)]
+    runs = of.runs[of.runs["arm"].isin(GATED) & (of.runs["variant"] == DEFAULT_VARIANT)]
     runs = runs.drop_duplicates("run")
     there = _made(runs)
     cells: list[dict[str, Any]] = []
     still: dict[str, list[str]] = {}
-    for _, own in there.groupby(["dataset", "backbone"], sort=False):
+    for _, own in there.groupby(["dataset", "backbone", "arm"], sort=False):
         dataset, backbone = own["dataset"].iloc[0], backbone_label(own["backbone"].iloc[0])
         gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
         ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
@@ -264,7 +264,7 @@ def gate_weights(of: Frames) -> Spec:
 def learning_curves(of: Frames) -> Spec:
     """Validation AUC by epoch in the legs of the method, of the first experiment."""
     own = of.of(experiments(of.study)[0])
-    arms = (*ARMS[METHOD].needs, METHOD)
+    arms = tuple(dict.fromkeys(a for gated in GATED for a in (*ARMS[gated].needs, gated)))
     alike = of.runs["dataset"].isin(own["dataset"]) & of.runs["backbone"].isin(own["backbone"])
     runs = of.runs[alike & of.runs["arm"].isin(arms) & (of.runs["variant"] == DEFAULT_VARIANT)]
     runs = runs.drop_duplicates("run")

@@ -226,7 +226,7 @@ class _Grid:
         """Panels of these heights and this width; `head` and `margin` are for what is beside."""
         names = list(heights)
         rows = [names[i : i + columns] for i in range(0, len(names), columns)]
-        letters = int((width + margin / columns) / LETTER * 0.8)
+        letters = int(width / LETTER * 0.8)
         titles = {name: _wrapped(name, letters) for name in names}
         extra = [max(titles[name].count("\n") for name in row) * LINE for row in rows]
         tall = [

@@ -66,8 +66,8 @@ def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[bool], li
     if not named:
         return flags, []
     return flags, [
-        f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: it "
-        f"is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
+        f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: "
+        f"it is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
     ]
 
 
