@@ -170,6 +170,14 @@ def test_a_changed_setting_reruns_what_it_touches(copy):
     assert phases == {"experts", "gates", "ablations", "controls"}
 
 
+def test_another_comparison_measures_and_shows_again_and_trains_nothing(copy):
+    copy.set("experiments.main.compare", ["base", "item_rate"])
+    plan = copy.planned()
+    assert "train" not in plan
+    assert plan["evaluate_dataset"] == 1
+    assert plan["table"] > 1
+
+
 def test_a_third_seed_trains_one_run_a_job(copy):
     params = copy.params()
     params["tiers"]["smoke"]["seeds"].append(2023)

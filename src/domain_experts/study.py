@@ -92,7 +92,7 @@ class Study:
         Raises:
             UserError: params.yaml asks for no such job in this tier.
         """
-        runs = tuple(run for run in self.runs if run.job == job)
+        runs = self._by_job.get(job, ())
         if not runs:
             raise UserError(
                 unknown(
@@ -131,6 +131,14 @@ class Study:
                 other = known.get((run.dataset, there[0], of, (), run.seed))
                 if other and other != run and other.split_seed == run.split_seed:
                     yield run, other, reference
+
+    @cached_property
+    def _by_job(self) -> dict[Job, tuple[Run, ...]]:
+        """Every run to make by its job."""
+        found: dict[Job, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.job, []).append(run)
+        return {job: tuple(runs) for job, runs in found.items()}
 
     @cached_property
     def _by_settings(self) -> dict[tuple[str, str, str, Variant, int], Run]:

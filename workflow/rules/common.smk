@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -124,21 +125,29 @@ def digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+# Snakemake asks again and again.
+code_of = cache(code_digest)
+
+
 def phase_code(phase):
-    return code_digest(PHASES[phase].modules)
+    return code_of(PHASES[phase].modules)
 
 
 def job_of(wildcards):
     return Job(wildcards.phase, wildcards.dataset, wildcards.backbone, wildcards.arm)
 
 
+@cache
+def settings_of(job):
+    return digest([[str(run.path), run.payload()] for run in STUDY.runs_of(job)])
+
+
 def job_settings(wildcards):
-    runs = STUDY.runs_of(job_of(wildcards))
-    return digest([[str(run.path), run.payload()] for run in runs])
+    return settings_of(job_of(wildcards))
 
 
 def job_code(wildcards):
-    return code_digest(job_of(wildcards).modules)
+    return code_of(job_of(wildcards).modules)
 
 
 def job_inputs(wildcards):
@@ -165,6 +174,7 @@ def evaluated(dataset):
     return [folder / "results.parquet", folder / "records.parquet"]
 
 
+@cache
 def all_expected():
     """Digest of the runs that tables and figures show, those of absent data included."""
     expected = {
@@ -177,15 +187,19 @@ def all_expected():
     return digest([expected, libraries()])
 
 
+@cache
+def compared():
+    """What experiments compare, by data set."""
+    found = {}
+    for name in STUDY.expected:
+        for run, other, _ in STUDY.comparisons(name):
+            found.setdefault(run.dataset, []).append([str(run.path), str(other.path)])
+    return found
+
+
 def dataset_pairs(wildcards):
     """Digest of what experiments compare on a data set."""
-    found = [
-        [str(run.path), str(other.path)]
-        for name in STUDY.expected
-        for run, other, _ in STUDY.comparisons(name)
-        if run.dataset == wildcards.dataset
-    ]
-    return digest(found)
+    return digest(compared().get(wildcards.dataset, []))
 
 
 def raw_input(wildcards):
