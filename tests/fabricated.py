@@ -26,7 +26,7 @@ from domain_experts.results import write as write_results
 from domain_experts.runs import Run, variant_name
 from domain_experts.schema import Schema
 from domain_experts.study import Study
-from domain_experts.versions import torch_version
+from domain_experts.versions import libraries
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 REAL = "ml-100k-gender"
@@ -240,7 +240,7 @@ def _write_run(study: Study, run: Run) -> None:
             "data": rows.card["content"],
             "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
             "code": _code(run.job.modules),
-            "torch": torch_version(),
+            **libraries(),
             "key": run.path.as_posix(),
             "upstream": {up.arm: up.path.as_posix() for up in study.upstream(run)},
         },
