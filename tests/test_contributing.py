@@ -183,3 +183,37 @@ def test_the_new_model_is_dcnv2():
             )
         both = torch.cat([x, model.tower(x0[None], None)[0]])
         torch.testing.assert_close(row, both @ model.head + model.bias)
+
+
+def test_an_experiment_and_a_metric_take_what_is_written(tmp_path):
+    """Training is as it was: no key holds either."""
+    project = make_project(tmp_path / "copy")
+    before = digests(project)
+    apply(section("Add an experiment"), project.folder)
+    apply(section("Add a metric"), project.folder)
+    assert digests(project) == before
+    code = (
+        "import numpy as np; from domain_experts.evaluation.metrics import evaluate; "
+        "from domain_experts.presence import load_study; "
+        "from domain_experts.reporting.catalog import figure_names, table_names; "
+        "logits, labels = np.zeros((4, 1)), np.array([[0], [1], [0], [1]]); "
+        "found = evaluate(logits, labels, np.zeros(4, int), ['d'], ['t'], False); "
+        "study = load_study('smoke'); "
+        "print(found['t']['brier'], *('dropout' in f(study) for f in (table_names, figure_names)))"
+    )
+    assert in_copy(project, code) == "0.25 True True"
+
+
+def digests(project):
+    """Code digest of every arm, by the copy's own code."""
+    code = (
+        "from domain_experts.digest import code_digest; from domain_experts.registry import ARMS; "
+        "print({n: code_digest(('domain_experts.training.job', a.trainer)) "
+        "for n, a in ARMS.items()})"
+    )
+    return in_copy(project, code)
+
+
+def in_copy(project, code):
+    """What a line of Python prints in the copy."""
+    return project.run("python", "-c", code, PYTHONPATH=str(project.folder / "src")).stdout.strip()
