@@ -96,7 +96,9 @@ def comparison(of: Frames, name: str) -> Table:
         text = column(value).cells(frame, value)
         head = column(value).head
         printed[head] = with_status(frame, text) if value == metric else marked(frame, text)
-        emphasis[head] = ranked(frame.mask(np.array(apart)), value, alike)
+        emphasis[head] = ranked(
+            frame.assign(**{value: frame[value].mask(np.array(apart))}), value, alike
+        )
         if value == metric:
             for over in references:
                 if f"gain {over}" in frame:
