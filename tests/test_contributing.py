@@ -54,7 +54,7 @@ def keys(value):
         return {key for item in value for key in keys(item)}
     if not isinstance(value, dict):
         return set()
-    named = {"versions", "provenance"}
+    named = {"versions", "provenance", "settings", "upstream"}
     inner = {key for name, item in value.items() if name not in named for key in keys(item)}
     return set(value) | inner
 
