@@ -103,7 +103,7 @@ def test_a_dry_run_says_why_in_a_line_a_job(fresh):
 
 def test_one_arm_on_one_data_set_is_made_by_the_path_that_runs_prints(fresh):
     listed = fresh.run("domain-experts", "runs", "--tier", "smoke").stdout.splitlines()
-    (target,) = (line.split()[0] for line in listed if "/gates/" in line)
+    (target,) = (line.split()[0] for line in listed if "/gates/planted-small/mlp/" in line)
     plan = fresh.planned("--", target)
     assert plan["train"] == 3, "its backbone, its experts, its gate"
     assert not {"evaluate_dataset", "table", "figure"} & set(plan)
