@@ -34,7 +34,6 @@ def quick_facts() -> dict[str, object]:
     return {
         "sentences": sentences(of),
         "seeds": f"{len(seeds)} seeds at most",
-        "cpu_minutes": round(made["wall_s"].sum() / 60),
         "caption": (layout.figures("quick") / f"{PICTURE}.txt").read_text().split("\n")[0].strip(),
     }
 
@@ -89,7 +88,7 @@ class Filled:
         if known.empty:
             return "not run"
         text = number(known[value].mean(), signed=signed)
-        text += STALE_MARK * (known["status"] == STALE).any()
+        text += STALE_MARK * bool((known["status"] == STALE).any())
         if "low" in known and known["low"].notna().all():
             low, high = (number(known[name].iloc[0], signed=True) for name in ("low", "high"))
             text += f" ({low} to {high})"

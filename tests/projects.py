@@ -65,7 +65,11 @@ class Project:
     def trained(self):
         """Indexes of the training jobs that a dry run names."""
         lines = self.snakemake("-n").stdout.splitlines()
-        return [line.split()[1].removesuffix(":") for line in lines if line.startswith("train artifacts")]
+        return [
+            line.split()[1].removesuffix(":")
+            for line in lines
+            if line.startswith("train artifacts")
+        ]
 
     def params(self):
         return yaml.safe_load((self.folder / "params.yaml").read_text())

@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 TEMPLATES = sorted((ROOT / "docs/templates").glob("*.md"))
 # what is no measurement: code, templates' expressions, links, versions after a name
 NOT_PROSE = r"```.*?```|`[^`]*`|\{[{%].*?[%}]\}|\]\([^)]*\)|arXiv [\d.]+|Python [\d.]+"
-MEASURED = r"[+−-]?\b0?\.\d+|\b\d+(\.\d+)? ?(%|seconds|minutes|hours|MB|GB|times|k rows)"
+MEASURED = r"[+−-]?(?<![\w.])0?\.\d+|\b\d+(\.\d+)? ?(%|seconds|minutes|hours|MB|GB|times|k rows)"
 
 
 def typed_numbers(template):
