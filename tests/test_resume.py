@@ -258,7 +258,7 @@ def test_kill_of_snakemake_alone(started):
     locked = project.snakemake("--cores", "2", "--", f"{TARGET}/runs.json", check=False)
     assert "LockException" in locked.stdout
     project.run("domain-experts", "unlock")
-    assert "starts" not in finish(project), "the child's run is in the store"
+    assert "from the run store" in finish(project), "the child's run is in the store"
     assert (project.folder / METRICS).read_bytes() == metrics
 
 
@@ -280,6 +280,6 @@ def test_a_third_seed_trains_its_own_runs_only(prepared, tmp_path):
     for seeds, trained in (([1, 2], 2), ([1, 2, 3], 1), ([1, 3], 0)):
         values["tiers"]["smoke"]["seeds"] = seeds
         project.write_params(values)
-        assert finish(project).count("] starts") == trained
+        assert finish(project).count("validation AUC") == trained
         index = json.loads((project.folder / TARGET / "runs.json").read_text())
         assert [entry["path"][-1] for entry in index["runs"]] == [str(seed) for seed in seeds]
