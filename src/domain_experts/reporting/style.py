@@ -78,6 +78,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    # matplotlib gives the methods of its canvases no types
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     # few colours are drawn: a palette makes the file, and the report, a third as large
