@@ -38,6 +38,19 @@ ML_GENRES = (
 )
 
 
+# trees that tests share
+TREES = ("finished", "prepared", "fabricated_tree", "smoke_tree")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Send all tests of a tree to one worker, which makes it once."""
+    for item in items:
+        for tree in TREES:
+            if tree in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(tree))
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty folder, with a space in its path, as the current one."""

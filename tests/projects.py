@@ -1,10 +1,13 @@
 """Whole temporary projects, run by the same commands that a user types."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -22,6 +25,43 @@ GIT = {
 }
 
 
+FORKED = ("snakemake", "dvc")
+
+
+def start(command, folder, environment):
+    """Run a command; its output and errors are one text."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+def fork(command, folder, environment):
+    """The same of Snakemake and DVC, without the seconds in which they are imported."""
+    with tempfile.NamedTemporaryFile() as output:
+        request = {"command": command, "folder": str(folder), "environment": environment}
+        commands().stdin.write(json.dumps(request | {"output": output.name}) + "\n")
+        commands().stdin.flush()
+        status = int(commands().stdout.readline())
+        return subprocess.CompletedProcess(command, status, Path(output.name).read_text())
+
+
+@cache
+def commands():
+    """The process whose forks become commands; it ends with this one."""
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("commands.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 @dataclass(frozen=True)
 class Project:
     """A project folder."""
@@ -32,15 +72,7 @@ class Project:
         """Run a command of this environment; its output and errors are one text."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("DOMAIN_EXPERTS_")}
         env |= GIT | {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", **environment}
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=env,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        done = (fork if command[0] in FORKED else start)(command, self.folder, env)
         if check:
             assert done.returncode == 0, done.stdout
         return done

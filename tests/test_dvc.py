@@ -14,9 +14,6 @@ from domain_experts.params import load
 from domain_experts.phases import PHASES
 from domain_experts.study import Study
 
-# one worker, so that the finished project is made once
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 @pytest.fixture(scope="module")
 def files():
@@ -36,6 +33,16 @@ def tracked(finished, tmp_path_factory):
     project.commit()
     project.run("dvc", "push")
     return project
+
+
+@pytest.fixture(scope="module")
+def pulled(tracked, tmp_path_factory):
+    """A clone of it, with all that DVC brings: leave it as it is, or put back what you change."""
+    folder = tmp_path_factory.mktemp("pulled") / "a clone"
+    tracked.run("git", "clone", "-q", ".", str(folder))
+    clone = Project(folder)
+    clone.run("domain-experts", "pull", "--tier", "smoke")
+    return clone
 
 
 def options(stage):
@@ -148,24 +155,25 @@ def test_metrics_plots_and_changed_parameters_are_shown(tracked):
     assert re.search(r"rates\.smoothing.*77", changed)
 
 
-def test_push_clone_and_pull_leave_nothing_to_do(tracked, tmp_path):
-    tracked.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
-    clone = Project(tmp_path / "a clone")
-    clone.run("domain-experts", "pull", "--tier", "smoke")
-    assert clone.nothing_to_do()
-    assert "up to date" in clone.run("dvc", "status", "dvc.yaml").stdout
+def test_push_clone_and_pull_leave_nothing_to_do(tracked, pulled):
+    assert pulled.nothing_to_do()
+    assert "up to date" in pulled.run("dvc", "status", "dvc.yaml").stdout
     for folder in ("results/smoke", "figures/smoke", "artifacts/smoke", "data"):
-        assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
+        assert pulled.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
     # a later change is still found
-    clone.set("adapter.alpha", 8)
-    assert any("/experts/" in index for index in clone.trained())
+    before = pulled.set("adapter.alpha", 8)
+    try:
+        assert any("/experts/" in index for index in pulled.trained())
+    finally:
+        pulled.set("adapter.alpha", before)
 
 
-def test_pull_refuses_results_of_other_parameters(tracked, tmp_path):
-    tracked.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
-    clone = Project(tmp_path / "a clone")
-    clone.set("rates.smoothing", 77.0)
-    done = clone.run("domain-experts", "pull", "--tier", "smoke", check=False)
+def test_pull_refuses_results_of_other_parameters(pulled):
+    before = pulled.set("rates.smoothing", 77.0)
+    try:
+        done = pulled.run("domain-experts", "pull", "--tier", "smoke", check=False)
+    finally:
+        pulled.set("rates.smoothing", before)
     assert done.returncode == 1
     assert "baselines" in done.stdout
     assert "Traceback" not in done.stdout

@@ -8,9 +8,6 @@ from projects import Project, make_project
 
 from domain_experts.phases import PHASES
 
-# one worker, so that the finished project is made once
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
