@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,21 @@ def low_rank(alpha, init, times=1):
     return partial(LowRank, alpha=alpha, init=init, times=times)
 
 
+@cache
+def params() -> Params:
+    """params.yaml: to read it takes longer than some of the trainings."""
+    return load(PARAMS)
+
+
+@cache
+def study_of(tier) -> Study:
+    """The study of params.yaml, only to be read."""
+    return Study(params(), tier)
+
+
 def study(**changed) -> Study:
     """The smoke tier, with small models."""
-    values = load(PARAMS).model_dump()
+    values = params().model_dump()
     values["tiers"]["smoke"]["set"] = SET | changed
     return Study(Params.model_validate(values), "smoke")
 

@@ -177,15 +177,6 @@ def fabricated_whole(fabricated_tree, project):
     return study
 
 
-@pytest.fixture
-def smallest_prepared(tmp_path):
-    """The smallest project, its data prepared and split."""
-    project = make_smallest(tmp_path / "my project")
-    project.run("domain-experts", "prepare", "planted-small")
-    project.run("domain-experts", "split", "planted-small", "--tier", "smoke")
-    return project
-
-
 @pytest.fixture(scope="session")
 def interactions():
     """Generated data with three ragged domains."""

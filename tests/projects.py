@@ -120,6 +120,11 @@ class Project:
         self.write_params(params)
         return before
 
+    def copy(self, folder):
+        """A copy of the project."""
+        shutil.copytree(self.folder, folder)
+        return Project(folder)
+
     def commit(self):
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", "state")

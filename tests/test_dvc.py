@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 import yaml
@@ -25,8 +24,7 @@ def files():
 def tracked(finished, tmp_path_factory):
     """A copy of the finished project, its smoke tier recorded by DVC and pushed to a folder."""
     base = tmp_path_factory.mktemp("dvc")
-    shutil.copytree(finished.folder, base / "my project")
-    project = Project(base / "my project")
+    project = finished.copy(base / "my project")
     project.run("domain-experts", "dvc-yaml", "--tier", "smoke")
     project.run("dvc", "repro")
     project.run("dvc", "remote", "add", "--default", "store", str(base / "a remote"))
@@ -131,8 +129,7 @@ def test_dvc_trains_nothing_that_snakemake_has_trained(tracked, finished):
 
 
 def test_the_status_of_what_was_never_recorded_is_a_page(finished, tmp_path):
-    shutil.copytree(finished.folder, tmp_path / "a copy")
-    project = Project(tmp_path / "a copy")
+    project = finished.copy(tmp_path / "a copy")
     project.run("domain-experts", "dvc-yaml", "--tier", "smoke")
     assert len(project.run("dvc", "status", "dvc.yaml").stdout.splitlines()) < 150
     project.run("dvc", "commit", "--quiet", "--force", "dvc.yaml")
@@ -180,8 +177,7 @@ def test_pull_refuses_results_of_other_parameters(pulled):
 
 
 def test_an_experiment_changes_one_setting(tracked, tmp_path):
-    shutil.copytree(tracked.folder, tmp_path / "a copy")
-    project = Project(tmp_path / "a copy")
+    project = tracked.copy(tmp_path / "a copy")
     rates = "artifacts/smoke/baselines/planted-small/none/item_rate/default/seed=2022"
     before = project.read_results(rates, "test.npy")
     done = project.run("dvc", "exp", "run", "-S", "rates.smoothing=500", "baselines").stdout

@@ -18,7 +18,16 @@ from domain_experts.study import Study
 
 
 @pytest.fixture
+def kept(fabricated_tree, monkeypatch):
+    """The study, in its own folder: only to be read."""
+    folder, study = fabricated_tree
+    monkeypatch.chdir(folder)
+    return study
+
+
+@pytest.fixture
 def tree(fabricated_whole):
+    """A copy of it."""
     return fabricated_whole
 
 
@@ -34,15 +43,15 @@ def numbers(study, **wanted):
     return frame
 
 
-def test_metrics_are_those_of_the_predictions(tree):
+def test_metrics_are_those_of_the_predictions(kept):
     """Oracle: scikit-learn, domain by domain."""
-    run = find(tree, dataset="planted", backbone="wdl", arm="moe_mlora", seed=2, variant=())
+    run = find(kept, dataset="planted", backbone="wdl", arm="moe_mlora", seed=2, variant=())
     rows = Interactions.open(layout.interactions("planted"))
     for number, split in ((1, "validation"), (2, "test")):
-        chosen = read_split(tree.tier, "planted", 2) == number
-        logits = np.load(layout.run_artifacts(tree.tier, run) / f"{split}.npy")[:, 0].astype(float)
+        chosen = read_split(kept.tier, "planted", 2) == number
+        logits = np.load(layout.run_artifacts(kept.tier, run) / f"{split}.npy")[:, 0].astype(float)
         labels, domain = rows.labels[chosen, 0], rows.domain[chosen]
-        found = numbers(tree, run=run.path.as_posix(), split=split, against="")
+        found = numbers(kept, run=run.path.as_posix(), split=split, against="")
         auc = found[found["metric"] == "auc"].set_index("domain")["value"]
         assert list(auc.index) == list(rows.schema.domains)
         for d, name in enumerate(rows.schema.domains):
@@ -55,21 +64,21 @@ def test_metrics_are_those_of_the_predictions(tree):
         assert whole["log_loss"] == pytest.approx(log_loss(labels, 1 / (1 + np.exp(-logits))))
 
 
-def test_differences_are_those_of_the_predictions(tree):
+def test_differences_are_those_of_the_predictions(kept):
     runs = {
-        arm: find(tree, dataset="planted", backbone="wdl", arm=arm, seed=2, variant=())
+        arm: find(kept, dataset="planted", backbone="wdl", arm=arm, seed=2, variant=())
         for arm in ("moe_mlora", "mlora")
     }
     rows = Interactions.open(layout.interactions("planted"))
-    test = read_split(tree.tier, "planted", 2) == 2
+    test = read_split(kept.tier, "planted", 2) == 2
     labels, domain = rows.labels[test, 0], rows.domain[test]
     auc = {}
     for arm, run in runs.items():
-        logits = np.load(layout.run_artifacts(tree.tier, run) / "test.npy")[:, 0]
+        logits = np.load(layout.run_artifacts(kept.tier, run) / "test.npy")[:, 0]
         auc[arm] = [roc_auc_score(labels[domain == d], logits[domain == d]) for d in range(8)]
     difference = np.subtract(auc["moe_mlora"], auc["mlora"])
     pair = numbers(
-        tree, run=runs["moe_mlora"].path.as_posix(), against=runs["mlora"].path.as_posix()
+        kept, run=runs["moe_mlora"].path.as_posix(), against=runs["mlora"].path.as_posix()
     )
     by_metric = pair.groupby("metric")["value"].apply(list)
     np.testing.assert_allclose(by_metric["auc_difference"], difference, atol=1e-12)
@@ -79,37 +88,37 @@ def test_differences_are_those_of_the_predictions(tree):
     assert by_metric["wauc_difference_se"] == [pytest.approx(expected)]
 
 
-def test_only_what_experiments_compare_on_the_same_split_is_compared(tree):
-    compared = numbers(tree, dataset="ml-100k-gender", metric="wauc_difference")
-    by_path = {run.path.as_posix(): run for run in tree.runs}
+def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):
+    compared = numbers(kept, dataset="ml-100k-gender", metric="wauc_difference")
+    by_path = {run.path.as_posix(): run for run in kept.runs}
     found = [(by_path[a], by_path[b]) for a, b in compared[["run", "against"]].to_numpy()]
     assert all((a.split_seed, a.seed) == (b.split_seed, b.seed) for a, b in found)
-    asked = {pair[:2] for name in tree.expected for pair in tree.comparisons(name)}
+    asked = {pair[:2] for name in kept.expected for pair in kept.comparisons(name)}
     assert set(found) == {pair for pair in asked if pair[0].dataset == "ml-100k-gender"}
     arms = {(a.arm, b.arm) for a, b in found if not a.variant}
     assert {("moe_mlora", "base"), ("mlora", "base"), ("moe_mlora", "mlora")} <= arms
     assert not any("released" in a + b for a, b in arms)
 
 
-def test_bayes_auc_is_that_of_the_true_probabilities(tree):
-    bayes = numbers(tree, run="", metric="bayes_auc")
+def test_bayes_auc_is_that_of_the_true_probabilities(kept):
+    bayes = numbers(kept, run="", metric="bayes_auc")
     generated = {name for name, (_, groups) in (DATASETS | MULTI).items() if groups}
-    assert set(bayes["dataset"]) == generated & set(tree.datasets)
+    assert set(bayes["dataset"]) == generated & set(kept.datasets)
     rows = Interactions.open(layout.interactions("planted"))
     first = bayes.query("dataset == 'planted' and split_seed == 1 and domain == 'domain 0'")
-    own = (read_split(tree.tier, "planted", 1) == 2) & (rows.domain == 0)
+    own = (read_split(kept.tier, "planted", 1) == 2) & (rows.domain == 0)
     expected = roc_auc_score(rows.labels[own, 0], rows.truth[own])
     assert first["value"].tolist() == [pytest.approx(expected)]
 
 
-def test_populations_are_of_every_split_of_a_run(tree):
-    found = numbers(tree, run="", metric="rows")
+def test_populations_are_of_every_split_of_a_run(kept):
+    found = numbers(kept, run="", metric="rows")
     pairs = set(zip(found["dataset"], found["split_seed"], strict=True))
-    assert pairs == {(run.dataset, run.split_seed) for run in tree.runs}
+    assert pairs == {(run.dataset, run.split_seed) for run in kept.runs}
     one = found.query("dataset == 'planted' and split_seed == 1")
     rows = Interactions.open(layout.interactions("planted"))
     assert one["value"].sum() == len(rows.domain)
-    users = numbers(tree, run="", metric="users", dataset="planted", domain="domain 0")
+    users = numbers(kept, run="", metric="users", dataset="planted", domain="domain 0")
     assert users["value"].iloc[0] == len(np.unique(rows.fields[rows.domain == 0, 0]))
 
 
@@ -183,8 +192,8 @@ def stale(study):
     return {path: results.outdated[path] for path in chosen}
 
 
-def test_all_is_current_at_first(tree):
-    assert stale(tree) == {}
+def test_all_is_current_at_first(kept):
+    assert stale(kept) == {}
 
 
 @pytest.mark.parametrize("what", ["code", "torch", "data", "split"])
@@ -205,10 +214,10 @@ def test_other_origins_make_a_run_and_what_starts_from_it_stale(tree, what):
     assert set(stored["run"]) == set(found)
 
 
-def test_other_settings_make_stale_what_reads_them(tree):
-    values = tree.params.model_dump()
+def test_other_settings_make_stale_what_reads_them(kept):
+    values = kept.params.model_dump()
     values["gate"]["dim"] = 7
-    changed = Study(type(tree.params).model_validate(values), tree.tier, tree.absent)
+    changed = Study(type(kept.params).model_validate(values), kept.tier, kept.absent)
     found = stale(changed)
     arms = {path.split("/")[3] for path, why in found.items() if "settings" in why}
     # the number of epochs of the last is that of MoE-MLoRA

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from assignments import PARAMS
+from assignments import params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,10 +15,9 @@ from domain_experts.models import star
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.blocks import Towers
 from domain_experts.models.multi.m3oe import Model
-from domain_experts.params import load
 from domain_experts.schema import Schema
 
-PAPER = load(PARAMS).multi_model
+PAPER = params().multi_model
 # sizes that all differ, so that none can stand for another
 SMALL = {"embedding_dim": 5, "hidden": (14, 6, 6, 7)}
 MOVIELENS = Schema(

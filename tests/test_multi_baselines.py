@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from assignments import PARAMS, make_assignment, train
+from assignments import make_assignment, params, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -19,7 +19,6 @@ from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.ple import CGC
 from domain_experts.models.multi.settings import MultiModelSettings, PLESettings
 from domain_experts.models.multi.units import level_widths
-from domain_experts.params import load
 from domain_experts.registry import BACKBONES
 from domain_experts.runs import reads
 from domain_experts.schema import Schema
@@ -45,7 +44,7 @@ CASES = [
     *((name, own) for name in ("adatt", "adatt_sp") for own in ADATT),
 ]
 SECTION = {"adatt_sp": "adatt"}
-DEFAULTS = load(PARAMS).multi_model.model_dump()
+DEFAULTS = params().multi_model.model_dump()
 
 
 def schema(domains=3, tasks=2, fields=FIELDS):

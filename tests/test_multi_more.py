@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from assignments import PARAMS, train
+from assignments import params, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,7 +14,6 @@ from domain_experts.errors import UserError
 from domain_experts.models.multi import hinet, m2m, pepnet
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.params import load
 from domain_experts.schema import Schema
 from domain_experts.training.loop import Trainer
 from domain_experts.training.multi.autoifs import AutoIFSTrainer, SearchAdam
@@ -48,7 +47,7 @@ def fresh(name, domains=3, tasks=2, seed=0):
         tuple(f"d{d}" for d in range(domains)),
         tuple(f"t{t}" for t in range(tasks)),
     )
-    values = load(PARAMS).multi_model.model_dump() | OWN
+    values = params().multi_model.model_dump() | OWN
     values |= {"embedding_dim": DIM, "hidden": (7, 6, 6, WIDTH)}
     sizes = MultiModelSettings.model_validate(values)
     plan = MultiContext(schema, sizes, torch.Generator().manual_seed(seed))
@@ -434,12 +433,12 @@ def test_pepnet_needs_users_and_items(missing):
     with pytest.raises(
         UserError, match=f"field '{missing}', and the data set has .*; leave pepnet"
     ):
-        pepnet.Model(MultiContext(schema, load(PARAMS).multi_model, torch.Generator()))
+        pepnet.Model(MultiContext(schema, params().multi_model, torch.Generator()))
 
 
 @pytest.mark.parametrize("key", ["rewind", "heads"])
 def test_settings_that_do_not_fit_are_refused(key):
-    values = load(PARAMS).multi_model.model_dump()
+    values = params().multi_model.model_dump()
     part = "autoifs" if key == "rewind" else "m2m"
     values[part][key] = values["autoifs"]["search_epochs"] + 1
     with pytest.raises(ValueError, match=f"{key}.* 11"):

@@ -1,12 +1,14 @@
 """params.yaml: what is refused and how, and how experiments become runs."""
 
 import json
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
-from assignments import CTR_BACKBONES
+from assignments import CTR_BACKBONES, params, study_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,9 +23,14 @@ from domain_experts.study import Study
 ROOT = Path(__file__).parents[1]
 
 
+@cache
+def given_values():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
 @pytest.fixture
 def values():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return deepcopy(given_values())
 
 
 @pytest.fixture
@@ -39,9 +46,9 @@ def refused(values, tmp_path):
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(values))
         with pytest.raises(UserError) as caught:
-            params = load(path)
+            found = load(path)
             for tier in TIERS:
-                assert Study(params, tier).runs
+                assert Study(found, tier).runs
         assert "params.yaml" in str(caught.value)
         return str(caught.value)
 
@@ -196,7 +203,7 @@ def test_a_models_own_settings_matter_to_its_runs_alone(values, key):
 
 @pytest.fixture(params=TIERS)
 def study(request):
-    return Study(load(ROOT / "params.yaml"), request.param)
+    return study_of(request.param)
 
 
 def test_every_run_has_its_own_files(study):
@@ -218,7 +225,7 @@ def test_jobs_share_out_the_runs(study):
 
 
 def test_experts_are_trained_for_the_largest_ablation():
-    study = Study(load(ROOT / "params.yaml"), "quick")
+    study = study_of("quick")
     experts = {
         (run.dataset, run.backbone): run.settings.adapter.experts_per_domain
         for run in study.runs
@@ -229,7 +236,7 @@ def test_experts_are_trained_for_the_largest_ablation():
 
 
 def test_default_values_are_the_default_variant():
-    study = Study(load(ROOT / "params.yaml"), "quick")
+    study = study_of("quick")
     ablation = study.expected["experts_per_domain"]
     assert {run.path.parts[-2] for run in ablation} == {
         "default", *(f"experts-per-domain={number}" for number in (2, 3, 4)),
@@ -250,7 +257,7 @@ def test_payload_holds_what_matters_to_the_run(values):
 
 
 def test_protocols_decide_the_split():
-    study = Study(load(ROOT / "params.yaml"), "quick")
+    study = study_of("quick")
     released = {"moe_mlora_released", "mlora_released", "base_released"}
     for run in study.runs:
         flipped = any(key == "protocol.split_seed" for key, _ in run.variant)
@@ -259,8 +266,7 @@ def test_protocols_decide_the_split():
 
 
 def test_left_out_data_are_expected_but_not_run():
-    params = load(ROOT / "params.yaml")
-    study = Study(params, "quick", frozenset({"ml-100k-gender"}))
+    study = Study(params(), "quick", frozenset({"ml-100k-gender"}))
     assert "ml-100k-gender" in study.all_datasets
     assert "ml-100k-gender" not in study.datasets
     assert all(run.dataset != "ml-100k-gender" for run in study.runs)
@@ -284,17 +290,17 @@ def test_data_that_come_are_in_the_plan(tmp_path, monkeypatch):
 
 def test_unknown_tier():
     with pytest.raises(UserError, match="tier 'huge' is unknown; known are smoke, quick, paper"):
-        Study(load(ROOT / "params.yaml"), "huge")
+        study_of("huge")
 
 
 @given(seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True))
 @settings(max_examples=10, deadline=None)
 def test_more_seeds_keep_the_runs_of_the_others(seeds):
-    params = load(ROOT / "params.yaml").model_dump()
+    values = params().model_dump()
 
     def runs(chosen):
-        params["tiers"]["smoke"]["seeds"] = chosen
-        return set(Study(Params.model_validate(params), "smoke").runs)
+        values["tiers"]["smoke"]["seeds"] = chosen
+        return set(Study(Params.model_validate(values), "smoke").runs)
 
     assert runs(seeds) < runs([*seeds, 10])
 
@@ -395,7 +401,7 @@ taobao-10     16  16    256     256  16  16  16      16 256
 def test_alpha_is_that_of_the_released_configurations():
     header, *rows = (line.split() for line in ALPHA.strip().splitlines())
     assert sorted(header) == sorted(CTR_BACKBONES)
-    study = Study(load(ROOT / "params.yaml"), "paper")
+    study = study_of("paper")
     for dataset, *expected in rows:
         for backbone, alpha in zip(header, expected, strict=True):
             settings = study.settings("mlora", (), dataset, backbone)
@@ -406,7 +412,7 @@ M3OE = ("ml-1m-m3oe", "kuairand")
 
 
 def test_patience_and_widths_are_those_of_the_released_configurations():
-    study = Study(load(ROOT / "params.yaml"), "paper")
+    study = study_of("paper")
     # M3oE's data sets have the training of M3oE
     for dataset in (d for d in study.params.data.datasets if not d.startswith(M3OE)):
         for backbone in CTR_BACKBONES:

@@ -3,15 +3,15 @@
 import re
 
 import pytest
+from assignments import study_of
 from projects import ROOT
 
 from domain_experts import layout
 from domain_experts.data.specs import Generated
 from domain_experts.digest import code_digest, source_modules
-from domain_experts.params import TIERS, load
+from domain_experts.params import TIERS
 from domain_experts.phases import PHASES, TRAINING
 from domain_experts.runs import Job
-from domain_experts.study import Study
 
 PHASE_NAMES = (
     *("download", "prepare", "split", "backbones", "experts", "gates", "ablations"),
@@ -21,7 +21,7 @@ PHASE_NAMES = (
 
 @pytest.fixture(scope="module", params=TIERS)
 def study(request):
-    return Study(load(ROOT / "params.yaml"), request.param)
+    return study_of(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -157,11 +156,9 @@ def prepared(tmp_path_factory):
     project = make_smallest(tmp_path_factory.mktemp("whole") / "my project")
     project.set("tiers.smoke.set", SET | {"training.max_epochs": 40, "training.patience": 40})
     project.snakemake("--cores", "2", "--", "split")
-    shutil.copytree(project.folder, project.folder.parent / "prepared")
+    kept = project.copy(project.folder.parent / "prepared")
     project.snakemake("--cores", "2", "--", f"{TARGET}/runs.json")
-    return type(project)(project.folder.parent / "prepared"), (
-        project.folder / METRICS
-    ).read_bytes()
+    return kept, (project.folder / METRICS).read_bytes()
 
 
 @pytest.fixture
@@ -169,8 +166,7 @@ def started(prepared, tmp_path):
     """A copy of the project in which Snakemake is training; (project, process, metrics)."""
     source, metrics = prepared
     folder = tmp_path / "my project"
-    shutil.copytree(source.folder, folder)
-    project = type(source)(folder)
+    project = source.copy(folder)
     process = subprocess.Popen(
         ["snakemake", "--cores", "2", "--config", "tier=smoke", "--", f"{TARGET}/runs.json"],
         cwd=folder,
@@ -273,8 +269,7 @@ def test_kill_of_the_whole_group(started):
 
 def test_a_third_seed_trains_its_own_runs_only(prepared, tmp_path):
     source, _ = prepared
-    shutil.copytree(source.folder, tmp_path / "p")
-    project = type(source)(tmp_path / "p")
+    project = source.copy(tmp_path / "p")
     values = project.params()
     values["tiers"]["smoke"]["set"]["training.max_epochs"] = 2
     for seeds, trained in (([1, 2], 2), ([1, 2, 3], 1), ([1, 3], 0)):

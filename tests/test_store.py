@@ -8,8 +8,10 @@ import sys
 
 import pytest
 import torch
+from projects import make_smallest
 from safetensors.torch import load_file, save_file
 
+from domain_experts.cli import main
 from domain_experts.errors import UserError
 from domain_experts.training.checkpoint import Checkpoint, Timer
 from domain_experts.training.store import Entry
@@ -135,6 +137,21 @@ main()
 """
 
 
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The smallest project, its data prepared and split."""
+    project = make_smallest(tmp_path_factory.mktemp("prepared") / "my project")
+    project.run("domain-experts", "prepare", "planted-small")
+    project.run("domain-experts", "split", "planted-small", "--tier", "smoke")
+    return project
+
+
+@pytest.fixture
+def smallest_prepared(planted, tmp_path):
+    """A copy of it."""
+    return planted.copy(tmp_path / "my project")
+
+
 @pytest.mark.parametrize("kind", ["full", "unwritable"])
 def test_files_that_cannot_be_written(smallest_prepared, kind):
     """A full disk (a limit on file sizes) or a file where artifacts/ should be: one message."""
@@ -159,21 +176,23 @@ def test_files_that_cannot_be_written(smallest_prepared, kind):
     assert json.loads((project.folder / index).read_text())["runs"]
 
 
-def test_missing_upstream_weights_are_named(smallest_prepared):
-    done = smallest_prepared.run(
-        *("domain-experts", "train", "experts", "planted-small", "mlp", "experts"),
-        *("--tier", "smoke"),
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "backbones/planted-small/mlp/base/runs.json is missing; remove" in done.stdout
+def refusal(project, monkeypatch, *job):
+    """The message with which `domain-experts train` ends."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr("domain_experts.cli._set_threads", lambda threads: None)
+    monkeypatch.setattr(sys, "argv", ["domain-experts", "train", *job, "--tier", "smoke"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
 
 
-def test_a_job_that_params_do_not_ask_for(smallest_prepared):
-    done = smallest_prepared.run(
-        *("domain-experts", "train", "baselines", "planted-small", "wdl", "mlora"),
-        *("--tier", "smoke"),
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "job of tier smoke 'baselines/planted-small/wdl/mlora' is unknown" in done.stdout
+def test_missing_upstream_weights_are_named(planted, monkeypatch):
+    said = refusal(planted, monkeypatch, "experts", "planted-small", "mlp", "experts")
+    assert said.startswith("error: ")
+    assert "backbones/planted-small/mlp/base/runs.json is missing; remove" in said
+
+
+def test_a_job_that_params_do_not_ask_for(planted, monkeypatch):
+    said = refusal(planted, monkeypatch, "baselines", "planted-small", "wdl", "mlora")
+    assert said.startswith("error: ")
+    assert "job of tier smoke 'baselines/planted-small/wdl/mlora' is unknown" in said

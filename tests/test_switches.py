@@ -6,16 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from assignments import PARAMS, small_data, study, train
 from assignments import make_assignment as new_assignment
+from assignments import params, small_data, study, study_of, train
 from scipy.special import expit
 
 from domain_experts.auc import macro_auc
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.params import load
 from domain_experts.registry import ARMS
 from domain_experts.settings import Protocol
-from domain_experts.study import Study
 from domain_experts.training.assignment import Upstream
 from domain_experts.training.deep import expert_of, is_expert, new_model, part_of
 from domain_experts.training.job import record_of
@@ -96,8 +94,7 @@ def test_flips_are_the_differences_of_the_protocols_that_the_arm_reads(arm):
 
 
 def test_an_experiment_that_flips_has_each_switch_once_and_the_default():
-    values = load(PARAMS)
-    runs = Study(values, "quick").expected["switches"]
+    runs = study_of("quick").expected["switches"]
     names = {run.path.parts[-2] for run in runs if run.arm == "moe_mlora_sequence"}
     assert names == {
         "default", "dropout-place=after-activation", "split-seed=123", "batches=by-domain",
@@ -337,7 +334,7 @@ def test_batches_by_domain_hold_one_domain(make_assignment):
 
 
 def test_the_protocols_are_those_of_the_specification():
-    protocols = load(PARAMS).protocols
+    protocols = params().protocols
     # the other switches are those of M3oE's models
     others = {
         name: getattr(protocols["described"], name)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from assignments import CTR_BACKBONES, PARAMS, finished, low_rank, study, train
+from assignments import CTR_BACKBONES, finished, low_rank, params, study, train
 from torch import nn
 
 from domain_experts.auc import macro_auc
@@ -14,7 +14,6 @@ from domain_experts.data.planted import generate
 from domain_experts.data.specs import Fractions, Planted
 from domain_experts.data.split_rules import stratified
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.params import load
 from domain_experts.schema import Schema
 from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
@@ -298,7 +297,7 @@ def test_rates_of_one_class_say_so_and_go_on(
 
 def test_mlora_and_moe_mlora_beat_the_base_on_planted_domains(tmp_path):
     """Truth on generated data, with groups too strong for a small shared tower."""
-    planted = load(PARAMS).data.datasets["planted"].model_dump()
+    planted = params().data.datasets["planted"].model_dump()
     planted |= {"rows": 24000, "users": 200, "items": 100, "domains": 8, "groups": 4}
     data = generate(Planted.model_validate(planted | {"strength": 3.0, "seed": 1}))
     changed = {

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from projects import Project, make_project
+from projects import make_project
 
 from domain_experts.phases import PHASES
 
@@ -18,8 +18,7 @@ def fresh(tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
     """A copy of the finished project."""
-    shutil.copytree(finished.folder, tmp_path / "a copy")
-    return Project(tmp_path / "a copy")
+    return finished.copy(tmp_path / "a copy")
 
 
 def test_a_bare_call_plans_the_default_tier(fresh):

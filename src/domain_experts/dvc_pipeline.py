@@ -159,9 +159,10 @@ def pull(study: Study, remote: str | None) -> None:
             f"results with `dvc repro {pipeline}`"
         )
     outputs = [output for phase in _tracked(study).values() for output in phase.outputs(study)]
-    wanted = [o.path.as_posix() for o in outputs if o.push and not _in_git(o, study)]
+    wanted = [f"../{o.path.as_posix()}" for o in outputs if o.push and not _in_git(o, study)]
     where = ["--remote", remote] if remote else []
-    _call("dvc", "pull", *where, *wanted)
+    # for each target DVC reads all stages of the folder that it is called in: here there are none
+    _call("dvc", "--cd", "workflow", "pull", *where, *wanted)
     if missing := [o.path for o in outputs if not o.push and not o.path.exists()]:
         raise UserError(_how_to_get(study, missing))
     changed = json.loads(_call("dvc", "status", "--json", pipeline.as_posix(), capture=True))
