@@ -1,5 +1,6 @@
 """From logits and labels to numbers: whole trees of predictions, and what comes of them."""
 
+import contextlib
 import json
 import shutil
 
@@ -196,22 +197,46 @@ def test_all_is_current_at_first(kept):
     assert stale(kept) == {}
 
 
-@pytest.mark.parametrize("what", ["code", "torch", "data", "split"])
-def test_other_origins_make_a_run_and_what_starts_from_it_stale(tree, what):
-    base = find(tree, arm="base", dataset="planted", backbone="wdl", seed=2)
-    change_json(layout.run_artifacts(tree.tier, base) / "run.json", **{what: "another"})
-    evaluate_all(tree, ["planted"])
-    found = stale(tree)
+# what is changed in the base run of which seed
+ORIGINS = {"code": 1, "torch": 2, "data": 3, "split": 4}
+
+
+def changed_base(study, what):
+    return find(study, arm="base", dataset="planted", backbone="mlp", seed=ORIGINS[what])
+
+
+@pytest.fixture(scope="module")
+def outdated(fabricated_tree, tmp_path_factory):
+    """What is stale, and what is stored so, after four base runs have other origins."""
+    folder, study = fabricated_tree
+    copy = tmp_path_factory.mktemp("outdated") / "copy"
+    shutil.copytree(folder, copy)
+    with contextlib.chdir(copy):
+        for what in ORIGINS:
+            run = layout.run_artifacts(study.tier, changed_base(study, what)) / "run.json"
+            change_json(run, **{what: "another"})
+        evaluate_all(study, ["planted"])
+        return stale(study), set(numbers(study, status="stale")["run"])
+
+
+@pytest.mark.parametrize("what", ORIGINS)
+def test_other_origins_make_a_run_and_what_starts_from_it_stale(kept, outdated, what):
+    found, stored = outdated
+    base = changed_base(kept, what)
     why = {"split": "data"}.get(what, what)
     assert found[base.path.as_posix()] == (why,)
 
     def starts_from_base(run):
-        return any(up == base or starts_from_base(up) for up in tree.upstream(run))
+        return any(up == base or starts_from_base(up) for up in kept.upstream(run))
 
-    downstream = {run.path.as_posix() for run in filter(starts_from_base, tree.expected_runs)}
-    assert set(found) == downstream | {base.path.as_posix()}
-    stored = numbers(tree, status="stale")
-    assert set(stored["run"]) == set(found)
+    downstream = {run.path.as_posix() for run in filter(starts_from_base, kept.expected_runs)}
+    runs = {run.path.as_posix(): run for run in kept.expected_runs}
+    assert {runs[path].backbone for path in found} == {"mlp"}
+    assert {path for path in found if runs[path].seed == base.seed} == {
+        *downstream,
+        base.path.as_posix(),
+    }
+    assert stored == set(found)
 
 
 def test_other_settings_make_stale_what_reads_them(kept):
