@@ -2,14 +2,13 @@
 
 import dataclasses
 import platform
-import subprocess
+import runpy
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from projects import ROOT
 from test_m3oe import batch, literal, plan_of, schema_of, scrambled
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -380,11 +379,11 @@ def test_the_report_does_without_other_libraries(tmp_path):
     assert not (tmp_path / f"{report.FIGURE}.png").exists()
 
 
-def test_an_unknown_benchmark_is_refused_by_name():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--only", "nonsense"],
-        cwd=ROOT, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "nonsense" in done.stderr
-    assert "backbones" in done.stderr
+def test_an_unknown_benchmark_is_refused_by_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("benchmarks", run_name="__main__")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "nonsense" in said
+    assert "backbones" in said

@@ -59,6 +59,15 @@ def keys(value):
     return set(value) | inner
 
 
+# starting a process takes longer than what most of these do
+EACH = """
+import sys
+from domain_experts.cli import app
+for command in sys.argv[1:]:
+    app(command.split(), standalone_mode=False)
+"""
+
+
 class Edited:
     """A copy of the project with the edits of one section, whose smoke tier is that section's."""
 
@@ -70,21 +79,33 @@ class Edited:
         params["tiers"]["smoke"] = {"seeds": [2022], "set": SETTINGS}
         self.project.write_params(params)
 
-    def domain_experts(self, *arguments, check=True):
-        """Call the copy's own code."""
+    def run(self, *command, check=True):
+        """Run a command with the copy's own code."""
         source = str(self.project.folder / "src")
-        return self.project.run("domain-experts", *arguments, check=check, PYTHONPATH=source)
+        return self.project.run(*command, check=check, PYTHONPATH=source)
 
-    def train(self, dataset, *jobs):
-        """Prepare, split and train; the metrics of each job's one run."""
-        self.domain_experts("prepare", dataset)
-        self.domain_experts("split", dataset, "--tier", "smoke")
-        found = []
-        for phase, backbone, arm in jobs:
-            self.domain_experts("train", phase, dataset, backbone, arm, "--tier", "smoke")
-            run = f"artifacts/smoke/{phase}/{dataset}/{backbone}/{arm}/default/seed=2022"
-            found.append(json.loads((self.project.folder / run / "record.json").read_text()))
-        return found
+    def refused_fetch(self, source):
+        """What is said of raw files that cannot be used."""
+        done = self.run("domain-experts", "fetch", source, check=False)
+        assert done.returncode == 1
+        return done.stdout
+
+    def train(self, dataset, *jobs, first=(), last=()):
+        """Prepare, split and train, and what else is to be done; the records of each job's run."""
+        trained = (
+            f"train {phase} {dataset} {backbone} {arm} --tier smoke"
+            for phase, backbone, arm in jobs
+        )
+        self.run(
+            *("python", "-c", EACH, *first),
+            *(f"prepare {dataset}", f"split {dataset} --tier smoke", *trained, *last),
+        )
+        runs = (f"{phase}/{dataset}/{backbone}/{arm}" for phase, backbone, arm in jobs)
+        artifacts = self.project.folder / "artifacts/smoke"
+        return [
+            json.loads((artifacts / run / "default/seed=2022/record.json").read_text())
+            for run in runs
+        ]
 
     def retrained(self, monkeypatch):
         """Jobs that were there before and whose code counts as changed."""
@@ -114,25 +135,22 @@ def write_clicks(path):
 def test_the_new_data_set_can_be_trained_on(tmp_path, monkeypatch):
     edited = Edited(tmp_path / "my project", "Add your data set", "countries")
     raw = edited.project.folder / "data/raw/click-log/clicks.csv"
-    missing = edited.domain_experts("fetch", "click-log", check=False)
-    assert missing.returncode == 1
-    assert "put clicks.csv into data/raw/click-log/" in missing.stdout
+    assert "put clicks.csv into data/raw/click-log/" in edited.refused_fetch("click-log")
 
     write_clicks(raw)
     good = raw.read_text()
     raw.write_text(good.replace("DE", "ES", 1))
-    refused = edited.domain_experts("fetch", "click-log", check=False)
-    assert re.search(r"clicks\.csv, line \d+: column country: 'ES' is no country", refused.stdout)
+    refused = edited.refused_fetch("click-log")
+    assert re.search(r"clicks\.csv, line \d+: column country: 'ES' is no country", refused)
 
     raw.write_text(good)
-    edited.domain_experts("fetch", "click-log")
     rate, base = edited.train(
-        "clicks", ("baselines", "none", "item_rate"), ("backbones", "mlp", "base")
+        *("clicks", ("baselines", "none", "item_rate"), ("backbones", "mlp", "base")),
+        first=["fetch click-log"],
+        last=["evaluate clicks --tier smoke", "results --tier smoke"],
     )
     assert base["domains"] == ["DE", "FR", "IT"]
     assert sum(sum(rows) for rows in base["rows"].values()) == 3000
-    edited.domain_experts("evaluate", "clicks", "--tier", "smoke")
-    edited.domain_experts("results", "--tier", "smoke")
     found = read(edited.project.folder / "results/smoke/results.parquet")
     own = found[(found["arm"] == rate["run"]["arm"]) & (found["split"] == "test")]
     # items differ in their rate, and in nothing else
