@@ -15,9 +15,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from domain_experts import layout
-from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.catalog import experiments, figure_names
+from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
 from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from domain_experts import layout
-from domain_experts.errors import UserError
 from domain_experts.registry import ARMS
 from domain_experts.reporting.answer import answer
-from domain_experts.reporting.catalog import CELLS, experiments, table_names
+from domain_experts.reporting.catalog import CELLS, experiments
 from domain_experts.reporting.columns import (
     COLUMNS,
     SIGNIFICANT,
