@@ -302,7 +302,7 @@ def test_a_figure_is_written_with_its_caption(fabricated):
 
 
 def test_an_unknown_figure_is_refused(smoke):
-    with pytest.raises(UserError, match="figure 'fusoin' is unknown; did you mean fusion?"):
+    with pytest.raises(UserError, match="figure 'fusoin' is unknown; did you mean fusion"):
         cli.figures("smoke", ["fusoin"])
 
 

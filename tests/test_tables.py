@@ -251,7 +251,7 @@ def test_long_tables_may_break_over_pages(of, study):
 
 
 def test_an_unknown_table_is_refused_with_the_one_meant(smoke):
-    with pytest.raises(UserError, match="table 'mian' is unknown; did you mean main?"):
+    with pytest.raises(UserError, match="table 'mian' is unknown; did you mean main"):
         cli.tables("smoke", ["mian"])
 
 
