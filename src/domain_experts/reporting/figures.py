@@ -3,7 +3,7 @@
 Captions stand beside a picture, in a file of its name, never inside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,9 +15,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from domain_experts import layout
-from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.catalog import experiments, figure_names
+from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
 from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
@@ -62,19 +61,18 @@ class Spec:
     missing: str = "No run that it would show has numbers yet."
 
 
-def write_one(study: Study, name: str) -> None:
-    """Write figures/<tier>/<name>.png, .pdf and .txt, its caption.
+def write_figures(study: Study, names: Iterable[str]) -> None:
+    """Write figures/<tier>/<name>.png, .pdf and .txt, its caption, of each name.
 
     Raises:
-        UserError: there is no such figure; the results are missing or cannot be used.
+        UserError: the results are missing or cannot be used.
     """
-    if name not in (known := figure_names(study)):
-        raise UserError(f"figure '{name}' is unknown; tier '{study.tier}' has {', '.join(known)}")
-    folder = layout.figures(study.tier)
-    with styled():
-        drawn = draw(frames(study), name)
-        save(drawn.figure, folder, name)
-    write_text(folder / f"{name}.txt", drawn.caption)
+    of, folder = frames(study), layout.figures(study.tier)
+    for name in names:
+        with styled():
+            drawn = draw(of, name)
+            save(drawn.figure, folder, name)
+        write_text(folder / f"{name}.txt", drawn.caption)
 
 
 def draw(of: Frames, name: str) -> Drawn:
