@@ -1,7 +1,8 @@
 """Runs Snakemake and DVC as forks of this process, which has imported them.
 
 Importing them, and digesting the package's code, takes longer than most of what the tests ask of
-them. A line of standard input is a command as JSON; its exit status is answered on standard output.
+them. A line of standard input is a command as JSON; the name of its output and its exit status are
+answered on standard output.
 """
 
 import gc
@@ -46,7 +47,8 @@ if __name__ == "__main__":
     # a collection in a fork would copy all of it
     gc.freeze()
     for line in sys.stdin:
+        request = json.loads(line)
         if not (child := os.fork()):
-            run(**json.loads(line))
+            run(**request)
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(json.dumps([request["output"], os.waitstatus_to_exitcode(status)]), flush=True)

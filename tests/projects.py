@@ -47,7 +47,9 @@ def fork(command, folder, environment):
         request = {"command": command, "folder": str(folder), "environment": environment}
         commands().stdin.write(json.dumps(request | {"output": output.name}) + "\n")
         commands().stdin.flush()
-        status = int(commands().stdout.readline())
+        # a call that a timeout cut off may be answered first
+        answers = map(json.loads, commands().stdout)
+        status = next(status for name, status in answers if name == output.name)
         return subprocess.CompletedProcess(command, status, Path(output.name).read_text())
 
 
