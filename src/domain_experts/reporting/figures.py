@@ -19,7 +19,7 @@ from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.catalog import experiments, figure_names
 from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
-from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
+from domain_experts.reporting.frame import Frames, frames, over_seeds
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.published import published
@@ -104,7 +104,7 @@ def experiment(of: Frames, name: str) -> Spec:
 def _gains(of: Frames, name: str) -> Spec:
     """Differences to the first reference."""
     spec = of.study.params.experiments[name]
-    own = _overall(of.gains(name, spec.metric))
+    own = of.gains(name)
     own = own[own["over"] == spec.references[0]]
     frame = _interval(own, ["dataset", "backbone", "arm", "variant"])
     variant = frame["variant"].map(lambda variant: spec.labels.get(variant, variant))
@@ -129,7 +129,7 @@ def _gains(of: Frames, name: str) -> Spec:
 def _setting(of: Frames, name: str, key: str) -> Spec:
     """The metric, and others that are shown, against the setting that varies."""
     spec = of.study.params.experiments[name]
-    runs = _overall(of.of(name))
+    runs = of.of(name)
     runs = runs.assign(x=[_value(of, path, key) for path in runs["run"]])
     # an arm that does not read the setting has one value, whatever that is
     runs["level"] = runs.groupby("arm")["x"].transform("nunique") == 1
@@ -173,7 +173,7 @@ def gain_by_domain(of: Frames) -> Spec:
     """Differences of the first experiment to its first reference, domain by domain."""
     name = experiments(of.study)[0]
     spec = of.study.params.experiments[name]
-    pairs = of.gains(name, spec.metric).drop_duplicates(["run", "other", "over"])
+    pairs = of.gains(name).drop_duplicates(["run", "other", "over"])
     pairs = pairs[pairs["over"] == spec.references[0]].drop(columns=["gain", "se", "task"])
     numbers = of.results.numbers.rename(columns={"against": "other"})
     keys = ["run", "other", "domain", "task"]
@@ -357,12 +357,6 @@ ABOUT: dict[str, Callable[[Frames], Spec]] = {
     "fusion": fusion,
     "modules": modules,
 }
-
-
-def _overall(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of data with several tasks the rows of all together."""
-    several = runs.loc[runs["task"] == ALL_TASKS, "run"]
-    return runs[(runs["task"] == ALL_TASKS) | ~runs["run"].isin(several)].reset_index(drop=True)
 
 
 def _made(runs: pd.DataFrame) -> pd.DataFrame:

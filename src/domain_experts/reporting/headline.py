@@ -1,28 +1,19 @@
 """The answer on the terminal, and where everything else is."""
 
 from collections import Counter
+from dataclasses import replace
 
-from rich.box import SIMPLE_HEAD
+import pandas as pd
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
 
 from domain_experts import layout
-from domain_experts.reporting.answer import (
-    VERDICTS,
-    best,
-    candidate_cells,
-    difference_cells,
-    gains,
-    interval_cells,
-    question,
-    reference_label,
-    sentences,
-    span,
-)
+from domain_experts.reporting.answer import VERDICTS, answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.frame import Frames, frames
-from domain_experts.results import ABSENT, STATUSES
+from domain_experts.reporting.columns import reference_label
+from domain_experts.reporting.frame import Frames, frames, status_text
+from domain_experts.reporting.render import Table, terminal
+from domain_experts.results import ABSENT
 from domain_experts.study import Study
 
 
@@ -35,24 +26,22 @@ def print_headline(study: Study) -> None:
     of, tier = frames(study), study.tier
     console = Console(highlight=False)
     for part in (_first(of), _others(of)):
-        if part.rows:
-            console.print(part)
+        if len(part.printed):
+            console.print(terminal(part))
     console.print(f"[bold]{question(of)}[/bold]")
     for sentence in sentences(of):
         console.print(sentence)
-    counts = Counter(of.results.status.values())
     console.print(
-        f"\nRuns: {', '.join(f'{counts[s]} {s}' for s in STATUSES if counts[s])}; "
+        f"\nRuns: {status_text(of.about['status'])}; "
         f"`domain-experts status --tier {tier}` says more."
     )
-    gone = dict.fromkeys(of.runs.loc[of.runs["status"] == ABSENT, "dataset"])
-    if gone:
+    gone = of.about.loc[of.about["status"] == ABSENT, "dataset"].unique()
+    if len(gone):
         text = f"{', '.join(gone)}\nThese could not be found: tables and figures say '{ABSENT}'."
         console.print(Panel(text, title=f"DATA NOT PRESENT ({len(gone)})", style="bold red"))
-    folder = layout.results(tier)
     for name, path in (
-        ("Report", folder / "report.html"),
-        ("Tables", folder / "tables"),
+        ("Report", layout.report(tier)),
+        ("Tables", layout.tables(tier)),
         ("Figures", layout.figures(tier)),
     ):
         if path.exists():
@@ -61,40 +50,26 @@ def print_headline(study: Study) -> None:
 
 def _first(of: Frames) -> Table:
     """The first experiment, a row a comparison."""
-    first = experiments(of.study)[:1]
-    frame = best(of, gains(of))
-    frame = frame[frame["experiment"].isin(first)]
-    title = "".join(
+    made, names = answer(of), experiments(of.study)
+    own = made.printed[made.printed["Experiment"].isin(names[:1])]
+    shown = ["Data set", "Best on validation rows", "Difference", "95 % interval"]
+    caption = "".join(
         f"{name}: the best on validation rows less "
         f"{reference_label(of.study.params.experiments[name].references[0])}, on test rows"
-        for name in first
+        for name in names[:1]
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("Data set", "Best on validation rows"):
-        table.add_column(head, overflow="fold")
-    for head in ("Difference", "95 % interval"):
-        table.add_column(head, justify="right", no_wrap=True)
-    cells = (candidate_cells(of, frame), difference_cells(frame), interval_cells(frame))
-    for row in zip(frame["dataset"], *cells, strict=True):
-        table.add_row(*row)
-    return table
+    return replace(made, caption=caption, printed=own[shown], words=2)
 
 
 def _others(of: Frames) -> Table:
     """The other experiments, a row each: how many of its best candidates have which verdict."""
-    title = "Other experiments: comparisons of the best on validation rows by verdict"
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("Experiment", no_wrap=True)
-    for verdict in VERDICTS:
-        table.add_column(verdict, justify="right")
-    table.add_column("Differences", justify="right", no_wrap=True)
-    groups = dict([*best(of, gains(of)).groupby("experiment", sort=False)])
+    found = answer(of).numbers
+    rows = []
     for name in experiments(of.study)[1:]:
-        if name not in groups:
-            table.add_row(name, *[""] * len(VERDICTS), "nothing to compare")
-            continue
-        counts = Counter(groups[name]["verdict"])
-        table.add_row(name, *(str(counts[v] or "") for v in VERDICTS), span(groups[name]))
-    return table
+        own = found[found["experiment"] == name]
+        counts = Counter(own["verdict"])
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        rows.append((name, said or "nothing to compare", span(own) if said else ""))
+    caption = "Other experiments: verdicts on the best on validation rows"
+    printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
+    return Table("others", caption, found, printed, 2)

@@ -14,10 +14,9 @@ import pandas as pd
 
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES
-from domain_experts.reporting.columns import STALE_MARK
+from domain_experts.reporting.columns import stale_marked
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
-from domain_experts.results import STALE
 from domain_experts.study import Study
 
 COLUMNS = (
@@ -57,15 +56,17 @@ def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
 
     Args:
         metric: one of METRICS; of another one there are none.
-        by_cell: those of single domains, with their number from 1 as `domain`.
+        by_cell: those of single domains, whose `number` counts from 1.
 
     Raises:
         UserError: a line does not fit; the message names file and line.
     """
     frame = _all()
     own = frame[(frame["metric"] == metric) & ((frame["domain"] != "") == by_cell)]
-    names = [*KEYS, *(["domain"] if by_cell else [])]
-    return own.rename(columns={"value": f"published_{metric}"})[[*names, f"published_{metric}"]]
+    own = own.rename(columns={"value": f"published_{metric}"})
+    if by_cell:
+        own = own.assign(number=own["domain"].astype(int))
+    return own[[*KEYS, *["number"] * by_cell, f"published_{metric}"]]
 
 
 def verdict(difference: float, sd: float) -> str:
@@ -86,7 +87,7 @@ def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
         if text != MISSING and not math.isnan(mean):
             less = mean - known
             text += f" ({number(less, signed=True)}, {verdict(less, sd)})"
-            text += STALE_MARK * (status == STALE)
+            text = stale_marked(text, status)
         texts.append(text)
     return texts
 

@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from domain_experts.results import STATUSES, load
+from domain_experts.reporting.frame import frames
+from domain_experts.reporting.render import terminal
+from domain_experts.reporting.tables import coverage
 from domain_experts.study import Study
 
 
@@ -16,21 +16,9 @@ def print_status(study: Study) -> None:
     Raises:
         UserError: the results are missing or damaged.
     """
-    results = load(study)
-    table = Table("Experiment", box=SIMPLE_HEAD, pad_edge=False)
-    for status in STATUSES:
-        table.add_column(status, justify="right")
-    for name, runs in study.expected.items():
-        if runs:
-            counts = Counter(results.status[run.path.as_posix()] for run in runs)
-            table.add_row(name, *(str(counts[status]) for status in STATUSES))
-    counts = Counter(results.status.values())
-    table.add_section()
-    table.add_row("all, each run once", *(str(counts[status]) for status in STATUSES))
-    console = Console()
-    console.print(f"Runs of tier {study.tier} by status")
-    console.print(table)
-    reasons = Counter(why for found in results.outdated.values() for why in found)
+    of, console = frames(study), Console()
+    console.print(terminal(coverage(of)))
+    reasons = Counter(why for found in of.results.outdated.values() for why in found)
     if reasons:
         told = ", ".join(f"{why} ({count})" for why, count in reasons.most_common())
         console.print(f"Stale runs differ from today's in: {told}.", soft_wrap=True)
