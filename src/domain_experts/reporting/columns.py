@@ -108,15 +108,14 @@ def column(name: str) -> Column:
 
 
 def words(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
-    """Arms, backbones (empty where there is none) and variants as printed."""
-    return pd.DataFrame(
-        {
-            "arm": frame["arm"].map(lambda arm: ARMS[arm].label),
-            "backbone": frame["backbone"].map(backbone_label),
-            "variant": frame["variant"].map(lambda variant: variants.get(variant, variant)),
-        },
-        dtype="str",
-    )
+    """Of arms, backbones (empty where there is none) and variants those that it has, as printed."""
+    labels = {
+        "arm": lambda arm: ARMS[arm].label,
+        "backbone": backbone_label,
+        "variant": lambda variant: variants.get(variant, variant),
+    }
+    known = {name: frame[name].map(label) for name, label in labels.items() if name in frame}
+    return pd.DataFrame(known, dtype="str")
 
 
 def backbone_label(name: str) -> str:

@@ -25,6 +25,7 @@ from domain_experts.study import Study
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 """What tells two rows of a table apart; their runs differ by seed alone."""
 ALL_TASKS = "all tasks"
+WITH_NUMBERS = (CURRENT, STALE)
 ERROR = "wauc_difference_se"
 LANE = ("phase", "lane", "part", "epochs", "moved", "capped", "trained", "used")
 """Of a lane, as records have it."""
@@ -121,13 +122,13 @@ class Frames:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Learning curves: a row for each run, leg, lane and epoch."""
-        columns = ["phase", "lane", "epoch", "train_loss", "validation_auc", "best"]
-        return self._of_records("curve", columns)
+        columns = ["phase", "lane", "epoch", "train_loss", "validation_auc", "best", "fusion"]
+        return self.entries("curve", columns)
 
     @cached_property
     def lanes(self) -> pd.DataFrame:
         """How each training within a run ended: a row for each run and lane of its record."""
-        return self._of_records("lanes", LANE)
+        return self.entries("lanes", LANE)
 
     @cached_property
     def validation(self) -> pd.DataFrame:
@@ -178,7 +179,7 @@ class Frames:
         known = self.results.records
         return {path: known[path] for path in self.results.expected if path in there}
 
-    def _of_records(self, part: str, columns: Iterable[str]) -> pd.DataFrame:
+    def entries(self, part: str, columns: Iterable[str]) -> pd.DataFrame:
         """A part of the records, a row for each of its entries."""
         rows = [
             {"run": path} | entry
@@ -256,8 +257,8 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
     groups = runs.groupby(keys, sort=False)
     columns: dict[str, Any] = {
-        "status": groups["status"].agg(_status),
-        "seeds": groups["status"].agg(lambda status: status.isin([CURRENT, STALE]).sum()),
+        "status": groups["status"].agg(over_status),
+        "seeds": groups["status"].agg(lambda status: status.isin(WITH_NUMBERS).sum()),
         "expected": groups["status"].count(),
     }
     for value in values:
@@ -267,6 +268,11 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
             f"{value}_n": groups[value].count(),
         }
     return pd.DataFrame(columns).reset_index()
+
+
+def made(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have numbers."""
+    return runs[runs["status"].isin(WITH_NUMBERS)]
 
 
 def status_counts(found: Iterable[str]) -> dict[str, int]:
@@ -280,7 +286,8 @@ def status_text(found: Iterable[str]) -> str:
     return ", ".join(f"{n} {status}" for status, n in status_counts(found).items() if n)
 
 
-def _status(found: "pd.Series[str]") -> str:
+def over_status(found: "pd.Series[str]") -> str:
+    """Status of several runs: stale if one is, current if one is, else why there are no numbers."""
     known = set(found)
     return next(status for status in (STALE, CURRENT, NOT_RUN, ABSENT) if status in known)
 

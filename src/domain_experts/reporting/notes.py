@@ -4,22 +4,22 @@ import pandas as pd
 
 from domain_experts.registry import ARMS
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
-from domain_experts.reporting.frame import KEYS, Frames, status_counts
-from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
+from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
+from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
 
-def seeds_text(runs: pd.DataFrame) -> str:
-    """Which seeds are shown, and what one of them alone means."""
-    made = runs[runs["status"].isin([CURRENT, STALE])]
-    seeds = sorted(made["seed"].unique())
-    if not seeds:
+def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
+    """Which seeds are shown, and what one of them alone means; `spread`: how several are shown."""
+    there = made(runs)
+    if there.empty:
         return "No run has numbers yet."
-    counts = {*made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
+    seeds = ", ".join(map(str, sorted(there["seed"].unique())))
+    counts = {*there.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
     if counts == {1}:
-        return f"One seed each ({', '.join(map(str, seeds))}): no spread over seeds is known."
-    some = "" if 1 not in counts else " where there are several"
-    return f"Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them{some}."
+        return f"One seed each ({seeds}): no spread over seeds is known."
+    some = " where there are several" * (1 in counts)
+    return f"Seeds {seeds}{f'; {spread}{some}' * bool(spread)}."
 
 
 def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:

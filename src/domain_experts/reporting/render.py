@@ -72,7 +72,7 @@ class Table:
         caption: str,
         numbers: pd.DataFrame,
         words: pd.DataFrame,
-        columns: Sequence[Shown],
+        columns: Sequence[Shown] = (),
         notes: Iterable[str] = (),
     ) -> Self:
         """A table whose rows are named by `words`, in the columns that follow."""

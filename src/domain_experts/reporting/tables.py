@@ -249,13 +249,11 @@ def cost(of: Frames) -> Table:
 def matrix(of: Frames) -> Table:
     """Status of the runs of each data set and arm: how many of them have it."""
     counts = of.about.groupby(["dataset", "arm"], sort=False)["status"].agg(status_text)
-    wide = counts.unstack().reindex(columns=[arm for arm in ARMS if arm in set(of.about["arm"])])
-    wide = wide.reindex(of.about["dataset"].unique()).fillna(MISSING)
-    named = pd.DataFrame({"Data set": wide.index})
-    columns = [Shown(ARMS[arm].label, list(wide[arm])) for arm in map(str, wide)]
+    arms = {arm: spec.label for arm, spec in ARMS.items() if arm in set(of.about["arm"])}
+    wide = counts.unstack().reindex(of.about["dataset"].unique(), columns=[*arms]).fillna(MISSING)
+    named = wide.rename(columns=arms).rename_axis("Data set").reset_index()
     caption = "Runs of each data set and arm by status; a dash where no experiment asks for any."
-    printed = Table.of("matrix", caption, wide, named, columns)
-    return replace(printed, words=printed.printed.shape[1])
+    return Table.of("matrix", caption, named, named)
 
 
 ABOUT: dict[str, Callable[[Frames], Table]] = {
@@ -288,7 +286,8 @@ def _numbered(letter: str, names: Iterable[str]) -> str:
 
 def _said(of: Frames, question: str, runs: pd.DataFrame) -> tuple[str, list[str]]:
     """Caption of a table of runs, and what must be said below it."""
-    return f"{question} Tier {of.study.tier}. {seeds_text(runs)}", run_notes(of, runs)
+    seeds = seeds_text(runs, "± is the standard deviation over them")
+    return f"{question} Tier {of.study.tier}. {seeds}", run_notes(of, runs)
 
 
 def _of_runs(
