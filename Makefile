@@ -31,7 +31,7 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 	domain-experts dvc-yaml --check
 
 tables figures report: .venv/installed ## from the results that are there alone (TIER=paper)
-	snakemake --config tier=$(TIER) --allowed-rules table metrics figure make_report -- $@
+	snakemake --config tier=$(TIER) --allowed-rules tables figures report -- $@
 
 docs: .venv/installed ## README.md and the pages that hold numbers, from the results of quick and paper
 	mkdir -p docs/quick

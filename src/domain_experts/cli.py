@@ -32,6 +32,7 @@ def _known_tier(name: str | None) -> str | None:
 
 
 TierOption = Annotated[str, typer.Option(help="smoke, quick or paper", callback=_known_tier)]
+Names = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
 
@@ -120,36 +121,33 @@ def results(tier: TierOption) -> None:
 
 
 @app.command()
-def table(name: str, tier: TierOption) -> None:
-    """One table, as CSV, Markdown, LaTeX and HTML, from the results alone."""
+def tables(tier: TierOption, names: Names = None) -> None:
+    """Tables as CSV, Markdown, LaTeX and HTML, and what `dvc metrics` and `dvc plots` show."""
     from domain_experts.presence import load_study
     from domain_experts.reporting.catalog import table_names
-    from domain_experts.reporting.tables import write_one
+    from domain_experts.reporting.summary import write_summary
+    from domain_experts.reporting.tables import write_tables
 
     study = load_study(tier)
-    _refuse_unknown("table", name, table_names(study))
-    write_one(study, name)
+    write_tables(study, _asked("table", names, table_names(study)))
+    write_summary(study)
 
 
 @app.command()
-def figure(name: str, tier: TierOption) -> None:
-    """One figure, as PDF and PNG with its caption, from the results alone."""
+def figures(tier: TierOption, names: Names = None) -> None:
+    """Figures as PDF and PNG, each with its caption, from the results alone."""
     from domain_experts.presence import load_study
     from domain_experts.reporting.catalog import figure_names
-    from domain_experts.reporting.figures import write_one
+    from domain_experts.reporting.figures import write_figures
 
     study = load_study(tier)
-    _refuse_unknown("figure", name, figure_names(study))
-    write_one(study, name)
+    write_figures(study, _asked("figure", names, figure_names(study)))
 
 
-@app.command()
-def metrics(tier: TierOption) -> None:
-    """The summary and the learning curves that `dvc metrics` and `dvc plots` show."""
-    from domain_experts.presence import load_study
-    from domain_experts.reporting.summary import write_summary
-
-    write_summary(load_study(tier))
+def _asked(what: str, names: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names or ():
+        _refuse_unknown(what, name, known)
+    return tuple(names or known)
 
 
 @app.command()

@@ -34,8 +34,7 @@ class Output:
 class Phase:
     """One phase.
 
-    `rules` are the Snakemake rules that belong to it, its target rule (of the phase's name) not
-    included; `after` are the phases whose outputs it reads, less the models if it is not
+    `rules` are the Snakemake rules that make what it leaves; `after` are the phases whose outputs it reads, less the models if it is not
     `reads_models`; `targets` are the files that its rules declare; `keys` are the sections of
     params.yaml that it reads; `modules` hold its code.
 
@@ -217,7 +216,7 @@ PHASES = {
         Phase(
             "tables",
             "All tables, and the summary and curves that DVC shows",
-            rules=("table", "metrics"),
+            rules=("tables",),
             after=("evaluate",),
             modules=("domain_experts.reporting.tables", "domain_experts.reporting.summary", LABELS),
             targets=lambda study: [*_tables(study), *layout.metrics_files(study.tier)],
@@ -231,7 +230,7 @@ PHASES = {
         Phase(
             "figures",
             "All figures",
-            rules=("figure",),
+            rules=("figures",),
             after=("evaluate",),
             modules=("domain_experts.reporting.figures", LABELS),
             targets=_figures,
@@ -242,7 +241,7 @@ PHASES = {
         Phase(
             "report",
             "One HTML page with tables, figures, captions and provenance",
-            rules=("make_report",),
+            rules=("report",),
             after=("evaluate", "tables", "figures"),
             modules=("domain_experts.reporting.report", LABELS),
             targets=lambda study: [layout.report(study.tier)],

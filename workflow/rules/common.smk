@@ -105,11 +105,13 @@ def targets(phase):
     return [str(path) for path in PHASES[phase].targets(STUDY)]
 
 
-def shown(files, category):
-    """The forms of a table or figure, the first of them shown in Snakemake's report."""
-    first, *others = map(str, files(TIER, "{name}"))
-    labels = {"name": "{name}"}
-    return [report(first, category=category, labels=labels), *others]
+def shown(category, files, names):
+    """The forms of tables or figures, the first of each shown in Snakemake's report."""
+    found = []
+    for name in names:
+        first, *others = map(str, files(TIER, name))
+        found += [report(first, category=category, labels={"name": name}), *others]
+    return found
 
 
 def log_of(name):

@@ -34,62 +34,48 @@ rule merge_results:
         "domain-experts results --tier {params.tier} 2>&1 | tee {log:q}"
 
 
-rule table:
+rule evaluate:
+    input:
+        targets("evaluate"),
+
+
+# One process makes all tables and one all figures: each takes less time than a process's start.
+rule tables:
     input:
         targets("evaluate"),
     output:
-        shown(layout.table_files, category="Tables"),
-    log:
-        log_of("tables/{name}"),
-    benchmark:
-        benchmark_of("tables/{name}")
-    wildcard_constraints:
-        name="|".join(table_names(STUDY)),
-    params:
-        tier=TIER,
-        settings=all_expected(),
-        code=phase_code("tables"),
-    shell:
-        "domain-experts table {wildcards.name:q} --tier {params.tier} 2>&1 | tee {log:q}"
-
-
-rule metrics:
-    input:
-        targets("evaluate"),
-    output:
+        shown("Tables", layout.table_files, table_names(STUDY)),
         [str(path) for path in layout.metrics_files(TIER)],
     log:
-        log_of("tables/metrics"),
+        log_of("tables"),
     benchmark:
-        benchmark_of("tables/metrics")
+        benchmark_of("tables")
     params:
         tier=TIER,
         settings=all_expected(),
         code=phase_code("tables"),
     shell:
-        "domain-experts metrics --tier {params.tier} 2>&1 | tee {log:q}"
+        "domain-experts tables --tier {params.tier} 2>&1 | tee {log:q}"
 
 
-rule figure:
+rule figures:
     input:
         targets("evaluate"),
     output:
-        shown(layout.figure_files, category="Figures"),
+        shown("Figures", layout.figure_files, figure_names(STUDY)),
     log:
-        log_of("figures/{name}"),
+        log_of("figures"),
     benchmark:
-        benchmark_of("figures/{name}")
-    wildcard_constraints:
-        name="|".join(figure_names(STUDY)),
+        benchmark_of("figures")
     params:
         tier=TIER,
         settings=all_expected(),
         code=phase_code("figures"),
     shell:
-        "domain-experts figure {wildcards.name:q} --tier {params.tier} 2>&1 | tee {log:q}"
+        "domain-experts figures --tier {params.tier} 2>&1 | tee {log:q}"
 
 
-rule make_report:
+rule report:
     input:
         targets("evaluate"),
         targets("tables"),
@@ -97,32 +83,12 @@ rule make_report:
     output:
         targets("report"),
     log:
-        log_of("report/report"),
+        log_of("report"),
     benchmark:
-        benchmark_of("report/report")
+        benchmark_of("report")
     params:
         tier=TIER,
         settings=all_expected(),
         code=phase_code("report"),
     shell:
         "domain-experts report --tier {params.tier} 2>&1 | tee {log:q}"
-
-
-rule evaluate:
-    input:
-        targets("evaluate"),
-
-
-rule tables:
-    input:
-        targets("tables"),
-
-
-rule figures:
-    input:
-        targets("figures"),
-
-
-rule report:
-    input:
-        targets("report"),

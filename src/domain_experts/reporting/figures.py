@@ -3,7 +3,7 @@
 Captions stand beside a picture, in a file of its name, never inside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -70,19 +70,18 @@ class Spec:
     missing: str = "No run that it would show has numbers yet."
 
 
-def write_one(study: Study, name: str) -> None:
-    """Write figures/<tier>/<name>.png, .pdf and .txt, its caption.
+def write_figures(study: Study, names: Iterable[str]) -> None:
+    """Write figures/<tier>/<name>.png, .pdf and .txt, its caption, of each name.
 
     Raises:
-        UserError: there is no such figure; the results are missing or cannot be used.
+        UserError: the results are missing or cannot be used.
     """
-    if name not in (known := figure_names(study)):
-        raise UserError(f"figure '{name}' is unknown; tier '{study.tier}' has {', '.join(known)}")
-    folder = layout.figures(study.tier)
-    with styled():
-        drawn = draw(frames(study), name)
-        save(drawn.figure, folder, name)
-    write_text(folder / f"{name}.txt", drawn.caption)
+    of, folder = frames(study), layout.figures(study.tier)
+    for name in names:
+        with styled():
+            drawn = draw(of, name)
+            save(drawn.figure, folder, name)
+        write_text(folder / f"{name}.txt", drawn.caption)
 
 
 def draw(of: Frames, name: str) -> Drawn:

@@ -43,16 +43,16 @@ TAIL = ("epochs_trained", "parameters")
 """Columns that every comparison ends with, where they are known."""
 
 
-def write_one(study: Study, name: str) -> None:
-    """Write results/<tier>/tables/<name> as CSV, Markdown, LaTeX and HTML.
+def write_tables(study: Study, names: Iterable[str]) -> None:
+    """Write results/<tier>/tables/<name> of each name as CSV, Markdown, LaTeX and HTML.
 
     Raises:
-        UserError: there is no such table; the results are missing or cannot be used.
+        UserError: the results are missing or cannot be used.
     """
-    if name not in (known := table_names(study)):
-        raise UserError(f"table '{name}' is unknown; tier '{study.tier}' has {', '.join(known)}")
     refuse_unknown(study)
-    write_table(layout.results(study.tier) / "tables", table(frames(study), name))
+    of = frames(study)
+    for name in names:
+        write_table(layout.tables(study.tier), table(of, name))
 
 
 def table(of: Frames, name: str) -> Table:
