@@ -16,9 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from domain_experts import layout
-from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.catalog import experiments, figure_names
+from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import (
     STALE_MARK,
     backbone_label,
@@ -141,14 +140,12 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     runs["x"] = [*map(float, values)]
     # an arm that does not read the setting has one value, whatever that is
     runs["level"] = runs.groupby("arm")["x"].transform("nunique") == 1
-    parts = []
-    for metric in (spec.metric, *spec.show):
-        if column(metric).better and metric in runs:
-            known = runs[runs[metric].notna()]
-            part = over_seeds(known, ["dataset", "backbone", "arm", "x", "level"], [metric])
-            y, sd = part[metric], part[f"{metric}_sd"]
-            parts.append(part.assign(metric=_head(metric), y=y, low=y - sd, high=y + sd))
-    data = pd.concat(parts, ignore_index=True)
+    metrics = [m for m in (spec.metric, *spec.show) if column(m).better and m in runs]
+    keys = ["dataset", "backbone", "arm", "x", "level", "metric"]
+    long = runs.melt([*keys[:-1], "status"], metrics, "metric", "y").dropna(subset="y")
+    data = over_seeds(long, keys, ["y"])
+    data = data.assign(low=data["y"] - data["y_sd"], high=data["y"] + data["y_sd"])
+    data["metric"] = data["metric"].map(_head)
     data["x"] = data["x"].mask(data["level"])
     data = data[data.groupby(["dataset", "metric"])["x"].transform("nunique") > 1]
     several = _several(data["metric"])

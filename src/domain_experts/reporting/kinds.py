@@ -257,18 +257,12 @@ class _Grid:
             entries = {name: look for name, look in entries.items() if name in there}
         if len(entries) < 2:
             return
-        words = [LETTER * len(name) + 0.55 for name in entries]
-
-        def width(columns: int) -> float:
-            tall = math.ceil(len(words) / columns)
-            return sum(max(words[i : i + tall]) for i in range(0, len(words), tall))
-
-        fitting = [n for n in range(1, len(words) + 1) if width(n) <= self.figure.get_figwidth()]
+        widest = LETTER * max(map(len, entries)) + 0.55
         self.figure.legend(
             [Line2D([], [], **look) for look in entries.values()],
             list(entries),
             loc="outside upper center",
-            ncols=max(fitting, default=1),
+            ncols=max(int(self.figure.get_figwidth() / widest), 1),
         )
 
 

@@ -19,17 +19,9 @@ from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
 from domain_experts.study import Study
 
-COLUMNS = (
-    "source",
-    "dataset",
-    "backbone",
-    "arm",
-    "variant",
-    "domain",
-    "task",
-    "metric",
-    "value",
-)
+CELL = ("dataset", "backbone", "arm", "variant", "domain", "task", "metric")
+"""What tells two numbers apart."""
+COLUMNS = ("source", *CELL, "value")
 TOLERANCE = 0.002
 NUMBERS = (
     f"In brackets: this less the published value; met if within max({TOLERANCE}, 2 standard "
@@ -38,16 +30,10 @@ NUMBERS = (
 
 _AUC = (lambda value: 0 <= value <= 1, "an AUC between 0 and 1")
 _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")
+_COUNTS = ("users", "items", "rows", "best_learning_rate", "best_shared_experts")
 METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "wauc": _AUC,
-    "macro_auc": _AUC,
-    "auc": _AUC,
-    "macro_log_loss": _POSITIVE,
-    "users": _POSITIVE,
-    "items": _POSITIVE,
-    "rows": _POSITIVE,
-    "best_learning_rate": _POSITIVE,
-    "best_shared_experts": _POSITIVE,
+    **dict.fromkeys(("wauc", "macro_auc", "auc"), _AUC),
+    **dict.fromkeys(("macro_log_loss", *_COUNTS), _POSITIVE),
 }
 
 
@@ -109,7 +95,6 @@ def refuse_unknown(study: Study) -> None:
 @cache
 def _all() -> pd.DataFrame:
     rows: dict[tuple[str, ...], float] = {}
-    names = [name for name in COLUMNS if name not in ("source", "value")]
     for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
         if not file.name.endswith(".csv"):
             continue
@@ -117,11 +102,11 @@ def _all() -> pd.DataFrame:
         for row in reader:
             where = f"published/{file.name}, line {reader.line_num}"
             value = _value(row, where)
-            key = tuple(row[name] for name in names)
+            key = tuple(row[name] for name in CELL)
             if key in rows:
                 raise UserError(f"{where}: this cell has a value already; keep one of the lines")
             rows[key] = value
-    return pd.DataFrame([*rows], columns=names, dtype="str").assign(value=[*rows.values()])
+    return pd.DataFrame([*rows], columns=list(CELL), dtype="str").assign(value=[*rows.values()])
 
 
 def _value(row: dict[str, str], where: str) -> float:

@@ -1,4 +1,4 @@
-"""Tables as CSV (numbers), Markdown, LaTeX and HTML (as printed)."""
+"""Tables as CSV (numbers), Markdown, LaTeX, HTML and on a terminal (as printed)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,23 +20,9 @@ _TAGS = {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"}
 _MARKDOWN = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 _COMMANDS = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
 _LATEX = str.maketrans(
-    {
-        "&": r"\&",
-        "%": r"\%",
-        "_": r"\_",
-        "#": r"\#",
-        "$": r"\$",
-        "~": r"\textasciitilde{}",
-        "±": r"$\pm$",
-        "−": "$-$",
-        "–": "--",
-        "×": r"$\times$",
-        "†": r"$^\dagger$",
-        "°": r"$^\circ$",
-        "*": "$^*$",
-        "α": r"$\alpha$",
-        "β": r"$\beta$",
-    }
+    {char: f"\\{char}" for char in "&%_#$"}
+    | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "†": r"$^\dagger$"}
+    | {"°": r"$^\circ$", "*": "$^*$", "α": r"$\alpha$", "β": r"$\beta$", "~": r"\textasciitilde{}"}
 )
 
 
@@ -99,14 +85,10 @@ def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False, unit:
 
 
 def write_table(folder: Path, table: Table) -> None:
-    """Write `<name>.csv`, `.md`, `.tex` and `.html`."""
+    """Write `<name>.csv`, `.md` and `.tex`."""
     write_csv(folder / f"{table.name}.csv", table.numbers)
-    for suffix, text in (
-        ("md", markdown(table)),
-        ("tex", latex(table)),
-        ("html", html(table)),
-    ):
-        write_text(folder / f"{table.name}.{suffix}", text)
+    write_text(folder / f"{table.name}.md", markdown(table))
+    write_text(folder / f"{table.name}.tex", latex(table))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

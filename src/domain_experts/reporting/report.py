@@ -1,13 +1,14 @@
 """The report of a tier: one page with the answer, every experiment, and where it all comes from."""
 
 import base64
-import struct
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from domain_experts import layout
 from domain_experts.files import sha256
@@ -21,12 +22,9 @@ from domain_experts.reporting.catalog import (
 )
 from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.frame import Frames, frames, status_counts
-from domain_experts.reporting.render import Table, html, write_text
+from domain_experts.reporting.render import html, write_text
 from domain_experts.reporting.tables import matrix, table
 from domain_experts.study import Study
-
-PNG_SIZE = slice(16, 24)
-"""Width and height in a PNG file (its IHDR chunk)."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,10 @@ class Picture:
         path = layout.figures(tier) / f"{name}.png"
         if not path.is_file():
             return cls(name, "", "")
-        content, words = path.read_bytes(), path.with_suffix(".txt")
+        words, data = path.with_suffix(".txt"), base64.b64encode(path.read_bytes()).decode()
         caption = words.read_text(encoding="utf-8").strip() if words.is_file() else ""
-        data = base64.b64encode(content).decode()
-        size = struct.unpack(">II", content[PNG_SIZE])
-        return cls(name, caption, f"data:image/png;base64,{data}", *size)
-
-
-@dataclass(frozen=True)
-class Section:
-    """An experiment on the page."""
-
-    name: str
-    question: str
-    line: str
-    status: dict[str, int]
-    tables: tuple[Table, ...]
-    picture: Picture
+        with Image.open(path) as image:
+            return cls(name, caption, f"data:image/png;base64,{data}", *image.size)
 
 
 def write_report(study: Study) -> Path:
@@ -93,7 +78,7 @@ def page(of: Frames) -> str:
         about={name: table(of, name) for name in ABOUT_ALL},
         matrix=matrix(of),
         status=status_counts(of.about["status"]),
-        sections=[section(of, name) for name in names],
+        sections=[_section(of, name) for name in names],
         pictures=[Picture.of(tier, name) for name in figure_names(study) if name not in names],
         mark=STALE_MARK,
         digests={name: sha256(path) for name, path in own.items()},
@@ -101,14 +86,14 @@ def page(of: Frames) -> str:
     )
 
 
-def section(of: Frames, name: str) -> Section:
-    """One experiment: its question, tables and picture."""
+def _section(of: Frames, name: str) -> dict[str, Any]:
+    """What the page shows of an experiment."""
     names = [known for known in table_names(of.study) if known in (name, name + CELLS)]
-    return Section(
-        name,
-        of.study.params.experiments[name].question,
-        answer.line(of, name),
-        status_counts(of.of(name)["status"]),
-        tuple(table(of, own) for own in names),
-        Picture.of(of.study.tier, name),
-    )
+    return {
+        "name": name,
+        "question": of.study.params.experiments[name].question,
+        "line": answer.line(of, name),
+        "status": status_counts(of.of(name)["status"]),
+        "tables": [table(of, own) for own in names],
+        "picture": Picture.of(of.study.tier, name),
+    }

@@ -6,10 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from domain_experts import layout
-from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.answer import answer
-from domain_experts.reporting.catalog import CELLS, experiments, table_names
+from domain_experts.reporting.catalog import CELLS, experiments
 from domain_experts.reporting.columns import (
     COLUMNS,
     OTHER_SPLIT,
@@ -44,7 +43,7 @@ TAIL = ("epochs_trained", "parameters")
 
 
 def write_tables(study: Study, names: Iterable[str]) -> None:
-    """Write results/<tier>/tables/<name> of each name as CSV, Markdown, LaTeX and HTML.
+    """Write results/<tier>/tables/<name> of each name as CSV, Markdown and LaTeX.
 
     Raises:
         UserError: the results are missing or cannot be used.

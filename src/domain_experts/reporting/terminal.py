@@ -1,4 +1,4 @@
-"""The answer on the terminal, and where everything else is."""
+"""What a tier says on the terminal: the answer, and how current it is."""
 
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +13,7 @@ from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import reference_label
 from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
+from domain_experts.reporting.tables import coverage
 from domain_experts.results import ABSENT
 from domain_experts.study import Study
 
@@ -73,3 +74,18 @@ def _others(of: Frames) -> Table:
     caption = "Other experiments: verdicts on the best on validation rows"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
     return Table("others", caption, found, printed, 2)
+
+
+def print_status(study: Study) -> None:
+    """Print, for each experiment, how many runs have which status, and why some are stale.
+
+    Raises:
+        UserError: the results are missing or damaged.
+    """
+    of, console = frames(study), Console()
+    console.print(terminal(coverage(of)))
+    reasons = Counter(why for found in of.results.outdated.values() for why in found)
+    if reasons:
+        told = ", ".join(f"{why} ({count})" for why, count in reasons.most_common())
+        console.print(f"Stale runs differ from today's in: {told}.", soft_wrap=True)
+        console.print(f"Renew them with `snakemake --config tier={study.tier}`.", soft_wrap=True)
