@@ -349,13 +349,8 @@ def modules(of: Frames) -> Spec:
     return Spec(data, kind, runs, question, says, "No outputs of M3oE were kept yet.")
 
 
-ABOUT: dict[str, Callable[[Frames], Spec]] = {
-    "gain_by_domain": gain_by_domain,
-    "gate_weights": gate_weights,
-    "learning_curves": learning_curves,
-    "fusion": fusion,
-    "modules": modules,
-}
+_ALL = (gain_by_domain, gate_weights, learning_curves, fusion, modules)
+ABOUT = {make.__name__: make for make in _ALL}
 
 
 def _by_epoch(points: pd.DataFrame, keys: list[str], lane: list[str]) -> pd.DataFrame:
@@ -389,4 +384,4 @@ def _expert(number: int, domains: int) -> str:
 def _head(metric: str) -> str:
     """A metric within a sentence."""
     head = column(metric).head
-    return head if head.isupper() else head[:1].lower() + head[1:]
+    return head if head[:2].isupper() else head[:1].lower() + head[1:]

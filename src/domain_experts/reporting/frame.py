@@ -19,7 +19,7 @@ from domain_experts.results import (
     identity,
     load,
 )
-from domain_experts.runs import variant_name
+from domain_experts.runs import Run
 from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
@@ -46,11 +46,27 @@ class Frames:
 
     @cached_property
     def about(self) -> pd.DataFrame:
-        """A row for each expected run: what it is, and its status, in the order of `_sorted`."""
-        rows = [identity(run) for run in self.results.expected.values()]
+        """A row for each expected run: what it is, and its status.
+
+        Rows go by data set, backbone, arm and variant as they are declared, and by seed.
+        """
+        expected = self.results.expected.values()
+        orders = (
+            self.study.all_datasets,
+            (NO_BACKBONE, *BACKBONES),
+            tuple(ARMS),
+            tuple(dict.fromkeys(run.variant for run in expected)),
+        )
+
+        def place(run: Run) -> list[int]:
+            parts = run.dataset, run.backbone, run.arm, run.variant
+            places = [order.index(part) for order, part in zip(orders, parts, strict=True)]
+            return [*places, run.seed, run.split_seed]
+
+        rows = [identity(run) for run in sorted(expected, key=place)]
         frame = pd.DataFrame(rows, columns=[name for name in _IDENTITY if name != "status"])
         frame.insert(1, "status", frame["run"].map(self.results.status))
-        return self._sorted(frame)
+        return frame
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -96,7 +112,8 @@ class Frames:
         keys = ["run", "task", "domain"]
         frame = numbers.pivot(index=keys, columns="metric", values="value").reset_index()
         frame = frame.reindex(columns=[*dict.fromkeys([*keys, "auc", "log_loss", *frame.columns])])
-        return self._by_number(frame.merge(self.about, "left", "run"))
+        frame = self.about.merge(frame, on="run")
+        return frame.merge(self._numbered, on=["dataset", "domain"])
 
     @cached_property
     def data(self) -> pd.DataFrame:
@@ -117,7 +134,8 @@ class Frames:
         wide = wide.reindex(columns=[*names, *counts])
         wide["rows"] = wide[names].sum(axis=1)
         wide["positive_rate"] = positives / wide["rows"]
-        return self._by_number(wide.reset_index())
+        # rows in the order of domains
+        return self._numbered.merge(wide.reset_index(), on=["dataset", "domain"])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -205,34 +223,16 @@ class Frames:
         needed = (experiment.metric for experiment in self.study.params.experiments.values())
         return found.reindex(columns=[*dict.fromkeys([*found, *needed, "binned_wauc"])])
 
-    def _by_number(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows about domains with the `number` of each, from 1, in its order."""
-        places = {
-            (dataset, domain): i
-            for dataset, data in self.results.data.items()
-            for i, domain in enumerate(data["domains"], start=1)
-        }
-        pairs = zip(frame["dataset"], frame["domain"], strict=True)
-        numbers = pd.Series([places[pair] for pair in pairs], frame.index, dtype="int64")
-        return self._sorted(frame.assign(number=numbers), "number")
-
-    def _sorted(self, frame: pd.DataFrame, *last: str) -> pd.DataFrame:
-        """Rows in the order of data sets, backbones, arms and variants as they are declared."""
-        variants = (variant_name(run.variant) for run in self.results.expected.values())
-        orders: dict[str, Iterable[str]] = {
-            "dataset": self.study.all_datasets,
-            "backbone": [NO_BACKBONE, *BACKBONES],
-            "arm": ARMS,
-            "variant": dict.fromkeys(variants),
-        }
-        names = [name for name in (*orders, "seed", "split_seed") if name in frame]
-        places = {name: {value: i for i, value in enumerate(own)} for name, own in orders.items()}
-
-        def place(column: "pd.Series[Any]") -> "pd.Series[Any]":
-            known = places.get(str(column.name))
-            return column.map(known) if known else column
-
-        return frame.sort_values([*names, *last], key=place, kind="stable", ignore_index=True)
+    @cached_property
+    def _numbered(self) -> pd.DataFrame:
+        """A row for each data set and domain, with its `number` from 1."""
+        rows = [
+            (dataset, domain, number)
+            for dataset in self.study.all_datasets
+            if dataset in self.results.data
+            for number, domain in enumerate(self.results.data[dataset]["domains"], start=1)
+        ]
+        return pd.DataFrame(rows, columns=["dataset", "domain", "number"])
 
 
 _IDENTITY = ["run", "status", "dataset", "backbone", "arm", "variant", "seed", "split_seed"]

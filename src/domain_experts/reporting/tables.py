@@ -1,7 +1,8 @@
 """Tables: an experiment's comparison is one group-by; a few others are about the whole study."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import add
 
 import pandas as pd
 
@@ -110,46 +111,44 @@ def cells(of: Frames, name: str) -> Table:
     """An experiment on several tasks: AUC by domain (D1, D2, ...) and task (T1, T2, ...)."""
     experiment = of.study.params.experiments[name]
     several = {d: data for d, data in of.results.data.items() if len(data["tasks"]) > 1}
-    places = {
-        (dataset, d, task): f"D{d} T{t}"
-        for dataset, data in several.items()
-        for d in range(1, len(data["domains"]) + 1)
-        for t, task in enumerate(data["tasks"], start=1)
-    }
-
-    def placed(frame: pd.DataFrame) -> pd.DataFrame:
-        keys = zip(frame["dataset"], frame["number"], frame["task"], strict=True)
-        cell = pd.Series([places.get(key, "") for key in keys], frame.index, dtype="str")
-        return frame.assign(cell=cell)[cell != ""]
-
+    places = pd.DataFrame(
+        [
+            (dataset, d, task, f"D{d} T{t}")
+            for dataset, data in several.items()
+            for d in range(1, len(data["domains"]) + 1)
+            for t, task in enumerate(data["tasks"], start=1)
+        ],
+        columns=["dataset", "number", "task", "cell"],
+    )
     runs = of.of(name)
     # of data that are not there the tasks are unknown
     runs = runs[runs["dataset"].isin(several) | ~runs["dataset"].isin(of.results.data)]
-    by_domain = placed(of.domains[of.domains["run"].isin(runs["run"])])
+    by_domain = of.domains[of.domains["run"].isin(runs["run"])].merge(places)
     names = [*dict.fromkeys(by_domain.sort_values(["number", "task"])["cell"])]
     wide = by_domain.pivot(index="run", columns="cell", values="auc")
     frame = over_seeds(runs.join(wide, "run"), KEYS, names)
     own = [key for key in KEYS if key != "task"]
-    beside = placed(published("auc", by_cell=True))
+    beside = published("auc", by_cell=True).merge(places)
     beside = beside.pivot(index=own, columns="cell", values="published_auc")
-    frame = frame.join(beside.add_prefix("published "), own)
-    spec, columns, notes = COLUMNS["auc"], [], list[str]()
+    frame = frame.join(beside.reindex(columns=names).add_prefix("published "), own)
+    spec, columns = COLUMNS["auc"], []
     for cell in names:
-        text = spec.cells(frame, cell)
-        if (known := frame.get(f"published {cell}")) is not None:
-            beside_text = ["" if pd.isna(value) else f" ({number(value)})" for value in known]
-            text = [a + b for a, b in zip(text, beside_text, strict=True)]
-            notes = ["In brackets: the published value."] if any(beside_text) else notes
+        known = [
+            "" if pd.isna(value) else f" ({number(value)})" for value in frame[f"published {cell}"]
+        ]
+        text = [*map(add, spec.cells(frame, cell), known)]
         ranks = spec.ranks(frame[cell], frame[["dataset"]])
         columns.append(Shown(cell, with_status(frame, text), ranks))
-    legends = [
+    notes = [
         f"{dataset}: {_numbered('D', several[dataset]['domains'])}; "
         f"{_numbered('T', several[dataset]['tasks'])}."
         for dataset in dict.fromkeys(by_domain["dataset"])
     ]
+    if frame.filter(regex="^published").notna().any(axis=None):
+        notes.append("In brackets: the published value.")
     question = f"{experiment.question} By domain and task: test AUC."
     named = _named(frame.assign(task=""), experiment.labels)
-    return _of_runs(of, name + CELLS, question, runs, frame, named, columns, legends + notes)
+    return _of_runs(of, name + CELLS, question, runs, frame, named, columns, notes)
 
 
 def overview(of: Frames) -> Table:
@@ -161,20 +160,19 @@ def overview(of: Frames) -> Table:
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     floors = [arm for arm in arms if not ARMS[arm].backbone]
     keys = ["dataset", "backbone"]
-    wide = frame.assign(text=text).pivot_table("text", keys, "arm", aggfunc="last", sort=False)[
-        arms
-    ]
+    wide = frame.assign(text=text).pivot_table("text", keys, "arm", aggfunc="last", sort=False)
+    wide = wide[arms]
     # what has no backbone stands beside every one
     wide[floors] = wide.groupby("dataset")[floors].transform("first")
     wide = wide.fillna(MISSING).reset_index()
     if arms != floors:
         wide = wide[wide["backbone"] != NO_BACKBONE]
     labels = wide["backbone"].map(backbone_label).replace("", MISSING)
+    labels = labels.mask(wide[arms].isin([ABSENT]).any(axis=1), "all")
     named = pd.DataFrame({"Data set": wide["dataset"], "Backbone": labels})
     columns = [Shown(ARMS[arm].label, list(wide[arm])) for arm in arms]
     question = f"Test {column(metric).head} of the experiment `{first}` by arm."
-    caption, notes = _said(of, question, runs)
-    return Table.of("overview", caption, frame, named, columns, notes)
+    return _of_runs(of, "overview", question, runs, frame, named, columns)
 
 
 def coverage(of: Frames) -> Table:
@@ -255,14 +253,7 @@ def matrix(of: Frames) -> Table:
     return Table.of("matrix", caption, named, named)
 
 
-ABOUT: dict[str, Callable[[Frames], Table]] = {
-    "answer": answer,
-    "overview": overview,
-    "coverage": coverage,
-    "datasets": datasets,
-    "domains": domains,
-    "cost": cost,
-}
+ABOUT = {make.__name__: make for make in (answer, overview, coverage, datasets, domains, cost)}
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
@@ -283,12 +274,6 @@ def _numbered(letter: str, names: Iterable[str]) -> str:
     return ", ".join(f"{letter}{i} {name}" for i, name in enumerate(names, 1))
 
 
-def _said(of: Frames, question: str, runs: pd.DataFrame) -> tuple[str, list[str]]:
-    """Caption of a table of runs, and what must be said below it."""
-    seeds = seeds_text(runs, "± is the standard deviation over them")
-    return f"{question} Tier {of.study.tier}. {seeds}", run_notes(of, runs)
-
-
 def _of_runs(
     of: Frames,
     name: str,
@@ -297,13 +282,15 @@ def _of_runs(
     frame: pd.DataFrame,
     named: pd.DataFrame,
     columns: Sequence[Shown],
-    notes: Iterable[str],
+    notes: Iterable[str] = (),
 ) -> Table:
     """A table of runs over seeds, with what must be said of them."""
-    caption, more = _said(of, question, runs)
-    made = Table.of(name, caption, frame, named, columns, [*dict.fromkeys(notes), *more])
+    seeds = seeds_text(runs, "± is the standard deviation over them")
+    caption = f"{question} Tier {of.study.tier}. {seeds}"
+    every = [*dict.fromkeys(notes), *run_notes(of, runs)]
+    made = Table.of(name, caption, frame, named, columns, every)
     # one row says it of all runs on data that are not there
-    shown = ~(frame["status"].eq(ABSENT) & frame.duplicated("dataset"))
+    shown = ~(made.printed.isin([ABSENT]).any(axis=1) & made.printed.duplicated("Data set"))
     printed, emphasis = made.printed[shown], made.emphasis[shown]
     return replace(
         made, printed=printed.reset_index(drop=True), emphasis=emphasis.reset_index(drop=True)
