@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgba
 from smoke import OWN
 
-from domain_experts import layout
+from domain_experts import cli, layout
 from domain_experts.errors import UserError
 from domain_experts.reporting import figures, kinds
 from domain_experts.reporting.catalog import figure_names
@@ -294,16 +294,16 @@ def test_gates_near_uniform_are_named_and_not_drawn(known, monkeypatch):
 
 
 def test_a_figure_is_written_with_its_caption(fabricated):
-    figures.write_one(fabricated, "rank")
+    figures.write_figures(fabricated, ["rank"])
     folder = layout.figures(fabricated.tier)
     assert {path.name for path in folder.iterdir()} == {f"rank.{s}" for s in ("png", "pdf", "txt")}
     caption = (folder / "rank.txt").read_text(encoding="utf-8")
     assert caption.startswith(fabricated.params.experiments["rank"].question)
 
 
-def test_an_unknown_figure_is_refused(fabricated):
-    with pytest.raises(UserError, match=r"figure .nothing. is unknown; .*gain_by_domain"):
-        figures.write_one(fabricated, "nothing")
+def test_an_unknown_figure_is_refused(smoke):
+    with pytest.raises(UserError, match="figure 'fusoin' is unknown; did you mean fusion"):
+        cli.figures("smoke", ["fusoin"])
 
 
 def test_an_experiment_that_the_package_does_not_know_has_its_figure(smoke):

@@ -27,7 +27,7 @@ def copy(finished, tmp_path):
 
 def test_a_bare_call_plans_the_default_tier(fresh):
     plan = fresh.run("snakemake", "-n").stdout
-    for rule in ("fetch", "make_report"):
+    for rule in ("fetch", "report"):
         assert rule in plan
 
 
@@ -106,7 +106,7 @@ def test_one_arm_on_one_data_set_is_made_by_the_path_that_runs_prints(fresh):
     (target,) = (line.split()[0] for line in listed if "/gates/planted-small/mlp/" in line)
     plan = fresh.planned("--", target)
     assert plan["train"] == 3, "its backbone, its experts, its gate"
-    assert not {"evaluate_dataset", "table", "figure"} & set(plan)
+    assert not {"evaluate_dataset", "tables", "figures"} & set(plan)
 
 
 def test_unusable_parameters_are_refused(fresh):
@@ -152,19 +152,15 @@ def test_newer_times_alone_rerun_nothing(copy):
     assert copy.nothing_to_do()
 
 
-def test_every_job_has_a_log_and_a_benchmark(finished):
-    logs = finished.folder / "logs/smoke"
-    found = {path.relative_to(logs).with_suffix("") for path in logs.rglob("*.log")}
-    times = logs / "benchmarks"
-    assert found == {path.relative_to(times).with_suffix("") for path in times.rglob("*.tsv")}
-    jobs = sum(finished.planned("--forceall").values()) - 1
-    assert len(found) == jobs
+def test_every_job_has_a_log(finished):
+    logs = list((finished.folder / "logs/smoke").rglob("*.log"))
+    assert len(logs) == sum(finished.planned("--forceall").values()) - 1
 
 
 def test_a_changed_setting_reruns_what_it_touches(copy):
     copy.set("adapter.alpha", 8)
     plan = copy.planned()
-    assert {"train", "table", "figure"} <= set(plan)
+    assert {"train", "tables", "figures"} <= set(plan)
     assert not {"prepare_dataset", "split_dataset"} & set(plan)
     phases = {path.split("/")[2] for path in copy.trained()}
     assert phases == {"experts", "gates", "ablations", "controls"}
@@ -175,7 +171,7 @@ def test_another_comparison_measures_and_shows_again_and_trains_nothing(copy):
     plan = copy.planned()
     assert "train" not in plan
     assert plan["evaluate_dataset"] == 1
-    assert plan["table"] > 1
+    assert plan["tables"] == 1
 
 
 def test_a_third_seed_trains_one_run_a_job(copy):
@@ -199,7 +195,7 @@ def test_a_third_seed_trains_one_run_a_job(copy):
     assert (runs / "seed=2023/record.json").is_file()
 
 
-REPORTING = ("--allowed-rules", "table", "metrics", "figure")
+REPORTING = ("--allowed-rules", "tables", "figures")
 
 
 def made_from_results(project):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain_experts.errors import UserError
+from domain_experts.forks import hand_over
 from domain_experts.suggest import unknown
 
 if TYPE_CHECKING:
@@ -249,6 +250,8 @@ def unlock() -> None:
 
 def main() -> None:
     """Entry point: what a user can mend is one message, not a traceback."""
+    if (status := hand_over(sys.argv[1:])) is not None:
+        sys.exit(status)
     try:
         app()
     except UserError as error:

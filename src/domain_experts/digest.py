@@ -13,10 +13,12 @@ ROOT = Path(__file__).parent
 NOT_COUNTED = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
-        *("declarations", "registry", "strict", "settings", "models.multi.settings"),
+        *("digest", "declarations", "registry", "strict", "settings", "models.multi.settings"),
         *("errors", "layout", "training.progress", "training.store"),
     )
 )
+
+_HELD: dict[Path, bytes] = {}
 
 
 def code_digest(modules: Sequence[str]) -> str:
@@ -66,18 +68,30 @@ def source_files(modules: Sequence[str]) -> tuple[Path, ...]:
     return tuple(file.relative_to(ROOT) for file in files)
 
 
+def hold(modules: Sequence[str]) -> None:
+    """From now on digest these modules as they are now, whatever becomes of their files."""
+    _HELD.update({path: _code(path) for path in (ROOT / file for file in source_files(modules))})
+
+
 def _code(path: Path) -> bytes:
     """What a file computes: of a Python file its syntax tree, less bare strings."""
+    if path in _HELD:
+        return _HELD[path]
     return _tree(path.read_text()) if path.suffix == ".py" else path.read_bytes()
 
 
 @cache
 def _tree(source: str) -> bytes:
-    return repr(_plain(_WithoutStrings().visit(ast.parse(source)))).encode()
+    return repr(_plain(_parsed(source))).encode()
+
+
+@cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _plain(node: object) -> object:
-    """A syntax tree as tuples, less what is empty: Pythons differ in their empty fields."""
+    """A syntax tree as tuples, less docstrings and what is empty: Pythons differ in the latter."""
     if isinstance(node, ast.AST):
         fields = [(name, _plain(value)) for name, value in ast.iter_fields(node)]
         # an empty constant is one all the same
@@ -85,15 +99,15 @@ def _plain(node: object) -> object:
             (name, value) for name, value in fields if name == "value" or value not in ((), None)
         ]
         return type(node).__name__, *kept
-    return tuple(map(_plain, node)) if isinstance(node, list) else node
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node if not _is_bare_string(item))
+    return node
 
 
-class _WithoutStrings(ast.NodeTransformer):
-    """Drops docstrings of modules, classes, functions and attributes."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if bare else node
+def _is_bare_string(node: object) -> bool:
+    """A docstring of a module, class, function or attribute."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _path(name: str) -> Path:
@@ -117,7 +131,7 @@ def _imports(name: str, path: Path) -> tuple[str, ...]:
     """Modules of this package that importing `name` imports, its parent packages included."""
     parents = {name.rpartition(".")[0]} - {""}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    named = _named_imports(ast.parse(path.read_text()), package)
+    named = _named_imports(_parsed(path.read_text()), package)
     return tuple(parents | {module for module in named if _find(module)})
 
 
@@ -136,4 +150,5 @@ def _named_imports(node: ast.AST, package: str) -> Iterator[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             children = node.orelse
         for child in children:
-            yield from _named_imports(child, package)
+            if isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+                yield from _named_imports(child, package)

@@ -34,9 +34,9 @@ class Output:
 class Phase:
     """One phase.
 
-    `rules` are the Snakemake rules that make what it leaves; `after` are the phases whose outputs it reads, less the models if it is not
-    `reads_models`; `targets` are the files that its rules declare; `keys` are the sections of
-    params.yaml that it reads; `modules` hold its code.
+    `rules` are the Snakemake rules that make what it leaves; `after` are the phases whose outputs
+    it reads, less the models if it is not `reads_models`; `targets` are the files that its rules
+    declare; `keys` are the sections of params.yaml that it reads; `modules` hold its code.
 
     Splits name the digest of the Interactions that they cut, and so stand for both.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake_logger_plugin_domain_experts import TARGETS
 
-from domain_experts import layout
+from domain_experts import forks, layout
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.phases import PHASES, TRAINING
@@ -24,6 +24,7 @@ from domain_experts.versions import libraries
 
 CONFIG = ("tier", "allow_missing")
 ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
+SERVER = Path(f".snakemake/forks-{os.getpid()}.sock")
 
 
 def flag(name, variable):
@@ -57,11 +58,13 @@ def refuse_missing():
 
 
 def start():
-    """Refuse what cannot end well, and open the tally of the runs to make."""
+    """Refuse what cannot end well, open the tally of the runs to make, and load what jobs need."""
     refuse_missing()
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
     runs = sum(len(STUDY.runs_of(job_of(job.wildcards))) for job in jobs)
     start_tally(layout.tally(TIER), runs)
+    if len(jobs) > 2:
+        forks.start(SERVER)
 
 
 def refuse_unwritable():
@@ -85,7 +88,8 @@ except UserError as error:
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     f" {ALLOW_MISSING}={str(ALLOWED).lower()}"
-    f" {TALLY}={shlex.quote(str(layout.tally(STUDY.tier).absolute()))}; "
+    f" {TALLY}={shlex.quote(str(layout.tally(STUDY.tier).absolute()))}"
+    f" {forks.ADDRESS}={SERVER}; "
 )
 
 TIER = STUDY.tier
@@ -116,10 +120,6 @@ def shown(category, files, names):
 
 def log_of(name):
     return f"logs/{TIER}/{name}.log"
-
-
-def benchmark_of(name):
-    return f"logs/{TIER}/benchmarks/{name}.tsv"
 
 
 def digest(value):

@@ -4,8 +4,6 @@ rule fetch:
         str(layout.raw_record("{source}")),
     log:
         log_of("download/{source}"),
-    benchmark:
-        benchmark_of("download/{source}")
     shell:
         "domain-experts fetch {wildcards.source:q} 2>&1 | tee {log:q}"
 
@@ -17,8 +15,6 @@ rule prepare_dataset:
         str(layout.card("{dataset}")),
     log:
         log_of("prepare/{dataset}"),
-    benchmark:
-        benchmark_of("prepare/{dataset}")
     params:
         settings=prepare_settings,
         code=phase_code("prepare"),
@@ -33,8 +29,6 @@ rule split_dataset:
         str(layout.split_index(TIER, "{dataset}")),
     log:
         log_of("split/{dataset}"),
-    benchmark:
-        benchmark_of("split/{dataset}")
     params:
         tier=TIER,
         settings=split_settings,

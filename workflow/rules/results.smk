@@ -6,8 +6,6 @@ rule evaluate_dataset:
         [str(path) for path in evaluated("{dataset}")],
     log:
         log_of("evaluate/{dataset}"),
-    benchmark:
-        benchmark_of("evaluate/{dataset}")
     params:
         tier=TIER,
         settings=dataset_pairs,
@@ -24,8 +22,6 @@ rule merge_results:
         [update(path) for path in targets("evaluate")],
     log:
         log_of("evaluate/results"),
-    benchmark:
-        benchmark_of("evaluate/results")
     params:
         tier=TIER,
         settings=all_expected(),
@@ -48,8 +44,6 @@ rule tables:
         [str(path) for path in layout.metrics_files(TIER)],
     log:
         log_of("tables"),
-    benchmark:
-        benchmark_of("tables")
     params:
         tier=TIER,
         settings=all_expected(),
@@ -65,8 +59,6 @@ rule figures:
         shown("Figures", layout.figure_files, figure_names(STUDY)),
     log:
         log_of("figures"),
-    benchmark:
-        benchmark_of("figures")
     params:
         tier=TIER,
         settings=all_expected(),
@@ -84,8 +76,6 @@ rule report:
         targets("report"),
     log:
         log_of("report"),
-    benchmark:
-        benchmark_of("report")
     params:
         tier=TIER,
         settings=all_expected(),

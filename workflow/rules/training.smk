@@ -8,8 +8,6 @@ rule train:
         str(layout.job_index(TIER, Job("{phase}", "{dataset}", "{backbone}", "{arm}"))),
     log:
         log_of("{phase}/{dataset}/{backbone}/{arm}"),
-    benchmark:
-        benchmark_of("{phase}/{dataset}/{backbone}/{arm}")
     wildcard_constraints:
         phase="|".join(TRAINING),
     threads: 1

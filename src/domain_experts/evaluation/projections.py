@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
-from sklearn.manifold import TSNE
 
 from domain_experts import layout
 from domain_experts.results import PROJECTION_COLUMNS
@@ -65,5 +64,7 @@ def _each(letter: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
 
 def _tsne(points: np.ndarray) -> np.ndarray:
     """(n, 2) in two dimensions, the same for the same points; scikit-learn's own settings."""
+    from sklearn.manifold import TSNE
+
     few = max(1, min(30, (len(points) - 1) // 3))
     return np.asarray(TSNE(init="pca", perplexity=few, random_state=0).fit_transform(points))
