@@ -51,17 +51,12 @@ class Frames:
         Rows go by data set, backbone, arm and variant as they are declared, and by seed.
         """
         expected = self.results.expected.values()
-        orders = (
-            self.study.all_datasets,
-            (NO_BACKBONE, *BACKBONES),
-            tuple(ARMS),
-            tuple(dict.fromkeys(run.variant for run in expected)),
-        )
+        datasets, backbones, arms = self.study.all_datasets, [NO_BACKBONE, *BACKBONES], [*ARMS]
+        variants = [*dict.fromkeys(run.variant for run in expected)]
 
-        def place(run: Run) -> list[int]:
-            parts = run.dataset, run.backbone, run.arm, run.variant
-            places = [order.index(part) for order, part in zip(orders, parts, strict=True)]
-            return [*places, run.seed, run.split_seed]
+        def place(run: Run) -> tuple[int, ...]:
+            model = backbones.index(run.backbone), arms.index(run.arm), variants.index(run.variant)
+            return datasets.index(run.dataset), *model, run.seed, run.split_seed
 
         rows = [identity(run) for run in sorted(expected, key=place)]
         frame = pd.DataFrame(rows, columns=[name for name in _IDENTITY if name != "status"])
