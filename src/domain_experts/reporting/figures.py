@@ -276,16 +276,18 @@ def learning_curves(of: Frames) -> Spec:
     untrained = curves["arm"].isin([arm for arm in arms if not ARMS[arm].needs])
     curves = curves[~(untrained & (curves["epoch"] == 0))]
     best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
-    curves = curves.assign(y=curves["validation_auc"] - best)
+    curves = curves.assign(
+        y=curves["validation_auc"] - best,
+        part=curves["phase"],
+        hue=curves["backbone"].map(backbone_label),
+    )
     # datasets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
     curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
-    data = _by_epoch(curves, ["dataset", "phase", "backbone"], ["run", "lane"])
-    legs = max(len({*data["phase"]}), 1)
+    data = _by_epoch(curves, ["run", "lane"])
+    legs = data["part"].nunique()
     # a row of panels is a data set
-    data = data[data.groupby("dataset")["phase"].transform("nunique") == legs]
-    hue = data["backbone"].map(backbone_label)
-    data = data.assign(panel=_joined(data["dataset"], data["phase"]), hue=hue)
+    data = data[data.groupby("dataset")["part"].transform("nunique") == legs]
     kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=legs)
     says = (
         "Validation AUC less its best, of experts on their own domains: mean over seeds and "
@@ -309,13 +311,12 @@ def fusion(of: Frames) -> Spec:
     names = {k: v for e in of.study.params.experiments.values() for k, v in e.labels.items()}
     said = words(long, names)
     arm = said["arm"] if _several(long["arm"]) else said["arm"].map(lambda _: "")
-    long = long.assign(hue=_joined(arm, said["variant"]))
+    part = long["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
+    long = long.assign(part=part, hue=_joined(arm, said["variant"]))
     # a line of fixed weights would flatten the others
     trained = long.groupby(["run", "weight"])["y"].transform("nunique") > 1
-    data = _by_epoch(long[trained], ["dataset", "weight", "hue"], ["run"])
-    weight = data["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
-    data = data.assign(panel=_joined(data["dataset"], weight))
-    columns = max(len({*weight}), 1)
+    data = _by_epoch(long[trained], ["run"])
+    columns = data["part"].nunique()
     kind = partial(lines, label="Epoch", y_label="Fusion weight", columns=columns)
     question = "How do M3oE's fusion weights move while they are trained?"
     says = (
@@ -353,17 +354,17 @@ _ALL = (gain_by_domain, gate_weights, learning_curves, fusion, modules)
 ABOUT = {make.__name__: make for make in _ALL}
 
 
-def _by_epoch(points: pd.DataFrame, keys: list[str], lane: list[str]) -> pd.DataFrame:
+def _by_epoch(points: pd.DataFrame, lane: list[str]) -> pd.DataFrame:
     """Mean and spread by epoch over all lanes; one that has ended keeps its last value."""
-    parts = []
-    for _, own in points.groupby(keys, sort=False):
+    keys = ["dataset", "part", "hue"]
+    parts = [pd.DataFrame(columns=["x", "y", "low", "high", "panel", *keys, "status"])]
+    for key, own in points.groupby(keys, sort=False):
         wide = own.pivot_table("y", "epoch", lane).ffill()
         y, sd = wide.mean(axis=1), wide.std(axis=1)
         part = pd.DataFrame({"x": wide.index, "y": y, "low": y - sd, "high": y + sd})
-        about = own.iloc[[0]][keys].assign(status=over_status(own["status"]))
-        parts.append(part.merge(about, "cross"))
-    names = ["x", "y", "low", "high", *keys, "status"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+        about = dict(zip(keys, map(str, key), strict=True)) | {"panel": f"{key[0]}, {key[1]}"}
+        parts.append(part.assign(**about, status=over_status(own["status"])))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _joined(first: "pd.Series[str]", second: "pd.Series[str]") -> "pd.Series[str]":

@@ -112,13 +112,11 @@ def _all() -> pd.DataFrame:
 def _value(row: dict[str, str], where: str) -> float:
     if tuple(row) != COLUMNS or None in row.values():
         raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}")
-    if row["metric"] not in METRICS:
-        raise UserError(
-            f"{where}: metric '{row['metric']}' is unknown; known are {', '.join(METRICS)}"
-        )
-    for name, known in (("backbone", BACKBONES), ("arm", ARMS)):
-        if row[name] and row[name] not in known:
-            raise UserError(f"{where}: {name} '{row[name]}' is unknown")
+    names = {"metric": METRICS, "backbone": ("", *BACKBONES), "arm": ("", *ARMS)}
+    for name, known in names.items():
+        if row[name] not in known:
+            said = ", ".join(filter(None, known))
+            raise UserError(f"{where}: {name} '{row[name]}' is unknown; known are {said}")
     try:
         value = float(row["value"])
     except ValueError:
