@@ -52,13 +52,13 @@ def hand_over(arguments: list[str]) -> int | None:
     address = os.environ.pop(ADDRESS, None)
     if address is None:
         return None
-    # an interrupt reaches the fork, too, which ends by it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         try:
             server.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        # an interrupt reaches the fork, too, which ends by it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         request = json.dumps([arguments, str(Path.cwd()), dict(os.environ)]).encode()
         socket.send_fds(server, [len(request).to_bytes(LENGTH)], [0, 1, 2])
         server.sendall(request)
