@@ -71,7 +71,7 @@ def _others(of: Frames) -> Table:
         counts = Counter(own["verdict"])
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
         rows.append((name, said or "nothing to compare", span(own) if said else ""))
-    caption = "Other experiments: verdicts on the best on validation rows"
+    caption = "Other experiments: their best on validation rows"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
     return Table("others", caption, found, printed, 2)
 
