@@ -14,7 +14,7 @@ from domain_experts import layout
 from domain_experts.presence import load_study
 from domain_experts.reporting.answer import sentences
 from domain_experts.reporting.columns import STALE_MARK
-from domain_experts.reporting.frame import ALL_TASKS, Frames, frames
+from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import number
 from domain_experts.reporting.statistics import summed
@@ -63,8 +63,8 @@ class Filled:
         return self._one(frame, dataset, backbone, arm, metric, signed=False)
 
     def gain(self, experiment: str, dataset: str, backbone: str, arm: str, over: str) -> str:
-        """A mean difference in WAUC with its interval."""
-        frame = self.of.gains(experiment, "wauc")
+        """A mean difference in an experiment's metric with its interval."""
+        frame = self.of.gains(experiment)
         frame = summed(frame[frame["over"] == over])
         return self._one(frame, dataset, backbone, arm, "gain", signed=True)
 
@@ -82,8 +82,6 @@ class Filled:
     ) -> str:
         own = frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
         own = own[(own["arm"] == arm) & (own["variant"] == "default")]
-        if (own["task"] == ALL_TASKS).any():
-            own = own[own["task"] == ALL_TASKS]
         known = own[own[value].notna()]
         if known.empty:
             return "not run"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from domain_experts.evaluation.gates import gate_shares
-from domain_experts.reporting.columns import ranked
+from domain_experts.reporting.columns import column
 from domain_experts.reporting.frame import KEYS, over_seeds
 from domain_experts.reporting.render import mean_sd, number
 from domain_experts.reporting.statistics import summed
@@ -70,9 +70,9 @@ def test_ranks_want_three_rows_and_share_ties():
     frame = pd.DataFrame(
         {"dataset": ["a"] * 4 + ["b"] * 2, "wauc": [0.7, 0.70001, 0.6, 0.5, 0.9, 0.8]}
     )
-    assert ranked(frame, "wauc", ["dataset"]) == ["best", "best", "second", "", "", ""]
-    lower = frame.rename(columns={"wauc": "log_loss"})
-    assert ranked(lower, "log_loss", ["dataset"])[:4] == ["", "", "second", "best"]
+    values, within = frame["wauc"], frame[["dataset"]]
+    assert column("wauc").ranks(values, within) == ["best", "best", "second", "", "", ""]
+    assert column("log_loss").ranks(values, within)[:4] == ["", "", "second", "best"]
 
 
 def test_what_rounds_to_zero_has_no_sign():

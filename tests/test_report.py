@@ -19,9 +19,8 @@ from domain_experts.registry import ARMS
 from domain_experts.reporting import answer, report
 from domain_experts.reporting.catalog import experiments, figure_names, table_names
 from domain_experts.reporting.frame import frames
-from domain_experts.reporting.headline import print_headline
 from domain_experts.reporting.render import number
-from domain_experts.reporting.status import print_status
+from domain_experts.reporting.terminal import print_headline, print_status
 from domain_experts.results import STALE
 
 WIDTHS = (360, 768, 1366, 1920)
@@ -283,9 +282,9 @@ def test_the_terminal_ends_on_the_answer(smoke, capsys, monkeypatch):
     of = frames(smoke)
     for words in (answer.question(of), *answer.sentences(of), *experiments(smoke)):
         assert words in plain
-    for cell in answer.interval_cells(
-        answer.best(of, answer.gains(of)).query("experiment=='main'")
-    ):
+    main = answer.answer(of).printed.query("Experiment == 'main'")
+    assert len(main)
+    for cell in main["95 % interval"]:
         assert cell in plain
     assert max(map(len, printed.splitlines())) <= 80
 

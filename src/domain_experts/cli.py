@@ -123,7 +123,7 @@ def results(tier: TierOption) -> None:
 
 @app.command()
 def tables(tier: TierOption, names: Names = None) -> None:
-    """Tables as CSV, Markdown, LaTeX and HTML, and what `dvc metrics` and `dvc plots` show."""
+    """Tables as CSV, Markdown and LaTeX, and what `dvc metrics` and `dvc plots` show."""
     from domain_experts.presence import load_study
     from domain_experts.reporting.catalog import table_names
     from domain_experts.reporting.summary import write_summary
@@ -164,7 +164,7 @@ def report(tier: TierOption) -> None:
 def status(tier: TierOption) -> None:
     """Count the runs of each experiment that are current, stale, not run, or without data."""
     from domain_experts.presence import load_study
-    from domain_experts.reporting.status import print_status
+    from domain_experts.reporting.terminal import print_status
 
     print_status(load_study(tier))
 
@@ -173,7 +173,7 @@ def status(tier: TierOption) -> None:
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study
-    from domain_experts.reporting.headline import print_headline
+    from domain_experts.reporting.terminal import print_headline
 
     print_headline(load_study(tier))
 

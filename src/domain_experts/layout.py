@@ -60,7 +60,7 @@ def tables(tier: str) -> Path:
 
 def table_files(tier: str, name: str) -> list[Path]:
     """The forms of one table; `name` may be a wildcard."""
-    return [tables(tier) / f"{name}.{kind}" for kind in ("html", "csv", "md", "tex")]
+    return [tables(tier) / f"{name}.{kind}" for kind in ("csv", "md", "tex")]
 
 
 def metrics_files(tier: str) -> list[Path]:

@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import pandas as pd
 
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.columns import STALE_MARK, column
-from domain_experts.reporting.frame import ALL_TASKS, Frames
+from domain_experts.reporting.columns import COLUMNS, column, reference_label, run_label
+from domain_experts.reporting.frame import Frames, status_counts
 from domain_experts.reporting.notes import status_notes
-from domain_experts.reporting.render import MISSING, Table, number
+from domain_experts.reporting.render import MISSING, Shown, Table, number
 from domain_experts.reporting.statistics import INTERVAL, summed
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -39,24 +39,16 @@ def gains(of: Frames) -> pd.DataFrame:
     words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation`, the
     candidate's mean metric on validation rows.
     """
-    parts = []
+    parts = [pd.DataFrame(columns=_COLUMNS)]
     for name in experiments(of.study):
-        metric = of.study.params.experiments[name].metric
-        own = of.gains(name, metric)
-        several = set(own.loc[own["task"] == ALL_TASKS, "run"])
-        own = own[(own["task"] == ALL_TASKS) | ~own["run"].isin(several)]
+        metric, own = of.study.params.experiments[name].metric, of.gains(name)
         planted = [arm for arm in ARMS if ARMS[arm].planted]
         own = own[own["gain"].notna() & ~own["arm"].isin(planted)]
-        own = own.assign(reference=[_reference(of, other) for other in own["other"]])
-        own = own.merge(of.validation(metric), "left", ["run", "task"])
-        keys = ["dataset", "reference", *CANDIDATE]
-        means = own.groupby([*keys, "over"], sort=False)["validation"].mean().reset_index()
-        found = summed(own, keys).merge(means, "left", [*keys, "over"])
+        own = own.assign(reference=[*map(run_label, own["other_arm"], own["other_backbone"])])
+        own = own.join(of.validation[metric].rename("validation"), "run")
+        found = summed(own, ["dataset", "reference", *CANDIDATE], ["validation"])
         parts.append(found.assign(experiment=name, metric=metric))
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=_COLUMNS)
-    frame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     verdicts = [_verdict(*row) for row in frame[["gain", "low", "high"]].itertuples(index=False)]
     return frame.assign(verdict=verdicts)[_COLUMNS]
 
@@ -75,19 +67,21 @@ def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
 def answer(of: Frames) -> Table:
     """In each experiment the candidate that is best on validation rows, on the test rows."""
     frame = best(of, gains(of))
-    printed = pd.DataFrame(
+    named = pd.DataFrame(
         {
             "Experiment": frame["experiment"],
             "Data set": frame["dataset"],
             "Best on validation rows": candidate_cells(of, frame),
             "Against": frame["reference"],
             "Verdict": frame["verdict"],
-            "Difference": difference_cells(frame),
-            "95 % interval": interval_cells(frame),
-            "Metric": [column(metric).head for metric in frame["metric"]],
-            "Seeds": [number(n, 0) for n in frame["gain_n"]],
         }
     )
+    columns = [
+        Shown("Difference", COLUMNS["gain"].cells(frame, "gain")),
+        Shown("95 % interval", [*map(_interval, frame["low"], frame["high"])]),
+        Shown("Metric", [column(metric).head for metric in frame["metric"]]),
+        Shown("Seeds", [number(n, 0) for n in frame["gain_n"]]),
+    ]
     caption = (
         "The answer of each experiment: the arm or setting that is best on validation rows, and "
         f"how far it is from its reference on test rows. Tier {of.study.tier}."
@@ -96,9 +90,8 @@ def answer(of: Frames) -> Table:
              "difference is smaller than that."]  # fmt: skip
     if silent := [name for name in experiments(of.study) if name not in set(frame["experiment"])]:
         notes.append(f"Nothing to compare yet in: {', '.join(silent)}.")
-    emphasis = pd.DataFrame("", printed.index, printed.columns)
-    every = (*notes, *status_notes(of, of.runs))
-    return Table("answer", caption, frame, printed, 5, emphasis, every)
+    every = [*notes, *status_notes(of, of.about)]
+    return Table.of("answer", caption, frame, named, columns, every)
 
 
 def question(of: Frames) -> str:
@@ -131,33 +124,13 @@ def span(rows: pd.DataFrame) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def difference_cells(frame: pd.DataFrame) -> list[str]:
-    """Differences as text, stale ones marked."""
-    return [
-        number(gain, signed=True) + STALE_MARK * (status == STALE)
-        for gain, status in zip(frame["gain"], frame["status"], strict=True)
-    ]
-
-
-def interval_cells(frame: pd.DataFrame) -> list[str]:
-    """Intervals as text."""
-    return [_interval(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
-
-
 def candidate_cells(of: Frames, frame: pd.DataFrame) -> list[str]:
     """Arms, their backbones and what differs from their default settings, in words."""
     cells = []
     for name, backbone, arm, variant in frame[["experiment", *CANDIDATE]].itertuples(index=False):
-        labels, what = of.study.params.experiments[name].labels, _named(arm, backbone)
-        default = variant == DEFAULT_VARIANT
-        cells.append(what if default else f"{what}, {labels.get(variant, variant)}")
+        labels = of.study.params.experiments[name].labels | {DEFAULT_VARIANT: ""}
+        cells.append(run_label(arm, backbone, labels.get(variant, variant)))
     return cells
-
-
-def reference_label(over: str) -> str:
-    """A reference as params.yaml names it, in words."""
-    arm, _, backbone = over.partition("/")
-    return "the default setting" if arm == DEFAULT_VARIANT else _named(arm, backbone or NO_BACKBONE)
 
 
 def _first(of: Frames, name: str, frame: pd.DataFrame) -> str:
@@ -202,14 +175,14 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
         (dataset,), (who,), (gain,) = top["dataset"], candidate_cells(of, top), top["gain"]
         text += (
             f"; most on {dataset}, where {who} gains {number(gain, signed=True)} "
-            f"(95 % interval {interval_cells(top)[0]})"
+            f"(95 % interval {_interval(*top[['low', 'high']].iloc[0])})"
         )
     return f"{text}."
 
 
 def _currency(of: Frames) -> str:
     """How many numbers today's code would give again."""
-    counts = Counter(of.results.status.values())
+    counts = status_counts(of.about["status"])
     total, made = sum(counts.values()), counts[CURRENT] + counts[STALE]
     missing = f"{number(total - made, 0)} of {number(total, 0)} runs have no numbers yet"
     if counts[ABSENT]:
@@ -256,13 +229,3 @@ def _verdict(gain: float, low: float, high: float) -> str:
     if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
         return SAME
     return ABOVE if low > 0 else BELOW if high < 0 else UNTOLD
-
-
-def _reference(of: Frames, path: str) -> str:
-    run = of.results.expected[path]
-    return _named(run.arm, run.backbone)
-
-
-def _named(arm: str, backbone: str) -> str:
-    label = ARMS[arm].label
-    return label if backbone == NO_BACKBONE else f"{label}, {BACKBONES[backbone].label}"

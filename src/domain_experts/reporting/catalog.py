@@ -29,14 +29,11 @@ def experiments(study: Study) -> tuple[str, ...]:
 
 def table_names(study: Study) -> tuple[str, ...]:
     """Every table: those about the study, one an experiment, and its domains and tasks apart."""
-    several = {name + CELLS for name in experiments(study) if multi_task(study, name)}
-    own = [t for name in experiments(study) for t in (name, name + CELLS)]
-    return (*ABOUT_ALL, *(t for t in own if t in study.expected or t in several))
-
-
-def multi_task(study: Study, experiment: str) -> bool:
-    """Whether an experiment has models of several tasks."""
-    return any(run.spec.family == "multi" for run in study.expected[experiment])
+    names = list(ABOUT_ALL)
+    for name in experiments(study):
+        several = any(run.spec.family == "multi" for run in study.expected[name])
+        names += [name, name + CELLS] if several else [name]
+    return tuple(names)
 
 
 def figure_names(study: Study) -> tuple[str, ...]:

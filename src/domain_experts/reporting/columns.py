@@ -1,18 +1,17 @@
-"""Columns of tables: how a number of the runs' frame is headed and printed.
+"""How things are named and numbers printed, wherever they stand: heads, arms, references, stars.
 
 A metric or fact that is not named here can be shown all the same, under its own name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.reporting.frame import ALL_TASKS
-from domain_experts.reporting.render import BEST, MISSING, SECOND, mean_sd
-from domain_experts.results import ABSENT, NOT_RUN, STALE
+from domain_experts.reporting.render import BEST, MISSING, SECOND, Shown, mean_sd
+from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
 STALE_MARK, SIGNIFICANT, OTHER_SPLIT = "°", "*", "†"
@@ -30,16 +29,32 @@ class Column:
     better: Literal["higher", "lower"] | None = None
     """Which values are the best."""
     unit: Literal["", "%"] = ""
+    signed: bool = False
 
     def cells(self, frame: pd.DataFrame, name: str) -> list[str]:
-        """The value `name` of a frame of `over_seeds` as text."""
+        """The value `name` of a frame as text, stale ones marked."""
         scale = 100 if self.unit else 1
         spread = frame[f"{name}_sd"] if self.spread else [float("nan")] * len(frame)
-        texts = [
-            mean_sd(mean * scale, sd * scale, self.digits)
-            for mean, sd in zip(frame[name], spread, strict=True)
+        status = frame.get("status", [CURRENT] * len(frame))
+        return [
+            stale_marked(
+                mean_sd(mean * scale, sd * scale, self.digits, self.signed, self.unit), found
+            )
+            for mean, sd, found in zip(frame[name], spread, status, strict=True)
         ]
-        return [text if text == MISSING or not self.unit else f"{text} %" for text in texts]
+
+    def shown(self, frame: pd.DataFrame, name: str) -> Shown:
+        """The value `name` of a frame as a column of a table."""
+        return Shown(self.head, self.cells(frame, name))
+
+    def ranks(self, values: "pd.Series[float]", within: pd.DataFrame) -> list[str]:
+        """BEST and SECOND among the rows that share `within`; no rank among fewer than 3."""
+        if self.better is None:
+            return [""] * len(values)
+        groups = values.round(self.digits).groupby([within[name] for name in within])
+        place = groups.rank(method="dense", ascending=self.better == "lower")
+        words = place.map({1.0: BEST, 2.0: SECOND})
+        return list(words.where(groups.transform("count") > 2).fillna(""))
 
 
 def _count(head: str) -> Column:
@@ -50,6 +65,7 @@ COLUMNS = {
     "wauc": Column("WAUC", better="higher"),
     "macro_auc": Column("Mean AUC", better="higher"),
     "auc": Column("AUC", better="higher"),
+    "gain": Column("Difference", signed=True, spread=False),
     "binned_wauc": Column("500-bin WAUC"),
     "log_loss": Column("Log loss", better="lower"),
     "macro_log_loss": Column("Mean log loss", better="lower"),
@@ -91,82 +107,53 @@ def column(name: str) -> Column:
     return COLUMNS.get(name, Column(name))
 
 
-def labelled(
-    frame: pd.DataFrame, variants: dict[str, str], apart: Sequence[bool] | None = None
-) -> pd.DataFrame:
-    """The key columns as printed: task, backbone and variant only where there are several.
-
-    Args:
-        frame: a row a row of the table.
-        variants: variants in words.
-        apart: rows whose test rows are others than those of the rest, which get a mark.
-    """
-    printed = pd.DataFrame({"Data set": frame["dataset"]})
-    if len({*frame["task"]} - {"", ALL_TASKS}) > 1:
-        printed["Task"] = frame["task"].replace("", MISSING)
-    if {*frame["backbone"]} - {NO_BACKBONE}:
-        printed["Backbone"] = [backbone_label(name) for name in frame["backbone"]]
-    marks = apart or [False] * len(frame)
-    printed["Arm"] = [
-        ARMS[arm].label + OTHER_SPLIT * mark for arm, mark in zip(frame["arm"], marks, strict=True)
-    ]
-    if {*frame["variant"]} - {DEFAULT_VARIANT}:
-        printed["Variant"] = [variants.get(name, name) for name in frame["variant"]]
-    absent = frame["status"] == ABSENT
-    printed.loc[absent, [name for name in printed if name != "Data set"]] = "all"
-    return printed
+def words(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
+    """Of arms, backbones (empty where there is none) and variants those that it has, as printed."""
+    labels = {
+        "arm": lambda arm: ARMS[arm].label,
+        "backbone": backbone_label,
+        "variant": lambda variant: variants.get(variant, variant),
+    }
+    known = {name: frame[name].map(label) for name, label in labels.items() if name in frame}
+    return pd.DataFrame(known, dtype="str")
 
 
 def backbone_label(name: str) -> str:
-    """A backbone as printed."""
-    return MISSING if name == NO_BACKBONE else BACKBONES[name].label
+    """A backbone as printed; nothing for none."""
+    return "" if name == NO_BACKBONE else BACKBONES[name].label
 
 
-def with_status(frame: pd.DataFrame, cells: list[str]) -> list[str]:
-    """The cells with their status: stale ones marked, missing ones with the reason."""
-    return [
-        status
-        if status in NO_NUMBERS
-        else cell + STALE_MARK * (status == STALE and cell != MISSING)
-        for status, cell in zip(frame["status"], cells, strict=True)
-    ]
+def run_label(arm: str, backbone: str = NO_BACKBONE, variant: str = "") -> str:
+    """A run in words; `variant` is in words already."""
+    return ", ".join(filter(None, (ARMS[arm].label, backbone_label(backbone), variant)))
 
 
-def marked(frame: pd.DataFrame, cells: list[str]) -> list[str]:
-    """The cells, those of stale runs marked."""
+def reference_label(over: str) -> str:
+    """A reference, as params.yaml names it, in words: an arm, arm/backbone, or the default."""
+    arm, _, backbone = over.partition("/")
+    return "the default" if over == DEFAULT_VARIANT else run_label(arm, backbone or NO_BACKBONE)
+
+
+def stale_marked(text: str, status: str) -> str:
+    """A number as text, with the mark if it is stale."""
+    return text + STALE_MARK * (status == STALE and text != MISSING)
+
+
+def with_status(frame: pd.DataFrame, cells: Iterable[str]) -> list[str]:
+    """The cells; where there are no numbers, why."""
     pairs = zip(frame["status"], cells, strict=True)
-    return [cell + STALE_MARK * (status == STALE and cell != MISSING) for status, cell in pairs]
+    return [status if status in NO_NUMBERS else cell for status, cell in pairs]
 
 
 def gain_cells(frame: pd.DataFrame, over: str) -> list[str]:
     """Mean differences to a reference, with a star where their interval excludes 0."""
     parts = (frame[f"{part} {over}"] for part in ("gain", "sd", "low", "high", "status"))
     return [
-        mean_sd(mean, sd, signed=True)
-        # a star on what prints as zero would say too much
-        + SIGNIFICANT * ((low > 0 or high < 0) and round(mean, 4) != 0)
-        + STALE_MARK * (status == STALE)
+        stale_marked(
+            mean_sd(mean, sd, signed=True)
+            # a star on what prints as zero would say too much
+            + SIGNIFICANT * ((low > 0 or high < 0) and round(mean, 4) != 0),
+            status,
+        )
         for mean, sd, low, high, status in zip(*parts, strict=True)
     ]
-
-
-def over_label(over: str, metric: str) -> str:
-    """Heading of the differences to a reference."""
-    arm, _, backbone = over.partition("/")
-    if over == DEFAULT_VARIANT:
-        return "Less the default"
-    name = f"{ARMS[arm].label}, {BACKBONES[backbone].label}" if backbone else ARMS[arm].label
-    return f"Less {name}" if metric != "wauc" else f"Gain over {name}"
-
-
-def ranked(frame: pd.DataFrame, name: str, within: list[str]) -> list[str]:
-    """BEST and SECOND of a value among the rows that share `within`; no rank among fewer than 3."""
-    better = column(name).better
-    if better is None:
-        return [""] * len(frame)
-    values = frame[name].round(column(name).digits)
-    groups = values.groupby([frame[key] for key in within])
-    place = groups.rank(method="dense", ascending=better == "lower")
-    several = groups.transform("count") > 2
-    words = {1.0: BEST, 2.0: SECOND}
-    return [words.get(p, "") if s else "" for p, s in zip(place, several, strict=True)]

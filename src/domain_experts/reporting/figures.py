@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,21 @@ from matplotlib.figure import Figure
 from domain_experts import layout
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.columns import STALE_MARK, backbone_label, column
-from domain_experts.reporting.frame import ALL_TASKS, Frames, frames, over_seeds
+from domain_experts.reporting.columns import (
+    STALE_MARK,
+    backbone_label,
+    column,
+    reference_label,
+    words,
+)
+from domain_experts.reporting.frame import Frames, frames, made, over_seeds, over_status
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
-from domain_experts.reporting.notes import status_notes
+from domain_experts.reporting.notes import seeds_text, status_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import write_text
 from domain_experts.reporting.statistics import INTERVAL, summed
 from domain_experts.reporting.style import save, styled
-from domain_experts.results import CURRENT, STALE
+from domain_experts.results import PROJECTION_COLUMNS, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
@@ -35,9 +42,10 @@ UNIFORM = 0.25
 """A gate all of whose weights are nearer to uniform, relatively, would be a blank picture."""
 MANY_DOMAINS = 40
 """Rows of a forest beyond which domains go into a heat map."""
+RUNS = ["dataset", "backbone", "arm", "variant"]
+"""What tells points apart; their runs differ by seed alone."""
 VIEWS = {"domain": "domain module", "task": "task module", "all": "all modules"}
 PARTS = {"S": "shared module", "D": "domain module", "T": "task module", "fused": "fused"}
-RUN = ["run", "status", "dataset", "arm", "variant"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,12 @@ def draw(of: Frames, name: str) -> Drawn:
     if spec.data.empty:
         why = [spec.missing, *(note for note in status if not note.startswith(STALE_MARK))]
         return Drawn(notice(" ".join(why)), "\n".join([*head, *why]) + "\n")
-    drawing = spec.kind(spec.data)
-    if spec.data["stale"].any():
+    data = spec.data.assign(stale=spec.data["status"] == STALE)
+    drawing = spec.kind(data)
+    if data["stale"].any():
         head.append(f"Hollow points, or {STALE_MARK} in a panel's title: stale.")
     left_out = [f"{text}." for text in drawing.left_out]
-    said = [*head, spec.says, _seeds(spec.runs), *left_out, *status]
+    said = [*head, spec.says, seeds_text(spec.runs), *left_out, *status]
     return Drawn(drawing.figure, "\n".join(said) + "\n")
 
 
@@ -102,12 +111,11 @@ def experiment(of: Frames, name: str) -> Spec:
 def _gains(of: Frames, name: str) -> Spec:
     """Differences to the first reference."""
     spec = of.study.params.experiments[name]
-    own = _overall(of.gains(name, spec.metric))
-    own = own[own["over"] == spec.references[0]]
-    frame = _interval(own, ["dataset", "backbone", "arm", "variant"])
-    variant = frame["variant"].map(lambda variant: spec.labels.get(variant, variant))
-    arm, backbone, nothing = _arms(frame), _backbones(frame), frame["dataset"].map(lambda _: "")
-    panel, row, hue = frame["dataset"], arm, backbone
+    own = of.gains(name)
+    frame = summed(own[own["over"] == spec.references[0]], RUNS)
+    said = words(frame, spec.labels)
+    arm, backbone, variant = said["arm"], said["backbone"], said["variant"]
+    panel, row, hue, nothing = frame["dataset"], arm, backbone, backbone.map(lambda _: "")
     order = {pair: i for i, pair in enumerate(product(ARMS, [NO_BACKBONE, *BACKBONES]))}
     place = [order[pair] for pair in zip(frame["arm"], frame["backbone"], strict=True)]
     if crowded := isinstance(spec.arms, dict):  # each arm has backbones of its own
@@ -118,7 +126,7 @@ def _gains(of: Frames, name: str) -> Spec:
     elif not crowded and not _several(backbone) and len({*panel}) >= len({*row}):
         panel, row, hue, place = nothing, panel, row, [0] * len(frame)
     data = frame.assign(panel=panel, y=row, hue=hue, x=frame["gain"], place=place)
-    label = f"Difference in test {_head(spec.metric)} to {_reference(spec.references[0])}"
+    label = f"Difference in test {_head(spec.metric)} to {reference_label(spec.references[0])}"
     says = f"{label}; below 0: worse. {INTERVAL}."
     missing = "No run has numbers together with what it is compared with."
     return Spec(data, partial(forest, label=label), of.of(name), spec.question, says, missing)
@@ -127,25 +135,24 @@ def _gains(of: Frames, name: str) -> Spec:
 def _setting(of: Frames, name: str, key: str) -> Spec:
     """The metric, and others that are shown, against the setting that varies."""
     spec = of.study.params.experiments[name]
-    runs = _overall(of.of(name))
-    runs = runs.assign(x=[_value(of, path, key) for path in runs["run"]])
+    runs = of.of(name)
+    values = (attrgetter(key)(of.results.expected[path].settings) for path in runs["run"])
+    runs["x"] = [*map(float, values)]
     # an arm that does not read the setting has one value, whatever that is
     runs["level"] = runs.groupby("arm")["x"].transform("nunique") == 1
-    parts = []
-    for metric in (spec.metric, *spec.show):
-        if column(metric).better and metric in runs:
-            known = runs[runs[metric].notna()]
-            part = over_seeds(known, ["dataset", "backbone", "arm", "x", "level"], [metric])
-            y, sd = part[metric], part[f"{metric}_sd"]
-            parts.append(part.assign(metric=_head(metric), y=y, low=y - sd, high=y + sd))
-    data = pd.concat(parts, ignore_index=True)
+    metrics = [m for m in (spec.metric, *spec.show) if column(m).better and m in runs]
+    keys = ["dataset", "backbone", "arm", "x", "level", "metric"]
+    long = runs.melt([*keys[:-1], "status"], metrics, "metric", "y").dropna(subset="y")
+    data = over_seeds(long, keys, ["y"])
+    data = data.assign(low=data["y"] - data["y_sd"], high=data["y"] + data["y_sd"])
+    data["metric"] = data["metric"].map(_head)
     data["x"] = data["x"].mask(data["level"])
     data = data[data.groupby(["dataset", "metric"])["x"].transform("nunique") > 1]
     several = _several(data["metric"])
     panel = _joined(data["dataset"], data["metric"]) if several else data["dataset"]
-    arm = _arms(data)
-    hue = _joined(arm, _backbones(data)) if _several(data["backbone"]) else arm
-    data = data.assign(panel=panel, hue=hue, stale=data["status"] == STALE)
+    said = words(data, {})
+    hue = _joined(said["arm"], said["backbone"]) if _several(data["backbone"]) else said["arm"]
+    data = data.assign(panel=panel, hue=hue)
     short = key.rsplit(".", 1)[-1]
     best = data[data["metric"] == _head(spec.metric)].merge(
         published(f"best_{short}"), on=["dataset", "backbone", "arm"]
@@ -171,37 +178,39 @@ def gain_by_domain(of: Frames) -> Spec:
     """Differences of the first experiment to its first reference, domain by domain."""
     name = experiments(of.study)[0]
     spec = of.study.params.experiments[name]
-    pairs = of.gains(name, spec.metric).drop_duplicates(["run", "other", "over"])
-    pairs = pairs[pairs["over"] == spec.references[0]].drop(columns=["gain", "se", "task"])
+    pairs = of.gains(name).drop(columns=["gain", "se", "task"])
+    pairs = pairs[pairs["over"] == spec.references[0]]
     numbers = of.results.numbers.rename(columns={"against": "other"})
     keys = ["run", "other", "domain", "task"]
     wide = numbers.pivot_table("value", keys, "metric").reset_index()
     wide = wide.rename(columns={"auc_difference": "gain", "auc_difference_se": "se"})
     own = pairs.merge(wide.reindex(columns=[*keys, "gain", "se"]), on=["run", "other"])
     own = own.merge(of.domains[["run", "domain", "task", "number"]], on=["run", "domain", "task"])
-    frame = _interval(own, ["dataset", "backbone", "arm", "task", "domain", "number"])
-    row = _joined(_arms(frame), _backbones(frame))
+    frame = summed(own, [*RUNS, "task", "domain", "number"])
+    said = words(frame, spec.labels)
     several = frame.groupby("dataset")["task"].transform("nunique") > 1
-    domain = _joined(frame["domain"], frame["task"].where(several, ""))
-    label = f"Difference in test AUC to {_reference(spec.references[0])}"
+    task = frame["task"].where(several, "")
+    domain = _joined(frame["domain"], task)
+    label = f"Difference in test AUC to {reference_label(spec.references[0])}"
     question = f"{spec.question} Domain by domain."
-    panel = _joined(frame["dataset"], _backbones(frame))
+    panel = _joined(frame["dataset"], said["backbone"])
     if len(set(zip(panel, domain, strict=True))) <= MANY_DOMAINS:
         frame = frame.assign(
-            panel=panel, hue=_arms(frame), x=frame["gain"], y=domain, place=frame["number"]
+            panel=panel, hue=said["arm"], x=frame["gain"], y=domain, place=frame["number"]
         )
         kind = partial(forest, label=label)
         return Spec(frame, kind, of.of(name), question, f"{label}. {INTERVAL}.")
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
-    number = frame["number"].astype(str)
     data = frame.assign(
-        panel=_joined(frame["dataset"], frame["task"].where(several, "")),
-        x=number,
-        y=row,
+        panel=_joined(frame["dataset"], task),
+        x=frame["number"].astype(str),
+        y=_joined(said["arm"], said["backbone"]),
         value=frame["gain"],
         marked=excluded & (frame["gain"].abs() > NOISE),
-    ).sort_values("number", kind="stable")
-    data = data.sort_values(["panel", "y"], key=_appearance(frame, data), kind="stable")
+    )
+    # panels and rows as they appear
+    codes = {name: pd.factorize(data[name])[0] for name in ("panel", "y")}
+    data = data.iloc[np.lexsort([data["number"].to_numpy(), codes["y"], codes["panel"]])]
     # a domain of a dozen rows would take all colours
     reach = max(NOISE, float(frame["gain"].abs().quantile(0.95)))
     axes = "Number of the domain", ""
@@ -218,12 +227,10 @@ def gain_by_domain(of: Frames) -> Spec:
 def gate_weights(of: Frames) -> Spec:
     """Weights of the gates that are not about uniform."""
     runs = of.runs[of.runs["arm"].isin(GATED) & (of.runs["variant"] == DEFAULT_VARIANT)]
-    runs = runs.drop_duplicates("run")
-    there = _made(runs)
     cells: list[dict[str, Any]] = []
     still: dict[str, list[str]] = {}
-    for _, own in there.groupby(["dataset", "backbone", "arm"], sort=False):
-        dataset, backbone = own["dataset"].iloc[0], backbone_label(own["backbone"].iloc[0])
+    for key, own in made(runs).groupby(["dataset", "backbone", "arm"], sort=False):
+        dataset, backbone = str(key[0]), backbone_label(str(key[1]))
         gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
         ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
         used = [path for path, ratio in ratios.items() if np.abs(ratio - 1).max() > UNIFORM]
@@ -235,8 +242,8 @@ def gate_weights(of: Frames) -> Spec:
         ratio = np.mean([ratios[path] for path in used], axis=0)
         domains, count = ratio.shape
         group = of.record(used[0])["planted_groups"] or range(domains)
-        stale = own.loc[own["run"].isin(used), "status"].eq(STALE).any()
-        about = {"panel": name, "stale": stale, "marked": False}
+        status = over_status(own.loc[own["run"].isin(used), "status"])
+        about = {"panel": name, "status": status, "marked": False}
         cells += [
             about | {"y": str(d + 1), "x": _expert(e, domains), "value": ratio[d, e]}
             for d in sorted(range(domains), key=group.__getitem__)
@@ -265,20 +272,22 @@ def learning_curves(of: Frames) -> Spec:
     arms = tuple(dict.fromkeys(a for gated in GATED for a in (*ARMS[gated].needs, gated)))
     alike = of.runs["dataset"].isin(own["dataset"]) & of.runs["backbone"].isin(own["backbone"])
     runs = of.runs[alike & of.runs["arm"].isin(arms) & (of.runs["variant"] == DEFAULT_VARIANT)]
-    runs = runs.drop_duplicates("run")
     curves = of.curves[of.curves["run"].isin(runs["run"]) & of.curves["validation_auc"].notna()]
     untrained = curves["arm"].isin([arm for arm in arms if not ARMS[arm].needs])
     curves = curves[~(untrained & (curves["epoch"] == 0))]
     best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
-    curves = curves.assign(y=curves["validation_auc"] - best)
+    curves = curves.assign(
+        y=curves["validation_auc"] - best,
+        part=curves["phase"],
+        hue=curves["backbone"].map(backbone_label),
+    )
     # datasets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
     curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
-    data = _by_epoch(curves, ["dataset", "phase", "backbone"], ["run", "lane"])
-    legs = max(len({*data["phase"]}), 1)
+    data = _by_epoch(curves, ["run", "lane"])
+    legs = data["part"].nunique()
     # a row of panels is a data set
-    data = data[data.groupby("dataset")["phase"].transform("nunique") == legs]
-    data = data.assign(panel=_joined(data["dataset"], data["phase"]), hue=_backbones(data))
+    data = data[data.groupby("dataset")["part"].transform("nunique") == legs]
     kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=legs)
     says = (
         "Validation AUC less its best, of experts on their own domains: mean over seeds and "
@@ -290,23 +299,24 @@ def learning_curves(of: Frames) -> Spec:
 
 def fusion(of: Frames) -> Spec:
     """M3oE's fusion weights by epoch."""
+    # lines in the order of the runs
+    curves = of.runs[["run"]].merge(of.curves[of.curves["fusion"].notna()])
     points = [
-        row | {"epoch": point["epoch"], "weight": weight, "y": value}
-        for row in _made(of.runs)[RUN].drop_duplicates("run").to_dict("records")
-        for point in of.record(row["run"])["curve"]
-        for weight, value in point.get("fusion", {}).items()
+        row | {"weight": weight, "y": value}
+        for row in curves.to_dict("records")
+        for weight, value in row["fusion"].items()
     ]
-    long = pd.DataFrame(points, columns=[*RUN, "epoch", "weight", "y"])
+    long = pd.DataFrame(points, columns=[*curves, "weight", "y"])
     runs = of.runs[of.runs["run"].isin(long["run"])]
     names = {k: v for e in of.study.params.experiments.values() for k, v in e.labels.items()}
-    way = long["variant"].map(lambda variant: names.get(variant, variant))
-    long = long.assign(hue=_joined(_arms(long), way) if _several(long["arm"]) else way)
+    said = words(long, names)
+    arm = said["arm"] if _several(long["arm"]) else said["arm"].map(lambda _: "")
+    part = long["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
+    long = long.assign(part=part, hue=_joined(arm, said["variant"]))
     # a line of fixed weights would flatten the others
     trained = long.groupby(["run", "weight"])["y"].transform("nunique") > 1
-    data = _by_epoch(long[trained], ["dataset", "weight", "hue"], ["run"])
-    weight = data["weight"].map(lambda weight: column(weight).head.replace(" ", "\u00a0"))
-    data = data.assign(panel=_joined(data["dataset"], weight))
-    columns = max(len({*weight}), 1)
+    data = _by_epoch(long[trained], ["run"])
+    columns = data["part"].nunique()
     kind = partial(lines, label="Epoch", y_label="Fusion weight", columns=columns)
     question = "How do M3oE's fusion weights move while they are trained?"
     says = (
@@ -319,21 +329,13 @@ def fusion(of: Frames) -> Spec:
 
 def modules(of: Frames) -> Spec:
     """Figure 3 of M3oE: what its experts and modules give on some test rows, in two dimensions."""
-    there = _made(of.runs)
-    there = there[there["variant"] == DEFAULT_VARIANT].drop_duplicates(
-        ["dataset", "arm", "backbone"]
-    )
-    points = [
-        row | point
-        for row in there[RUN].to_dict("records")
-        for point in of.record(row["run"])["projection"]
-    ]
-    data = pd.DataFrame(points, columns=[*RUN, "domain", "panel", "part", "x", "y"])
+    data = of.entries("projection", PROJECTION_COLUMNS)
+    default = data[data["variant"] == DEFAULT_VARIANT]
+    data = data[data["run"].isin(default.groupby(["dataset", "arm", "backbone"])["run"].first())]
     view = data["panel"].map(lambda panel: VIEWS[panel])
     data = data.assign(
-        panel=_joined(data["dataset"], _arms(data)) + ": " + view,
+        panel=_joined(data["dataset"], words(data, {})["arm"]) + ": " + view,
         hue=[PARTS.get(part, part.replace("_", "")) for part in data["part"]],
-        stale=data["status"] == STALE,
     )
     rows = data.drop_duplicates("dataset")[["dataset", "domain"]].itertuples(index=False)
     where = ", ".join(f"{name}: {of.results.data[name]['domains'][d]}" for name, d in rows)
@@ -342,64 +344,27 @@ def modules(of: Frames) -> Spec:
         f"towers see, for the first task on test rows of one domain ({where}). Each panel is "
         "projected by itself: only nearness within it counts."
     )
-    runs = there[there["run"].isin(data["run"])]
+    runs = of.runs[of.runs["run"].isin(data["run"])]
     kind = partial(scatter, columns=len(VIEWS))
     question = "Do M3oE's experts and modules learn different things (its figure 3)?"
     return Spec(data, kind, runs, question, says, "No outputs of M3oE were kept yet.")
 
 
-ABOUT: dict[str, Callable[[Frames], Spec]] = {
-    "gain_by_domain": gain_by_domain,
-    "gate_weights": gate_weights,
-    "learning_curves": learning_curves,
-    "fusion": fusion,
-    "modules": modules,
-}
+_ALL = (gain_by_domain, gate_weights, learning_curves, fusion, modules)
+ABOUT = {make.__name__: make for make in _ALL}
 
 
-def _overall(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of data with several tasks the rows of all together."""
-    several = runs.loc[runs["task"] == ALL_TASKS, "run"]
-    return runs[(runs["task"] == ALL_TASKS) | ~runs["run"].isin(several)].reset_index(drop=True)
-
-
-def _made(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[runs["status"].isin([CURRENT, STALE])]
-
-
-def _interval(gains: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Mean differences over seeds with intervals, and whether any seed is stale."""
-    frame = summed(gains, keys)
-    return frame.assign(stale=frame["status"] == STALE)
-
-
-def _by_epoch(points: pd.DataFrame, keys: list[str], lane: list[str]) -> pd.DataFrame:
+def _by_epoch(points: pd.DataFrame, lane: list[str]) -> pd.DataFrame:
     """Mean and spread by epoch over all lanes; one that has ended keeps its last value."""
-    parts = []
-    for _, own in points.groupby(keys, sort=False):
+    keys = ["dataset", "part", "hue"]
+    parts = [pd.DataFrame(columns=["x", "y", "low", "high", "panel", *keys, "status"])]
+    for key, own in points.groupby(keys, sort=False):
         wide = own.pivot_table("y", "epoch", lane).ffill()
         y, sd = wide.mean(axis=1), wide.std(axis=1)
         part = pd.DataFrame({"x": wide.index, "y": y, "low": y - sd, "high": y + sd})
-        about = own.iloc[[0]][keys].assign(stale=bool((own["status"] == STALE).any()))
-        parts.append(part.merge(about, "cross"))
-    names = ["x", "y", "low", "high", *keys, "stale"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-
-
-def _appearance(
-    known: pd.DataFrame, data: pd.DataFrame
-) -> "Callable[[pd.Series[str]], pd.Series[int]]":
-    """Sorts columns of `data` by where their values first stand in the order of `known`."""
-    order = data.loc[known.index]
-    return lambda own: own.map({value: i for i, value in enumerate(dict.fromkeys(order[own.name]))})
-
-
-def _arms(frame: pd.DataFrame) -> "pd.Series[str]":
-    return frame["arm"].map(lambda arm: ARMS[arm].label)
-
-
-def _backbones(frame: pd.DataFrame) -> "pd.Series[str]":
-    return frame["backbone"].map(lambda b: "" if b == NO_BACKBONE else backbone_label(b))
+        about = dict(zip(keys, map(str, key), strict=True)) | {"panel": f"{key[0]}, {key[1]}"}
+        parts.append(part.assign(**about, status=over_status(own["status"])))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _joined(first: "pd.Series[str]", second: "pd.Series[str]") -> "pd.Series[str]":
@@ -417,30 +382,7 @@ def _expert(number: int, domains: int) -> str:
     return f"{number % domains + 1}" + "′" * (number // domains)
 
 
-def _value(of: Frames, path: str, key: str) -> float:
-    """A run's value of a dotted setting."""
-    found: Any = of.results.expected[path].settings
-    for part in key.split("."):
-        found = getattr(found, part)
-    return float(found)
-
-
-def _reference(name: str) -> str:
-    arm, _, backbone = name.partition("/")
-    if arm == DEFAULT_VARIANT:
-        return "the default settings"
-    return f"{backbone_label(backbone)}, {ARMS[arm].label}" if backbone else ARMS[arm].label
-
-
 def _head(metric: str) -> str:
     """A metric within a sentence."""
     head = column(metric).head
-    return head if head.isupper() else head[:1].lower() + head[1:]
-
-
-def _seeds(runs: pd.DataFrame) -> str:
-    made = _made(runs)
-    seeds = ", ".join(map(str, sorted({*made["seed"]})))
-    each = made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()
-    alone = "; one each, so that no spread over seeds is known" * bool(each.max() == 1)
-    return f"Seeds: {seeds}{alone}."
+    return head if head[:2].isupper() else head[:1].lower() + head[1:]

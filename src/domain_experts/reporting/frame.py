@@ -1,5 +1,6 @@
 """The runs of a study as tidy frames: all that tables, figures and report are made of."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,14 +9,24 @@ from typing import Any
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE, Results, load
-from domain_experts.runs import Run, variant_name
+from domain_experts.results import (
+    ABSENT,
+    CURRENT,
+    NOT_RUN,
+    STALE,
+    STATUSES,
+    Results,
+    identity,
+    load,
+)
+from domain_experts.runs import Run
 from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 """What tells two rows of a table apart; their runs differ by seed alone."""
 ALL_TASKS = "all tasks"
-DIFFERENCE, ERROR = "wauc_difference", "wauc_difference_se"
+WITH_NUMBERS = (CURRENT, STALE)
+ERROR = "wauc_difference_se"
 LANE = ("phase", "lane", "part", "epochs", "moved", "capped", "trained", "used")
 """Of a lane, as records have it."""
 RECORD = ("run", "parameters", "epochs_trained", "domains", "rows", "machine")
@@ -34,36 +45,57 @@ class Frames:
         return self.results.study
 
     @cached_property
-    def runs(self) -> pd.DataFrame:
-        """A row for each expected run and task, with a column for each test metric and fact.
+    def about(self) -> pd.DataFrame:
+        """A row for each expected run: what it is, and its status.
 
-        Of several tasks there is a row for all together, the plain mean of their metrics. Rows go
-        by data set, backbone, arm, variant and seed.
+        Rows go by data set, backbone, arm and variant as they are declared, and by seed.
         """
-        known = pd.DataFrame(
-            [row for run in self.results.expected.values() for row in self._identities(run)]
-        )
-        overall = self._numbers(test=True, by_domain=False)
-        metrics = overall[overall["task"] != ""].pivot(
-            index=["run", "task"], columns="metric", values="value"
-        )
-        # such as shares of a gate, which all tasks have in common
-        of_run = overall[overall["task"] == ""].pivot(index="run", columns="metric", values="value")
-        needed = [experiment.metric for experiment in self.study.params.experiments.values()]
-        metrics = metrics.reindex(columns=[*dict.fromkeys([*metrics, *needed, "binned_wauc"])])
-        macro = self.domains.groupby(["run", "task"])["log_loss"].mean().rename("macro_log_loss")
-        frame = known.merge(metrics.join(macro).reset_index(), "left", ["run", "task"])
-        frame = frame.merge(of_run.reset_index(), "left", "run")
-        frame = pd.concat([frame, _all_tasks(frame)], ignore_index=True)
+        expected = self.results.expected.values()
+        datasets, backbones, arms = self.study.all_datasets, [NO_BACKBONE, *BACKBONES], [*ARMS]
+        variants = [*dict.fromkeys(run.variant for run in expected)]
+
+        def place(run: Run) -> tuple[int, ...]:
+            model = backbones.index(run.backbone), arms.index(run.arm), variants.index(run.variant)
+            return datasets.index(run.dataset), *model, run.seed, run.split_seed
+
+        rows = [identity(run) for run in sorted(expected, key=place)]
+        frame = pd.DataFrame(rows, columns=[name for name in _IDENTITY if name != "status"])
+        frame.insert(1, "status", frame["run"].map(self.results.status))
+        return frame
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row for each expected run, with a column for each test metric and fact.
+
+        Of several tasks a metric is the plain mean. Rows go by data set, backbone, arm, variant
+        and seed.
+        """
+        tasks = {name: data["tasks"] for name, data in self.results.data.items()}
+        named = {name: own[0] if len(own) == 1 else ALL_TASKS for name, own in tasks.items()}
+        numbers = self._numbers(test=True, by_domain=False)
+        losses = self.domains.groupby(["run", "dataset", "task"])["log_loss"].mean()
+        macro = losses.dropna().to_frame("value").reset_index().assign(metric="macro_log_loss")
+        metrics = self._over_tasks(pd.concat([numbers, macro]))
         records = pd.DataFrame(
             [_of_record(path, record) for path, record in self._records.items()] or [{"run": ""}]
         )
         records = records.reindex(columns=[*dict.fromkeys([*RECORD, *COST, *records])])
-        facts = self._facts_by_split
-        frame = frame.merge(records, "left", "run").merge(
-            facts, "left", ["dataset", "split_seed", "task"]
+        facts = self.results.facts[self.results.facts["domain"] == ""]
+        keys = ["dataset", "split_seed"]
+        users = facts.pivot_table("value", keys, "metric").reindex(
+            columns=["seen_test_users", "test_users"]
         )
-        return self._sorted(frame)
+        seen = (users["seen_test_users"] / users["test_users"]).rename("seen_users")
+        bayes = facts[facts["metric"] == "bayes_wauc"].rename(columns={"value": "bayes_wauc"})
+        frame = self.about.assign(task=self.about["dataset"].map(named).fillna(""))
+        for other, on in (
+            (metrics.reset_index(), ["run"]),
+            (records, ["run"]),
+            (seen.reset_index(), keys),
+            (bayes[[*keys, "task", "bayes_wauc"]], [*keys, "task"]),
+        ):
+            frame = frame.merge(other, "left", on)
+        return frame
 
     @cached_property
     def domains(self) -> pd.DataFrame:
@@ -75,69 +107,59 @@ class Frames:
         keys = ["run", "task", "domain"]
         frame = numbers.pivot(index=keys, columns="metric", values="value").reset_index()
         frame = frame.reindex(columns=[*dict.fromkeys([*keys, "auc", "log_loss", *frame.columns])])
-        about = pd.DataFrame([self._identity(run) for run in self.results.expected.values()])
-        frame = frame.merge(about, "left", "run")
-        return self._by_number(frame)
+        frame = self.about.merge(frame, on="run")
+        return frame.merge(self._numbered, on=["dataset", "domain"])
 
     @cached_property
     def data(self) -> pd.DataFrame:
-        """A row for each data set, split seed and domain: users, items, rows by split.
+        """A row for each data set and domain, of the split that most of its runs use.
 
-        `positive_rate` is that of all rows, the mean over tasks.
+        Columns: users, items, rows by split; `positive_rate` is that of all rows, the mean over
+        tasks.
         """
         facts = self.results.facts[self.results.facts["domain"] != ""]
-        keys = ["dataset", "split_seed", "domain"]
-        plain = facts[facts["metric"].isin(["users", "items", "test_users", "seen_test_users"])]
+        usual = self.about.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
+        facts = facts[facts["split_seed"] == facts["dataset"].map(usual)]
+        keys, names = ["dataset", "split_seed", "domain"], ["train", "validation", "test"]
+        counts = ["users", "items", "test_users", "seen_test_users"]
+        plain = facts[facts["metric"].isin(counts)]
         rows = facts[facts["metric"] == "rows"].assign(metric=lambda frame: frame["split"])
         wide = pd.concat([plain, rows]).pivot(index=keys, columns="metric", values="value")
         positives = facts[facts["metric"] == "positives"].groupby(keys)["value"].mean()
-        names = ["train", "validation", "test"]
-        wide = wide.reindex(columns=[*names, "users", "items", "test_users", "seen_test_users"])
+        wide = wide.reindex(columns=[*names, *counts])
         wide["rows"] = wide[names].sum(axis=1)
         wide["positive_rate"] = positives / wide["rows"]
-        frame = wide.reset_index()
-        return self._by_number(frame)
-
-    @cached_property
-    def usual_split(self) -> dict[str, int]:
-        """Data set -> seed of the split that most of its runs use."""
-        runs = self.runs.drop_duplicates("run")
-        modes = runs.groupby("dataset")["split_seed"].agg(lambda seeds: seeds.mode().iloc[0])
-        return {str(dataset): int(seed) for dataset, seed in modes.items()}
+        # rows in the order of domains
+        return self._numbered.merge(wide.reset_index(), on=["dataset", "domain"])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Learning curves: a row for each run, leg, lane and epoch."""
-        rows = [
-            self._identity(self.results.expected[path]) | point
-            for path, record in self._records.items()
-            for point in record["curve"]
-        ]
-        columns = ["phase", "lane", "epoch", "train_loss", "validation_auc", "best"]
-        names = dict.fromkeys([*_IDENTITY, *columns, *(rows[0] if rows else ())])
-        return pd.DataFrame(rows, columns=list(names))
+        columns = ["phase", "lane", "epoch", "train_loss", "validation_auc", "best", "fusion"]
+        return self.entries("curve", columns)
 
     @cached_property
     def lanes(self) -> pd.DataFrame:
         """How each training within a run ended: a row for each run and lane of its record."""
-        rows = [
-            self._identity(self.results.expected[path]) | lane
-            for path, record in self._records.items()
-            for lane in record.get("lanes", ())
-        ]
-        return pd.DataFrame(rows, columns=[*_IDENTITY, *LANE])
+        return self.entries("lanes", LANE)
+
+    @cached_property
+    def validation(self) -> pd.DataFrame:
+        """A row for each run with numbers, with a column for each metric on validation rows."""
+        return self._over_tasks(self._numbers(test=False, by_domain=False))
 
     def of(self, experiment: str) -> pd.DataFrame:
         """The rows of `runs` that an experiment asks for."""
         own = {run.path.as_posix() for run in self.study.expected.get(experiment, ())}
         return self.runs[self.runs["run"].isin(own)].reset_index(drop=True)
 
-    def gains(self, experiment: str, metric: str) -> pd.DataFrame:
-        """Differences in a metric to each run's references, which share its seed and split.
+    def gains(self, experiment: str) -> pd.DataFrame:
+        """Differences in an experiment's metric to its references, which share seed and split.
 
-        A row for each run, task and reference: KEYS, `seed`, `status`, `over` (the reference's
-        name), `gain` and, of WAUC, its standard error on the test rows, `se`.
+        A row for each run and reference: KEYS, `seed`, `status`, `over` (the reference's name),
+        `gain` and, of WAUC, its standard error on the test rows, `se`.
         """
+        metric = self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
             [
                 (run.path.as_posix(), other.path.as_posix(), name)
@@ -147,28 +169,17 @@ class Frames:
             dtype="str",
         )
         runs = self.runs[[*_IDENTITY, "task", metric]]
-        others = runs[["run", "task", metric, "status"]].rename(
-            columns={"run": "other", metric: "reference", "status": "other_status"}
-        )
-        frame = pairs.merge(runs, "left", "run").merge(others, "left", ["other", "task"])
-        frame["gain"] = frame[metric] - frame["reference"]
+        others = runs[["run", "status", "arm", "backbone", metric]].add_prefix("other_")
+        frame = pairs.merge(runs, "left", "run")
+        frame = frame.merge(others, "left", left_on="other", right_on="other_run")
+        frame["gain"] = frame[metric] - frame[f"other_{metric}"]
         stale = (frame["status"] == STALE) | (frame["other_status"] == STALE)
         frame["status"] = frame["status"].mask(stale, STALE)
-        frame["se"] = float("nan")
-        if metric == "wauc":
-            keys = ["run", "other", "task"]
-            error = self._errors.reindex(pd.MultiIndex.from_frame(frame[keys]))
-            frame["se"] = error.to_numpy()
-        return frame
-
-    def validation(self, metric: str) -> pd.DataFrame:
-        """A metric on validation rows, as `validation`: a row for each run and task."""
-        found = self._numbers(test=False, by_domain=False)
-        found = found[found["metric"] == metric].rename(columns={"value": "validation"})
-        found = found[["run", "task", "validation"]]
-        several = found[found.duplicated("run", keep=False)]
-        means = several.groupby("run", sort=False)["validation"].mean().reset_index()
-        return pd.concat([found, means.assign(task=ALL_TASKS)], ignore_index=True)
+        numbers = self.results.numbers
+        errors = numbers[(numbers["metric"] == ERROR) & (metric == "wauc")]
+        errors = errors.rename(columns={"against": "other", "value": "se"})
+        keys = ["run", "other", "task"]
+        return frame.merge(errors[[*keys, "se"]], "left", keys)
 
     def record(self, path: str) -> dict[str, Any]:
         """The record of a run that has numbers."""
@@ -181,92 +192,42 @@ class Frames:
         known = self.results.records
         return {path: known[path] for path in self.results.expected if path in there}
 
+    def entries(self, part: str, columns: Iterable[str]) -> pd.DataFrame:
+        """A part of the records, a row for each of its entries."""
+        rows = [
+            {"run": path} | entry
+            for path, record in self._records.items()
+            for entry in record.get(part, ())
+        ]
+        frame = pd.DataFrame(rows, columns=["run", *columns])
+        return frame.merge(self.about, "left", "run")
+
     def _numbers(self, test: bool, by_domain: bool) -> pd.DataFrame:
         frame = self.results.numbers
         chosen = (frame["against"] == "") & ((frame["domain"] != "") == by_domain)
         return frame[chosen & ((frame["split"] == "test") == test)]
 
-    @cached_property
-    def _errors(self) -> "pd.Series[float]":
-        """Stored standard errors of differences in WAUC, by run, reference and task."""
-        frame = self.results.numbers
-        own = frame[frame["metric"] == ERROR].rename(columns={"against": "other"})
-        return own.set_index(["run", "other", "task"])["value"]
+    def _over_tasks(self, numbers: pd.DataFrame) -> pd.DataFrame:
+        """Plain means over tasks by run, a column a metric; of what a task lacks there is none."""
+        tasks = {name: len(data["tasks"]) for name, data in self.results.data.items()}
+        # some numbers, such as shares of a gate, all tasks have in common
+        tasks_of = numbers["dataset"].map(tasks).where(numbers["task"] != "", 1)
+        groups = numbers.assign(tasks=tasks_of).groupby(["run", "metric"])
+        whole = groups.size() == groups["tasks"].first()
+        found = groups["value"].mean()[whole].unstack()
+        needed = (experiment.metric for experiment in self.study.params.experiments.values())
+        return found.reindex(columns=[*dict.fromkeys([*found, *needed, "binned_wauc"])])
 
     @cached_property
-    def _facts_by_split(self) -> pd.DataFrame:
-        """By data set, split seed and task: `bayes_wauc`, and the share of test users seen."""
-        facts = self.results.facts[self.results.facts["domain"] == ""]
-        keys = ["dataset", "split_seed"]
-        bayes = facts[facts["metric"] == "bayes_wauc"].rename(columns={"value": "bayes_wauc"})
-        users = facts.pivot_table("value", keys, "metric").reindex(
-            columns=["seen_test_users", "test_users"]
-        )
-        seen = (users["seen_test_users"] / users["test_users"]).rename("seen_users").reset_index()
-        return self._tasks_by_split.merge(seen, "left", keys).merge(
-            bayes[[*keys, "task", "bayes_wauc"]], "left", [*keys, "task"]
-        )
-
-    @cached_property
-    def _tasks_by_split(self) -> pd.DataFrame:
-        """Every data set, split seed and task that some run has, all tasks together included."""
-        rows = {
-            (run.dataset, run.split_seed, task)
-            for run in self.results.expected.values()
-            for task in (*self._tasks(run.dataset), ALL_TASKS)
-        }
-        return pd.DataFrame(sorted(rows), columns=["dataset", "split_seed", "task"])
-
-    def _tasks(self, dataset: str) -> tuple[str, ...]:
-        data = self.results.data.get(dataset)
-        return tuple(data["tasks"]) if data else ("",)
-
-    def _identity(self, run: Run) -> dict[str, Any]:
-        path = run.path.as_posix()
-        return {
-            "run": path,
-            "status": self.results.status[path],
-            "dataset": run.dataset,
-            "backbone": run.backbone,
-            "arm": run.arm,
-            "variant": variant_name(run.variant),
-            "seed": run.seed,
-            "split_seed": run.split_seed,
-        }
-
-    def _identities(self, run: Run) -> Iterable[dict[str, Any]]:
-        for task in self._tasks(run.dataset):
-            yield self._identity(run) | {"task": task}
-
-    def _by_number(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows about domains with the `number` of each, from 1, in its order."""
-        places = {
-            (dataset, domain): i
-            for dataset, data in self.results.data.items()
-            for i, domain in enumerate(data["domains"], start=1)
-        }
-        pairs = zip(frame["dataset"], frame["domain"], strict=True)
-        numbers = pd.Series([places[pair] for pair in pairs], frame.index, dtype="int64")
-        return self._sorted(frame.assign(number=numbers), "number")
-
-    def _sorted(self, frame: pd.DataFrame, *last: str) -> pd.DataFrame:
-        """Rows in the order of data sets, backbones, arms and variants as they are declared."""
-        orders: dict[str, list[str]] = {
-            "dataset": list(self.study.all_datasets),
-            "backbone": [NO_BACKBONE, *BACKBONES],
-            "arm": list(ARMS),
-            "variant": list(
-                dict.fromkeys(variant_name(run.variant) for run in self.results.expected.values())
-            ),
-        }
-        names = [name for name in (*orders, "seed", "split_seed") if name in frame]
-        places = {name: {value: i for i, value in enumerate(own)} for name, own in orders.items()}
-
-        def place(column: "pd.Series[Any]") -> "pd.Series[Any]":
-            known = places.get(str(column.name))
-            return column.map(known) if known else column
-
-        return frame.sort_values([*names, *last], key=place, kind="stable", ignore_index=True)
+    def _numbered(self) -> pd.DataFrame:
+        """A row for each data set and domain, with its `number` from 1."""
+        rows = [
+            (dataset, domain, number)
+            for dataset in self.study.all_datasets
+            if dataset in self.results.data
+            for number, domain in enumerate(self.results.data[dataset]["domains"], start=1)
+        ]
+        return pd.DataFrame(rows, columns=["dataset", "domain", "number"])
 
 
 _IDENTITY = ["run", "status", "dataset", "backbone", "arm", "variant", "seed", "split_seed"]
@@ -285,12 +246,14 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     """Mean, standard deviation (n - 1) and number over seeds of each value: `wauc`, `wauc_sd`, ...
 
     `status` is that of the group: stale if any run with numbers is, current if all are, else why
-    there are no numbers. `seeds` counts runs with numbers, `expected` all.
+    there are no numbers. `seeds` counts runs with numbers, `expected` all. A value that no run has
+    is NaN.
     """
+    runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
     groups = runs.groupby(keys, sort=False)
     columns: dict[str, Any] = {
-        "status": groups["status"].agg(_status),
-        "seeds": groups["status"].agg(lambda status: status.isin([CURRENT, STALE]).sum()),
+        "status": groups["status"].agg(over_status),
+        "seeds": groups["status"].agg(lambda status: status.isin(WITH_NUMBERS).sum()),
         "expected": groups["status"].count(),
     }
     for value in values:
@@ -302,21 +265,26 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     return pd.DataFrame(columns).reset_index()
 
 
-def _status(found: "pd.Series[str]") -> str:
+def made(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have numbers."""
+    return runs[runs["status"].isin(WITH_NUMBERS)]
+
+
+def status_counts(found: Iterable[str]) -> dict[str, int]:
+    """How many runs have which status, of all that there are."""
+    counts = Counter(found)
+    return {status: counts[status] for status in STATUSES}
+
+
+def status_text(found: Iterable[str]) -> str:
+    """How many runs have which status, in words."""
+    return ", ".join(f"{n} {status}" for status, n in status_counts(found).items() if n)
+
+
+def over_status(found: "pd.Series[str]") -> str:
+    """Status of several runs: stale if one is, current if one is, else why there are no numbers."""
     known = set(found)
     return next(status for status in (STALE, CURRENT, NOT_RUN, ABSENT) if status in known)
-
-
-def _all_tasks(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each run of several tasks: the plain mean over them."""
-    several = frame[frame.duplicated("run", keep=False)]
-    if several.empty:
-        return several
-    metrics = [name for name in frame.columns if name not in (*_IDENTITY, "task")]
-    # a metric that one task lacks has no mean over all
-    means = several.groupby("run", sort=False)[metrics].mean(skipna=False)
-    about = several.drop_duplicates("run")[_IDENTITY].assign(task=ALL_TASKS)
-    return about.merge(means.reset_index(), "left", "run")
 
 
 def _of_record(path: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Drawing:
 
 def forest(data: pd.DataFrame, label: str) -> Drawing:
     """Differences x with intervals, a row y each, zero marked; rows go by `place`."""
-    left_out = []
+    left_out: list[str] = []
     for name, own in data.groupby("panel", sort=False):
         known = own["x"].abs().groupby(own["y"], sort=False).max()
         if (spare := len(known) - MOST_ROWS) > 0:
@@ -68,8 +68,7 @@ def forest(data: pd.DataFrame, label: str) -> Drawing:
     spans = {name: _span(data[data["panel"] == name]) for name in grid.names}
     widths = [high - low for low, high in spans.values()]
     shared = max(widths) < 4 * min(widths)
-    for i, (name, ax) in enumerate(grid.panels()):
-        own = data[data["panel"] == name]
+    for i, (name, ax, own) in enumerate(grid.panels(data, hollow=True)):
         ax.axvline(0, color="0.4", linewidth=0.8)
         for k, hue in enumerate(hues):
             chosen = own[own["hue"] == hue]
@@ -83,10 +82,9 @@ def forest(data: pd.DataFrame, label: str) -> Drawing:
         ax.set_xlim(min(lows), max(highs))
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         ax.xaxis.set_major_formatter(FuncFormatter(_signed))
-    grid.figure.supxlabel(label)
+    left_out += [] if shared else ["Axes differ from panel to panel"]
     grid.legend({hue: _look(k) | {"linestyle": ""} for k, hue in enumerate(hues)}, data)
-    differ = () if shared else ("Axes differ from panel to panel",)
-    return Drawing(grid.figure, (*left_out, *differ, *grid.left_out))
+    return grid.drawing(label, "", left_out)
 
 
 def lines(
@@ -107,8 +105,7 @@ def lines(
     hues = _unique(data["hue"])
     many = data.groupby(["panel", "hue"])["x"].nunique().max() > MOST_TICKS
     entries: dict[str, Look] = {}
-    for name, ax in grid.panels(_stale(data) if many else ()):
-        own = data[data["panel"] == name]
+    for name, ax, own in grid.panels(data, hollow=not many):
         for k, hue in enumerate(hues):
             chosen = own[own["hue"] == hue].sort_values("x")
             look: Look = {"color": _look(k)["color"], "linestyle": DASHES[k % len(DASHES)]}
@@ -136,10 +133,8 @@ def lines(
         ax.set_ylim(low - room, high + room)
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.ticklabel_format(axis="y", useOffset=False)
-    grid.figure.supxlabel(label)
-    grid.figure.supylabel(y_label)
     grid.legend(entries)
-    return Drawing(grid.figure, grid.left_out)
+    return grid.drawing(label, y_label)
 
 
 def heat_map(
@@ -160,8 +155,7 @@ def heat_map(
     words = LETTER * max(map(len, data["y"])) * (1 if alike else columns)
     width = (7.2 - words) / columns
     grid = _Grid.of(heights, columns, 0.45, width, words + 0.9)
-    for i, (name, ax) in enumerate(grid.panels(_stale(data))):
-        own = data[data["panel"] == name]
+    for i, (_, ax, own) in enumerate(grid.panels(data)):
         rows, heads = _unique(own["y"]), _unique(own["x"])
         wide = own.pivot(index="y", columns="x", values="value").reindex(rows, columns=heads)
         seaborn.heatmap(wide, ax=ax, cmap=colors, norm=norm, cbar=False)
@@ -183,22 +177,20 @@ def heat_map(
     extend = "both" if norm(0) else "max"
     scale = ScalarMappable(norm, colors)
     grid.figure.colorbar(scale, ax=grid.axes, label=label, extend=extend, aspect=40, pad=0.02)
-    grid.figure.supxlabel(axes[0])
-    grid.figure.supylabel(axes[1])
-    return Drawing(grid.figure, grid.left_out)
+    return grid.drawing(*axes)
 
 
 def scatter(data: pd.DataFrame, columns: int) -> Drawing:
     """Points of a projection, whose axes mean nothing."""
     grid = _Grid.of(dict.fromkeys(_unique(data["panel"]), 1.2), columns, 0.3, 2.4, 0.2)
     looks = {hue: _look(k) | {"linestyle": ""} for k, hue in enumerate(_unique(data["hue"]))}
-    for name, ax in grid.panels(_stale(data)):
-        for hue, own in data[data["panel"] == name].groupby("hue", sort=False):
-            ax.plot(own["x"], own["y"], markersize=1.5, **looks[str(hue)])
+    for _, ax, own in grid.panels(data):
+        for hue, points in own.groupby("hue", sort=False):
+            ax.plot(points["x"], points["y"], markersize=1.5, **looks[str(hue)])
         ax.set_xticks([])
         ax.set_yticks([])
     grid.legend(looks, data)
-    return Drawing(grid.figure, grid.left_out)
+    return grid.drawing()
 
 
 def notice(text: str) -> Figure:
@@ -244,11 +236,23 @@ class _Grid:
         text = f"No room for {len(rest)} more panels, of {of}"
         return cls(figure, list(axes[: len(kept)]), kept, titles, (text,) if rest else ())
 
-    def panels(self, stale: Iterable[str] = ()) -> Iterator[tuple[str, Axes]]:
-        """Each panel's name and axes, with a title, which marks those of stale runs."""
+    def panels(
+        self, data: pd.DataFrame, hollow: bool = False
+    ) -> Iterator[tuple[str, Axes, pd.DataFrame]]:
+        """Each panel's name, axes and rows; its title marks stale ones where points do not."""
         for name, ax in zip(self.names, self.axes, strict=True):
-            ax.set_title(self.titles[name] + f" {STALE_MARK}" * (name in stale))
-            yield name, ax
+            own = data[data["panel"] == name]
+            marked = bool(own["stale"].any()) and not hollow
+            ax.set_title(self.titles[name] + f" {STALE_MARK}" * marked)
+            yield name, ax, own
+
+    def drawing(self, x: str = "", y: str = "", left_out: Iterable[str] = ()) -> Drawing:
+        """What was drawn, with names for its axes."""
+        if x:
+            self.figure.supxlabel(x)
+        if y:
+            self.figure.supylabel(y)
+        return Drawing(self.figure, (*left_out, *self.left_out))
 
     def legend(self, entries: dict[str, Look], data: pd.DataFrame | None = None) -> None:
         """One legend of what is drawn, above all panels; none of one thing alone."""
@@ -310,10 +314,6 @@ def _number_axis(ax: Axes, values: list[float], many: bool) -> None:
 
 def _signed(value: float, _: int) -> str:
     return "0" if abs(value) < NOISE / 1000 else f"{value:+.4g}".replace("-", "−")
-
-
-def _stale(data: pd.DataFrame) -> set[str]:
-    return set(data.loc[data["stale"], "panel"])
 
 
 def _unique(column: "pd.Series[Any]") -> list[Any]:

@@ -1,33 +1,30 @@
 """What must be said below a table or picture: what is stale, undefined, capped or elsewhere."""
 
-from collections import Counter
-
 import pandas as pd
 
 from domain_experts.registry import ARMS
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
-from domain_experts.reporting.frame import KEYS, Frames
-from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
+from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
+from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
 
-def seeds_text(runs: pd.DataFrame) -> str:
-    """Which seeds are shown, and what one of them alone means."""
-    made = runs[runs["status"].isin([CURRENT, STALE])]
-    seeds = sorted(made["seed"].unique())
-    if not seeds:
+def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
+    """Which seeds are shown, and what one of them alone means; `spread`: how several are shown."""
+    there = made(runs)
+    if there.empty:
         return "No run has numbers yet."
-    counts = {*made.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
+    seeds = ", ".join(map(str, sorted(there["seed"].unique())))
+    counts = {*there.groupby(["dataset", "backbone", "arm", "variant"])["seed"].nunique()}
     if counts == {1}:
-        return f"One seed each ({', '.join(map(str, seeds))}): no spread over seeds is known."
-    some = "" if 1 not in counts else " where there are several"
-    return f"Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them{some}."
+        return f"One seed each ({seeds}): no spread over seeds is known."
+    some = " where there are several" * (1 in counts)
+    return f"Seeds {seeds}{f'; {spread}{some}' * bool(spread)}."
 
 
 def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     """How many of the runs shown are stale or missing, and how to renew them."""
-    counts = Counter(runs.drop_duplicates("run")["status"])
-    tier, total = frames.study.tier, sum(counts.values())
+    counts, tier, total = status_counts(runs["status"]), frames.study.tier, len(runs)
     notes = []
     if counts[STALE]:
         notes.append(
@@ -43,7 +40,7 @@ def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     return notes
 
 
-def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[bool], list[str]]:
+def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple["pd.Series[bool]", list[str]]:
     """Which rows of a table rest on other test rows than the others, and a note that says so.
 
     Args:
@@ -53,21 +50,29 @@ def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[bool], li
     Returns:
         A flag a row: its split is fixed apart from the run's seed, where that of others is not.
     """
-    apart = runs[runs["split_seed"] != runs["seed"]].groupby(KEYS, sort=False)["split_seed"].first()
-    seeds = [apart.get(key) for key in frame[KEYS].itertuples(index=False, name=None)]
-    flags = [seed is not None for seed in seeds]
-    if all(flags):
-        return [False] * len(flags), []
+    own = runs[runs["split_seed"] != runs["seed"]].groupby(KEYS)["split_seed"].first()
+    seeds = frame.join(own.rename("seed"), KEYS)["seed"]
+    apart = seeds.notna()
+    if apart.all() or not apart.any():
+        return apart & False, []
     named = [
-        f"{ARMS[arm].label}{'' if variant == DEFAULT_VARIANT else f' ({variant})'}: seed {seed}"
-        for arm, variant, seed in zip(frame["arm"], frame["variant"], seeds, strict=True)
-        if seed is not None
+        f"{ARMS[arm].label}{'' if variant == DEFAULT_VARIANT else f' ({variant})'}: seed {seed:.0f}"
+        for arm, variant, seed in zip(
+            frame.loc[apart, "arm"], frame.loc[apart, "variant"], seeds[apart], strict=True
+        )
     ]
-    if not named:
-        return flags, []
-    return flags, [
+    return apart, [
         f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: "
         f"it is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
+    ]
+
+
+def run_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """All that must be said below a table of runs."""
+    return [
+        note
+        for notes in (status_notes, undefined_notes, ending_notes)
+        for note in notes(frames, runs)
     ]
 
 

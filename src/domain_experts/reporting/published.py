@@ -14,23 +14,14 @@ import pandas as pd
 
 from domain_experts.errors import UserError
 from domain_experts.registry import ARMS, BACKBONES
-from domain_experts.reporting.columns import STALE_MARK
+from domain_experts.reporting.columns import stale_marked
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
-from domain_experts.results import STALE
 from domain_experts.study import Study
 
-COLUMNS = (
-    "source",
-    "dataset",
-    "backbone",
-    "arm",
-    "variant",
-    "domain",
-    "task",
-    "metric",
-    "value",
-)
+CELL = ("dataset", "backbone", "arm", "variant", "domain", "task", "metric")
+"""What tells two numbers apart."""
+COLUMNS = ("source", *CELL, "value")
 TOLERANCE = 0.002
 NUMBERS = (
     f"In brackets: this less the published value; met if within max({TOLERANCE}, 2 standard "
@@ -39,16 +30,10 @@ NUMBERS = (
 
 _AUC = (lambda value: 0 <= value <= 1, "an AUC between 0 and 1")
 _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")
+_COUNTS = ("users", "items", "rows", "best_learning_rate", "best_shared_experts")
 METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "wauc": _AUC,
-    "macro_auc": _AUC,
-    "auc": _AUC,
-    "macro_log_loss": _POSITIVE,
-    "users": _POSITIVE,
-    "items": _POSITIVE,
-    "rows": _POSITIVE,
-    "best_learning_rate": _POSITIVE,
-    "best_shared_experts": _POSITIVE,
+    **dict.fromkeys(("wauc", "macro_auc", "auc"), _AUC),
+    **dict.fromkeys(("macro_log_loss", *_COUNTS), _POSITIVE),
 }
 
 
@@ -57,15 +42,17 @@ def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
 
     Args:
         metric: one of METRICS; of another one there are none.
-        by_cell: those of single domains, with their number from 1 as `domain`.
+        by_cell: those of single domains, whose `number` counts from 1.
 
     Raises:
         UserError: a line does not fit; the message names file and line.
     """
     frame = _all()
     own = frame[(frame["metric"] == metric) & ((frame["domain"] != "") == by_cell)]
-    names = [*KEYS, *(["domain"] if by_cell else [])]
-    return own.rename(columns={"value": f"published_{metric}"})[[*names, f"published_{metric}"]]
+    own = own.rename(columns={"value": f"published_{metric}"})
+    if by_cell:
+        own = own.assign(number=own["domain"].astype(int))
+    return own[[*KEYS, *["number"] * by_cell, f"published_{metric}"]]
 
 
 def verdict(difference: float, sd: float) -> str:
@@ -86,7 +73,7 @@ def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
         if text != MISSING and not math.isnan(mean):
             less = mean - known
             text += f" ({number(less, signed=True)}, {verdict(less, sd)})"
-            text += STALE_MARK * (status == STALE)
+            text = stale_marked(text, status)
         texts.append(text)
     return texts
 
@@ -108,7 +95,6 @@ def refuse_unknown(study: Study) -> None:
 @cache
 def _all() -> pd.DataFrame:
     rows: dict[tuple[str, ...], float] = {}
-    names = [name for name in COLUMNS if name not in ("source", "value")]
     for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
         if not file.name.endswith(".csv"):
             continue
@@ -116,23 +102,21 @@ def _all() -> pd.DataFrame:
         for row in reader:
             where = f"published/{file.name}, line {reader.line_num}"
             value = _value(row, where)
-            key = tuple(row[name] for name in names)
+            key = tuple(row[name] for name in CELL)
             if key in rows:
                 raise UserError(f"{where}: this cell has a value already; keep one of the lines")
             rows[key] = value
-    return pd.DataFrame([*rows], columns=names, dtype="str").assign(value=[*rows.values()])
+    return pd.DataFrame([*rows], columns=list(CELL), dtype="str").assign(value=[*rows.values()])
 
 
 def _value(row: dict[str, str], where: str) -> float:
     if tuple(row) != COLUMNS or None in row.values():
         raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}")
-    if row["metric"] not in METRICS:
-        raise UserError(
-            f"{where}: metric '{row['metric']}' is unknown; known are {', '.join(METRICS)}"
-        )
-    for name, known in (("backbone", BACKBONES), ("arm", ARMS)):
-        if row[name] and row[name] not in known:
-            raise UserError(f"{where}: {name} '{row[name]}' is unknown")
+    names = {"metric": METRICS, "backbone": ("", *BACKBONES), "arm": ("", *ARMS)}
+    for name, known in names.items():
+        if row[name] not in known:
+            said = ", ".join(filter(None, known))
+            raise UserError(f"{where}: {name} '{row[name]}' is unknown; known are {said}")
     try:
         value = float(row["value"])
     except ValueError:

@@ -1,11 +1,14 @@
-"""Tables as CSV (numbers), Markdown, LaTeX and HTML (as printed)."""
+"""Tables as CSV (numbers), Markdown, LaTeX, HTML and on a terminal (as printed)."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
 
 from domain_experts.files import replacing
 
@@ -13,28 +16,23 @@ MISSING = "–"
 BEST, SECOND = "best", "second"
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
-_TAGS = {BEST: ("<b>", "</b>"), SECOND: ("<u>", "</u>"), "": ("", "")}
-_MARKDOWN = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
-_COMMANDS = {BEST: (r"\textbf{", "}"), SECOND: (r"\underline{", "}"), "": ("", "")}
+_TAGS = {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"}
+_MARKDOWN = {BEST: "**{}**", SECOND: "<u>{}</u>"}
+_COMMANDS = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
 _LATEX = str.maketrans(
-    {
-        "&": r"\&",
-        "%": r"\%",
-        "_": r"\_",
-        "#": r"\#",
-        "$": r"\$",
-        "~": r"\textasciitilde{}",
-        "±": r"$\pm$",
-        "−": "$-$",
-        "–": "--",
-        "×": r"$\times$",
-        "†": r"$^\dagger$",
-        "°": r"$^\circ$",
-        "*": "$^*$",
-        "α": r"$\alpha$",
-        "β": r"$\beta$",
-    }
+    {char: f"\\{char}" for char in "&%_#$"}
+    | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "†": r"$^\dagger$"}
+    | {"°": r"$^\circ$", "*": "$^*$", "α": r"$\alpha$", "β": r"$\beta$", "~": r"\textasciitilde{}"}
 )
+
+
+class Shown(NamedTuple):
+    """A column as read."""
+
+    head: str
+    cells: Sequence[str]
+    ranks: Sequence[str] = ()
+    """BEST, SECOND or empty."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,28 @@ class Table:
     numbers: pd.DataFrame
     """Goes into the CSV."""
     printed: pd.DataFrame
-    """The same as text. Headings of two lines are tuples."""
+    """The same as text."""
     words: int
     """How many of the first columns hold words; the others hold numbers."""
-    emphasis: pd.DataFrame
-    """Of the cells of `printed`: BEST, SECOND or empty."""
+    emphasis: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Of some columns of `printed`: BEST, SECOND or empty."""
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        caption: str,
+        numbers: pd.DataFrame,
+        words: pd.DataFrame,
+        columns: Sequence[Shown] = (),
+        notes: Iterable[str] = (),
+    ) -> Self:
+        """A table whose rows are named by `words`, in the columns that follow."""
+        printed = words.assign(**{shown.head: shown.cells for shown in columns})
+        ranks = {shown.head: shown.ranks for shown in columns if shown.ranks}
+        emphasis = pd.DataFrame(ranks, printed.index)
+        return cls(name, caption, numbers, printed, words.shape[1], emphasis, tuple(notes))
 
 
 def number(value: float, digits: int = 4, signed: bool = False) -> str:
@@ -63,21 +77,18 @@ def number(value: float, digits: int = 4, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''},.{digits}f}".replace("-", "−")
 
 
-def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False) -> str:
+def mean_sd(mean: float, sd: float, digits: int = 4, signed: bool = False, unit: str = "") -> str:
     """`mean ± sd`; the mean alone where one seed gives no spread."""
     text = number(mean, digits, signed)
-    return text if pd.isna(sd) else f"{text} ± {number(sd, digits)}"
+    text = text if pd.isna(sd) else f"{text} ± {number(sd, digits)}"
+    return f"{text} {unit}" if unit and text != MISSING else text
 
 
 def write_table(folder: Path, table: Table) -> None:
-    """Write `<name>.csv`, `.md`, `.tex` and `.html`."""
+    """Write `<name>.csv`, `.md` and `.tex`."""
     write_csv(folder / f"{table.name}.csv", table.numbers)
-    for suffix, text in (
-        ("md", markdown(table)),
-        ("tex", latex(table)),
-        ("html", html(table)),
-    ):
-        write_text(folder / f"{table.name}.{suffix}", text)
+    write_text(folder / f"{table.name}.md", markdown(table))
+    write_text(folder / f"{table.name}.tex", latex(table))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -124,6 +135,19 @@ def latex(table: Table) -> str:
     return f"% needs the packages {needs}\n{text}"
 
 
+def terminal(table: Table) -> RichTable:
+    """The table for a terminal: words fold where it is narrow, numbers do not."""
+    made = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for i, head in enumerate(table.printed):
+        if i < table.words:
+            made.add_column(str(head), overflow="fold")
+        else:
+            made.add_column(str(head), justify="right", no_wrap=True)
+    for row in table.printed.itertuples(index=False):
+        made.add_row(*row)
+    return made
+
+
 def html(table: Table) -> str:
     """The table as a piece of HTML: a figure with caption, table and notes."""
     cells = _marked(table, _TAGS, escape)
@@ -138,15 +162,10 @@ def html(table: Table) -> str:
     )
 
 
-def _marked(
-    table: Table, marks: Mapping[str, tuple[str, str]], change: Callable[[str], str]
-) -> pd.DataFrame:
-    """The changed cells, the best and second between marks."""
-    marked = {
-        name: [
-            f"{marks[mark][0]}{change(cell)}{marks[mark][1]}"
-            for cell, mark in zip(table.printed[name], table.emphasis[name], strict=True)
-        ]
-        for name in table.printed
-    }
-    return pd.DataFrame(marked, index=table.printed.index)
+def _marked(table: Table, marks: Mapping[str, str], change: Callable[[str], str]) -> pd.DataFrame:
+    """The changed cells, the best and second within marks."""
+    changed = table.printed.map(change)
+    for name, own in table.emphasis.items():
+        pairs = zip(own, changed[name], strict=True)
+        changed[name] = [marks.get(mark, "{}").format(cell) for mark, cell in pairs]
+    return changed

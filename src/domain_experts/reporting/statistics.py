@@ -1,5 +1,7 @@
 """Differences over seeds, with intervals."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
@@ -15,19 +17,20 @@ INTERVAL = (
 """How intervals are made."""
 
 
-def summed(gains: pd.DataFrame, keys: list[str] = KEYS) -> pd.DataFrame:
+def summed(gains: pd.DataFrame, keys: list[str] = KEYS, also: Sequence[str] = ()) -> pd.DataFrame:
     """Mean difference over seeds by `keys` and reference, with a 95 % interval.
 
     Args:
         gains: as of `Frames.gains`.
         keys: what tells groups apart, `over` besides.
+        also: further columns whose means are wanted.
 
     Returns:
         keys, over, status, gain, gain_sd, gain_n, low, high; the bounds are NaN where nothing is
         known of the error.
     """
     known = gains[gains["gain"].notna()]
-    frame = over_seeds(known, [*keys, "over"], ["gain"])
+    frame = over_seeds(known, [*keys, "over"], ["gain", *also])
     groups = known.groupby([*keys, "over"], sort=False)
     # of variances the mean: seeds draw their test rows from the same data
     sampling = groups["se"].agg(lambda se: np.mean(np.square(se))).to_numpy(dtype=float)

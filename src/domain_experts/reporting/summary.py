@@ -4,7 +4,7 @@ from domain_experts import layout
 from domain_experts.files import write_json
 from domain_experts.reporting.answer import answer
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.frame import frames
+from domain_experts.reporting.frame import frames, status_counts
 from domain_experts.reporting.render import write_csv
 from domain_experts.study import Study
 
@@ -25,8 +25,8 @@ def write_summary(study: Study) -> None:
     for row in found[found["experiment"] == experiments(study)[0]].to_dict("records"):
         known = {key: round(row[key], 6) for key in ("gain", "low", "high") if row[key] == row[key]}
         gains.setdefault(row["dataset"], {})[row["reference"]] = known
-    status = of.runs.drop_duplicates("run")["status"].value_counts().to_dict()
-    write_json(folder / "metrics.json", {"runs": status, "gain": gains})
+    runs = {status: n for status, n in status_counts(of.about["status"]).items() if n}
+    write_json(folder / "metrics.json", {"runs": runs, "gain": gains})
     first = set(of.of(experiments(study)[0])["run"])
     curves = of.curves[of.curves["run"].isin(first)]
     names = ["dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]

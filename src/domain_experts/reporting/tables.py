@@ -1,37 +1,39 @@
 """Tables: an experiment's comparison is one group-by; a few others are about the whole study."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import add
 
-import numpy as np
 import pandas as pd
 
 from domain_experts import layout
-from domain_experts.registry import ARMS
+from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.answer import answer
 from domain_experts.reporting.catalog import CELLS, experiments
 from domain_experts.reporting.columns import (
     COLUMNS,
+    OTHER_SPLIT,
     SIGNIFICANT,
     backbone_label,
     column,
     gain_cells,
-    labelled,
-    marked,
-    over_label,
-    ranked,
+    reference_label,
     with_status,
+    words,
 )
-from domain_experts.reporting.frame import ALL_TASKS, COST, KEYS, Frames, frames, over_seeds
-from domain_experts.reporting.notes import (
-    ending_notes,
-    seeds_text,
-    split_notes,
-    status_notes,
-    undefined_notes,
+from domain_experts.reporting.frame import (
+    ALL_TASKS,
+    COST,
+    KEYS,
+    Frames,
+    frames,
+    over_seeds,
+    status_counts,
+    status_text,
 )
+from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, status_notes
 from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
-from domain_experts.reporting.render import MISSING, Table, number, write_table
+from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import INTERVAL, summed
 from domain_experts.results import ABSENT, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
@@ -42,7 +44,7 @@ TAIL = ("epochs_trained", "parameters")
 
 
 def write_tables(study: Study, names: Iterable[str]) -> None:
-    """Write results/<tier>/tables/<name> of each name as CSV, Markdown, LaTeX and HTML.
+    """Write results/<tier>/tables/<name> of each name as CSV, Markdown and LaTeX.
 
     Raises:
         UserError: the results are missing or cannot be used.
@@ -65,297 +67,231 @@ def table(of: Frames, name: str) -> Table:
 def comparison(of: Frames, name: str) -> Table:
     """An experiment: its metric, differences to its references, published values beside."""
     experiment = of.study.params.experiments[name]
-    metric, references = experiment.metric, experiment.references
-    gains = of.gains(name, metric)
+    metric, gains = experiment.metric, of.gains(name)
     # a reference that another experiment has run is shown, too
-    others = of.runs[of.runs["run"].isin(gains["other"])]
-    runs = pd.concat([others, of.of(name)]).drop_duplicates(["run", "task"])
-    runs = _in_order(of, _overall(runs))
-    shown = [metric, *experiment.show]
-    if runs["binned_wauc"].notna().any():
-        shown.append("binned_wauc")
-    values = [*dict.fromkeys([*shown, *TAIL])]
-    runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
+    runs = of.runs[of.runs["run"].isin({*of.of(name)["run"], *gains["other"]})]
+    binned = ["binned_wauc"] * bool(runs["binned_wauc"].notna().any())
+    values = [*dict.fromkeys([metric, *experiment.show, *binned, *TAIL])]
     frame = over_seeds(runs, KEYS, values)
-    over_references = summed(gains[gains["task"].isin(runs["task"])])
-    for over, found in over_references.groupby("over", sort=False):
-        names = {part: f"{part} {over}" for part in ("status", "gain", "low", "high")}
-        own = found.rename(columns=names | {"gain_sd": f"sd {over}"})
-        frame = frame.merge(own[[*KEYS, *names.values(), f"sd {over}"]], "left", KEYS)
+    for over, found in summed(gains).rename(columns={"gain_sd": "sd"}).groupby("over", sort=False):
+        parts = found.set_index(KEYS)[["status", "gain", "low", "high", "sd"]]
+        frame = frame.join(parts.add_suffix(f" {over}"), KEYS)
     for value in values:
         frame = frame.merge(published(value), "left", KEYS)
+    references = [over for over in experiment.references if f"gain {over}" in frame]
     apart, notes = split_notes(runs, frame)
-    printed = labelled(frame, experiment.labels, apart)
-    words = printed.shape[1]
-    emphasis = pd.DataFrame("", frame.index, printed.columns)
-    alike = ["dataset", "task", *(["backbone"] if "Variant" in printed else [])]
+    named = _named(frame, experiment.labels)
+    named.loc[apart & (frame["status"] != ABSENT), "Arm"] += OTHER_SPLIT
+    alike = frame[["dataset", "task", *["backbone"] * ("Variant" in named)]]
+    columns = []
     for value in values:
-        if value != metric and not frame[value].notna().any():
+        if value != metric and frame[value].isna().all():
             continue
-        text = column(value).cells(frame, value)
-        head = column(value).head
-        printed[head] = with_status(frame, text) if value == metric else marked(frame, text)
-        emphasis[head] = ranked(
-            frame.assign(**{value: frame[value].mask(np.array(apart))}), value, alike
-        )
+        spec = column(value)
+        cells = spec.cells(frame, value)
+        said = with_status(frame, cells) if value == metric else cells
+        columns.append(Shown(spec.head, said, spec.ranks(frame[value].mask(apart), alike)))
         if value == metric:
-            for over in references:
-                if f"gain {over}" in frame:
-                    printed[over_label(over, metric)] = gain_cells(frame, over)
+            less = "Gain over" if spec.better == "higher" else "Less"
+            heads = {over: f"{less} {reference_label(over)}" for over in references}
+            columns += [Shown(head, gain_cells(frame, over)) for over, head in heads.items()]
         if frame[f"published_{value}"].notna().any():
-            printed[f"Published {head}"] = verdict_text(frame, value)
+            columns.append(Shown(f"Published {spec.head}", verdict_text(frame, value)))
             notes.append(NUMBERS)
-    printed["Seeds"] = [number(count, 0) for count in frame["seeds"]]
-    shown_gains = [over for over in references if f"gain {over}" in frame]
-    if shown_gains:
-        without = sum(
-            int((frame[f"gain {over}"].notna() & frame[f"low {over}"].isna()).sum())
-            for over in shown_gains
-        )
+    columns.append(Shown("Seeds", [number(count, 0) for count in frame["seeds"]]))
+    if references:
+        lacks = (frame[f"gain {o}"].notna() & frame[f"low {o}"].isna() for o in references)
+        without = sum(int(lack.sum()) for lack in lacks)
         unknown = f" Of {without} differences none is known." if without else ""
         notes.append(f"{SIGNIFICANT} its 95 % interval excludes 0.{unknown} {INTERVAL}.")
-    return _made(of, name, experiment.question, runs, frame, printed, emphasis, words, notes)
+    return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
 
 def cells(of: Frames, name: str) -> Table:
     """An experiment on several tasks: AUC by domain (D1, D2, ...) and task (T1, T2, ...)."""
     experiment = of.study.params.experiments[name]
+    several = {d: data for d, data in of.results.data.items() if len(data["tasks"]) > 1}
+    places = pd.DataFrame(
+        [
+            (dataset, d, task, f"D{d} T{t}")
+            for dataset, data in several.items()
+            for d in range(1, len(data["domains"]) + 1)
+            for t, task in enumerate(data["tasks"], start=1)
+        ],
+        columns=["dataset", "number", "task", "cell"],
+    )
     runs = of.of(name)
-    by_domain = of.domains[of.domains["run"].isin(runs["run"])]
-    tasks = {d: list(data["tasks"]) for d, data in of.results.data.items()}
-    several = [dataset for dataset in tasks if len(tasks[dataset]) > 1]
-    by_domain = by_domain[by_domain["dataset"].isin(several)]
-    pairs = zip(by_domain["dataset"], by_domain["task"], by_domain["number"], strict=True)
-    by_domain = by_domain.assign(
-        cell=[f"D{number} T{tasks[dataset].index(task) + 1}" for dataset, task, number in pairs]
-    )
-    names = list(dict.fromkeys(by_domain.sort_values(["number", "task"])["cell"]))
-    wide = by_domain.pivot(index="run", columns="cell", values="auc").reindex(columns=names)
-    runs = _overall(runs).merge(wide.reset_index(), "left", "run")
     # of data that are not there the tasks are unknown
-    single = [dataset for dataset in tasks if dataset not in several]
-    runs = runs[~runs["dataset"].isin(single)]
-    frame = over_seeds(runs, KEYS, names)
-    beside = published("auc", by_cell=True)
-    beside = beside.assign(
-        cell=[
-            f"D{d} T{tasks[dataset].index(t) + 1}" if t in tasks.get(dataset, []) else ""
-            for dataset, d, t in zip(
-                beside["dataset"], beside["domain"], beside["task"], strict=True
-            )
-        ]
-    )
+    runs = runs[runs["dataset"].isin(several) | ~runs["dataset"].isin(of.results.data)]
+    by_domain = of.domains[of.domains["run"].isin(runs["run"])].merge(places)
+    names = [*dict.fromkeys(by_domain.sort_values(["number", "task"])["cell"])]
+    wide = by_domain.pivot(index="run", columns="cell", values="auc")
+    frame = over_seeds(runs.join(wide, "run"), KEYS, names)
     own = [key for key in KEYS if key != "task"]
-    beside = beside[beside["cell"] != ""].pivot(index=own, columns="cell", values="published_auc")
-    frame = frame.merge(beside.add_prefix("published ").reset_index(), "left", own)
-    printed = labelled(frame.assign(task=""), experiment.labels)
-    words = printed.shape[1]
-    emphasis = pd.DataFrame("", frame.index, printed.columns)
+    beside = published("auc", by_cell=True).merge(places)
+    beside = beside.pivot(index=own, columns="cell", values="published_auc")
+    frame = frame.join(beside.reindex(columns=names).add_prefix("published "), own)
+    spec, columns = COLUMNS["auc"], []
     for cell in names:
-        text = COLUMNS["auc"].cells(frame, cell)
-        if f"published {cell}" in frame:
-            known = frame[f"published {cell}"]
-            text = [
-                t if pd.isna(p) else f"{t} ({number(p)})" for t, p in zip(text, known, strict=True)
-            ]
-        printed[cell] = with_status(frame, text)
-        better = frame.assign(auc=frame[cell])
-        emphasis[cell] = ranked(better, "auc", ["dataset"])
+        known = [
+            "" if pd.isna(value) else f" ({number(value)})" for value in frame[f"published {cell}"]
+        ]
+        text = [*map(add, spec.cells(frame, cell), known)]
+        ranks = spec.ranks(frame[cell], frame[["dataset"]])
+        columns.append(Shown(cell, with_status(frame, text), ranks))
     notes = [
-        f"{dataset}: "
-        + ", ".join(f"D{i} {d}" for i, d in enumerate(of.results.data[dataset]["domains"], 1))
-        + "; "
-        + ", ".join(f"T{i} {t}" for i, t in enumerate(of.results.data[dataset]["tasks"], 1))
-        + "."
+        f"{dataset}: {_numbered('D', several[dataset]['domains'])}; "
+        f"{_numbered('T', several[dataset]['tasks'])}."
         for dataset in dict.fromkeys(by_domain["dataset"])
     ]
-    if any(
-        f"published {cell}" in frame and frame[f"published {cell}"].notna().any() for cell in names
-    ):
+    if frame.filter(regex="^published").notna().any(axis=None):
         notes.append("In brackets: the published value.")
     question = f"{experiment.question} By domain and task: test AUC."
-    return _made(of, name + CELLS, question, runs, frame, printed, emphasis, words, notes)
+    named = _named(frame.assign(task=""), experiment.labels)
+    return _of_runs(of, name + CELLS, question, runs, frame, named, columns, notes)
 
 
 def overview(of: Frames) -> Table:
     """The first experiment at a glance: a data set and backbone a row, an arm a column."""
     first = experiments(of.study)[0]
-    metric = of.study.params.experiments[first].metric
-    runs = _overall(of.of(first))
+    metric, runs = of.study.params.experiments[first].metric, of.of(first)
     frame = over_seeds(runs, KEYS, [metric])
-    text = pd.Series(with_status(frame, column(metric).cells(frame, metric)), frame.index)
+    text = with_status(frame, column(metric).cells(frame, metric))
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     floors = [arm for arm in arms if not ARMS[arm].backbone]
-    rows = []
-    for (dataset, backbone), own in frame.assign(text=text).groupby(
-        ["dataset", "backbone"], sort=False
-    ):
-        found = dict(zip(own["arm"], own["text"], strict=True))
-        if set(found) <= set(floors) < set(arms):
-            continue
-        shared = frame[(frame["dataset"] == dataset) & frame["arm"].isin(floors)]
-        found |= dict(zip(shared["arm"], text[shared.index], strict=True))
-        head = {"Data set": dataset, "Backbone": backbone_label(str(backbone))}
-        rows.append(head | {ARMS[arm].label: found.get(arm, MISSING) for arm in arms})
-    heads = ["Data set", "Backbone", *(ARMS[arm].label for arm in arms)]
-    printed = pd.DataFrame(rows, columns=heads)
-    emphasis = pd.DataFrame("", printed.index, printed.columns)
+    keys = ["dataset", "backbone"]
+    wide = frame.assign(text=text).pivot_table("text", keys, "arm", aggfunc="last", sort=False)
+    wide = wide[arms]
+    # what has no backbone stands beside every one
+    wide[floors] = wide.groupby("dataset")[floors].transform("first")
+    wide = wide.fillna(MISSING).reset_index()
+    if arms != floors:
+        wide = wide[wide["backbone"] != NO_BACKBONE]
+    labels = wide["backbone"].map(backbone_label).replace("", MISSING)
+    labels = labels.mask(wide[arms].isin([ABSENT]).any(axis=1), "all")
+    named = pd.DataFrame({"Data set": wide["dataset"], "Backbone": labels})
+    columns = [Shown(ARMS[arm].label, list(wide[arm])) for arm in arms]
     question = f"Test {column(metric).head} of the experiment `{first}` by arm."
-    return _made(of, "overview", question, runs, frame, printed, emphasis, 2, [])
+    return _of_runs(of, "overview", question, runs, frame, named, columns)
 
 
 def coverage(of: Frames) -> Table:
     """Runs of each experiment by status."""
-    rows = []
-    for name in experiments(of.study):
-        counts = Counter(of.of(name).drop_duplicates("run")["status"])
-        rows.append({"experiment": name} | {status: counts[status] for status in STATUSES})
-    total = Counter(of.runs.drop_duplicates("run")["status"])
-    rows.append({"experiment": "all, each run once"} | {s: total[s] for s in STATUSES})
-    frame = pd.DataFrame(rows)
-    heads = {"experiment": "Experiment"} | {s: s.capitalize() for s in STATUSES}
-    printed = _plain(frame.rename(columns=heads))
-    caption = "Runs of each experiment by status."
-    return _table(of, "coverage", caption, frame, printed, 1)
+    counts = {name: status_counts(of.of(name)["status"]) for name in experiments(of.study)}
+    counts["all, each run once"] = status_counts(of.about["status"])
+    frame = pd.DataFrame.from_dict(counts, "index").rename_axis("experiment").reset_index()
+    columns = [Shown(s.capitalize(), [number(n, 0) for n in frame[s]]) for s in STATUSES]
+    named = frame[["experiment"]].rename(columns=str.capitalize)
+    caption = f"Runs of each experiment by status. Tier {of.study.tier}."
+    return Table.of("coverage", caption, frame, named, columns)
 
 
 def datasets(of: Frames) -> Table:
     """Each data set on the split that most of its runs use."""
-    data = of.data[of.data["split_seed"] == of.data["dataset"].map(of.usual_split)]
+    data = of.data.assign(positives=of.data["positive_rate"] * of.data["rows"])
     groups = data.groupby(["dataset", "split_seed"], sort=False)
     frame = groups[["train", "validation", "test"]].sum()
     frame.insert(0, "domains", groups.size())
     frame["smallest"], frame["largest"] = groups["rows"].min(), groups["rows"].max()
-    positives = data["positive_rate"] * data["rows"]
-    frame["positive_rate"] = (
-        positives.groupby([data["dataset"], data["split_seed"]]).sum() / groups["rows"].sum()
-    )
+    frame["positive_rate"] = groups["positives"].sum() / groups["rows"].sum()
+    columns = [column(name).shown(frame, name) for name in map(str, frame)]
     frame = frame.reset_index()
-    printed = pd.DataFrame(
-        {"Data set": frame["dataset"], "Split seed": frame["split_seed"].map(str)}
-    )
-    for name in frame.columns[2:]:
-        spec = column(name)
-        printed[spec.head] = [number(value, spec.digits) for value in frame[name]]
+    seeds = Shown("Split seed", list(frame["split_seed"].map(str)))
     missing = [name for name in of.study.all_datasets if name not in set(frame["dataset"])]
     notes = [f"Not there: {', '.join(missing)}."] if missing else []
     caption = (
         "Data sets on the split that most runs use: rows, domains, and the share of positive "
-        "labels (of several tasks the mean)."
+        f"labels (of several tasks the mean). Tier {of.study.tier}."
     )
-    return _table(of, "datasets", caption, frame, printed, 1, notes)
+    named = frame[["dataset"]].set_axis(["Data set"], axis=1)
+    return Table.of("datasets", caption, frame, named, [seeds, *columns], notes)
 
 
 def domains(of: Frames) -> Table:
     """Each domain: users, items, rows, positive rate, and what is published of them."""
-    data = of.data
-    frame = data[data["split_seed"] == data["dataset"].map(of.usual_split)].reset_index(drop=True)
-    names = ["users", "items", "rows", "positive_rate"]
-    printed = pd.DataFrame({"Data set": frame["dataset"], "Domain": frame["domain"]})
-    for name in names:
-        spec = column(name)
-        printed[spec.head] = [number(value, spec.digits) for value in frame[name]]
-        if name == "positive_rate":
-            continue
-        beside = published(name, by_cell=True)[["dataset", "domain", f"published_{name}"]]
-        numbered = frame.assign(domain=frame["number"].map(str))
-        known = numbered.merge(beside, "left", ["dataset", "domain"])[f"published_{name}"]
-        frame[f"published_{name}"] = known
-        if known.notna().any():
-            printed[f"Published {spec.head.lower()}"] = [number(value, 0) for value in known]
-    return _table(of, "domains", "Domains of each data set: users, items, rows.", frame, printed, 2)
+    frame, columns = of.data, []
+    for name in ("users", "items", "rows"):
+        columns.append(column(name).shown(frame, name))
+        beside = published(name, by_cell=True)[["dataset", "number", f"published_{name}"]]
+        frame = frame.merge(beside, "left", ["dataset", "number"])
+        if (known := frame[f"published_{name}"]).notna().any():
+            columns.append(
+                Shown(f"Published {column(name).head.lower()}", [number(n, 0) for n in known])
+            )
+    columns.append(column("positive_rate").shown(frame, "positive_rate"))
+    named = frame[["dataset", "domain"]].set_axis(["Data set", "Domain"], axis=1)
+    caption = f"Domains of each data set: users, items, rows. Tier {of.study.tier}."
+    return Table.of("domains", caption, frame, named, columns)
 
 
 def cost(of: Frames) -> Table:
     """What training cost, by data set, backbone and arm."""
-    runs = of.runs.drop_duplicates("run")
-    runs = runs[(runs["variant"] == DEFAULT_VARIANT) & runs["wall_s"].notna()].assign(task="")
-    frame = over_seeds(runs, KEYS, [*COST, "parameters"])
-    printed = labelled(frame, {})
-    words = printed.shape[1]
-    for name in (*COST, "parameters"):
-        text = column(name).cells(frame, name)
-        printed[column(name).head] = marked(frame, text)
-    printed["Runs"] = [number(count, 0) for count in frame["seeds"]]
-    notes = [f"Measured on: {machine}." for machine in sorted(set(runs["machine"]))]
-    notes.append("Memory is the process's maximum so far; one process makes a job's runs in turn.")
+    runs = of.runs[(of.runs["variant"] == DEFAULT_VARIANT) & of.runs["wall_s"].notna()]
+    values = [*COST, "parameters"]
+    frame = over_seeds(runs.assign(task=""), KEYS, values)
+    columns = [column(name).shown(frame, name) for name in values]
+    columns.append(Shown("Runs", [number(count, 0) for count in frame["seeds"]]))
+    notes = [
+        *(f"Measured on: {machine}." for machine in sorted(set(runs["machine"]))),
+        "Memory is the process's maximum so far; one process makes a job's runs in turn.",
+        *status_notes(of, runs),
+    ]
     caption = (
         "Cost of training of runs with default settings. An arm counts its own training alone, not "
-        "what it starts from."
+        f"what it starts from. Tier {of.study.tier}."
     )
-    return _table(of, "cost", caption, frame, printed, words, [*notes, *status_notes(of, runs)])
+    return Table.of("cost", caption, frame, _named(frame, {}), columns, notes)
 
 
-ABOUT: dict[str, Callable[[Frames], Table]] = {
-    "answer": answer,
-    "overview": overview,
-    "coverage": coverage,
-    "datasets": datasets,
-    "domains": domains,
-    "cost": cost,
-}
+def matrix(of: Frames) -> Table:
+    """Status of the runs of each data set and arm: how many of them have it."""
+    counts = of.about.groupby(["dataset", "arm"], sort=False)["status"].agg(status_text)
+    arms = {arm: spec.label for arm, spec in ARMS.items() if arm in set(of.about["arm"])}
+    wide = counts.unstack().reindex(of.about["dataset"].unique(), columns=[*arms]).fillna(MISSING)
+    named = wide.rename(columns=arms).rename_axis("Data set").reset_index()
+    caption = "Runs of each data set and arm by status; a dash where no experiment asks for any."
+    return Table.of("matrix", caption, named, named)
 
 
-def _overall(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of data with several tasks the rows of all together."""
-    several = runs.loc[runs["task"] == ALL_TASKS, "run"]
-    return runs[(runs["task"] == ALL_TASKS) | ~runs["run"].isin(several)].reset_index(drop=True)
+ABOUT = {make.__name__: make for make in (answer, overview, coverage, datasets, domains, cost)}
 
 
-def _in_order(of: Frames, runs: pd.DataFrame) -> pd.DataFrame:
-    place = {key: i for i, key in enumerate(zip(of.runs["run"], of.runs["task"], strict=True))}
-    order = [place[key] for key in zip(runs["run"], runs["task"], strict=True)]
-    return runs.assign(_place=order).sort_values("_place", ignore_index=True).drop(columns="_place")
+def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
+    """The key columns as printed: task, backbone and variant only where there are several."""
+    own, printed = words(frame, variants), pd.DataFrame({"Data set": frame["dataset"]})
+    if len({*frame["task"]} - {"", ALL_TASKS}) > 1:
+        printed["Task"] = frame["task"].replace("", MISSING)
+    if own["backbone"].any():
+        printed["Backbone"] = own["backbone"].replace("", MISSING)
+    printed["Arm"] = own["arm"]
+    if {*frame["variant"]} - {DEFAULT_VARIANT}:
+        printed["Variant"] = own["variant"]
+    printed.loc[frame["status"] == ABSENT, list(printed)[1:]] = "all"
+    return printed
 
 
-def _made(
+def _numbered(letter: str, names: Iterable[str]) -> str:
+    return ", ".join(f"{letter}{i} {name}" for i, name in enumerate(names, 1))
+
+
+def _of_runs(
     of: Frames,
     name: str,
     question: str,
     runs: pd.DataFrame,
     frame: pd.DataFrame,
-    printed: pd.DataFrame,
-    emphasis: pd.DataFrame,
-    words: int,
-    notes: Iterable[str],
-) -> Table:
-    """A table of runs, with what must be said of them."""
-    emphasis = emphasis.reindex(columns=printed.columns, fill_value="")
-    caption = f"{question} Tier {of.study.tier}. {seeds_text(runs)}"
-    absent = frame["status"].eq(ABSENT) & frame.duplicated("dataset")
-    keep = ~absent.to_numpy() if len(absent) == len(printed) else slice(None)
-    every = [
-        *dict.fromkeys(notes),
-        *status_notes(of, runs),
-        *undefined_notes(of, runs),
-        *ending_notes(of, runs),
-    ]
-    return Table(
-        name,
-        caption,
-        frame,
-        printed[keep].reset_index(drop=True),
-        words,
-        emphasis[keep].reset_index(drop=True),
-        tuple(every),
-    )
-
-
-def _table(
-    of: Frames,
-    name: str,
-    caption: str,
-    frame: pd.DataFrame,
-    printed: pd.DataFrame,
-    words: int,
+    named: pd.DataFrame,
+    columns: Sequence[Shown],
     notes: Iterable[str] = (),
 ) -> Table:
-    """A table of something else than runs."""
-    emphasis = pd.DataFrame("", printed.index, printed.columns)
-    return Table(
-        name, f"{caption} Tier {of.study.tier}.", frame, printed, words, emphasis, tuple(notes)
+    """A table of runs over seeds, with what must be said of them."""
+    seeds = seeds_text(runs, "± is the standard deviation over them")
+    caption = f"{question} Tier {of.study.tier}. {seeds}"
+    every = [*dict.fromkeys(notes), *run_notes(of, runs)]
+    made = Table.of(name, caption, frame, named, columns, every)
+    # one row says it of all runs on data that are not there
+    shown = ~(made.printed.isin([ABSENT]).any(axis=1) & made.printed.duplicated("Data set"))
+    printed, emphasis = made.printed[shown], made.emphasis[shown]
+    return replace(
+        made, printed=printed.reset_index(drop=True), emphasis=emphasis.reset_index(drop=True)
     )
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.map(lambda value: value if isinstance(value, str) else number(value, 0))
