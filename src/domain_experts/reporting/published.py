@@ -33,6 +33,7 @@ _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")
 _COUNTS = ("users", "items", "rows", "best_learning_rate", "best_shared_experts")
 METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("wauc", "macro_auc", "auc"), _AUC),
+    "rela_impr": (lambda value: -1 < value < 1, "a share between -1 and 1"),
     **dict.fromkeys(("macro_log_loss", *_COUNTS), _POSITIVE),
 }
 

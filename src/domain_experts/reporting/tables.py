@@ -33,6 +33,7 @@ from domain_experts.reporting.frame import (
 )
 from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, status_notes
 from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
+from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import INTERVAL, summed
 from domain_experts.results import ABSENT, STATUSES
@@ -128,9 +129,16 @@ def cells(of: Frames, name: str) -> Table:
     wide = by_domain.pivot(index="run", columns="cell", values="auc")
     frame = over_seeds(runs.join(wide, "run"), KEYS, names)
     own = [key for key in KEYS if key != "task"]
-    beside = published("auc", by_cell=True).merge(places)
-    beside = beside.pivot(index=own, columns="cell", values="published_auc")
-    frame = frame.join(beside.reindex(columns=names).add_prefix("published "), own)
+    over = experiment.references[0]
+    for metric, head, numbers in (
+        ("auc", "published ", published("auc", by_cell=True)),
+        ("rela_impr", "printed ", published("rela_impr", by_cell=True)),
+        ("again", "again ", published_again(of.study, over)),
+    ):
+        beside = numbers.merge(places).pivot(
+            index=own, columns="cell", values=f"published_{metric}"
+        )
+        frame = frame.join(beside.reindex(columns=names).add_prefix(head), own)
     spec, columns = COLUMNS["auc"], []
     for cell in names:
         known = [
@@ -145,7 +153,8 @@ def cells(of: Frames, name: str) -> Table:
         for dataset in dict.fromkeys(by_domain["dataset"])
     ]
     if frame.filter(regex="^published").notna().any(axis=None):
-        notes.append("In brackets: the published value.")
+        notes += ["In brackets: the published value.", *mean_notes(frame, names)]
+    notes += relative_notes(frame[~split_notes(runs, frame)[0]], names, over)
     question = f"{experiment.question} By domain and task: test AUC."
     named = _named(frame.assign(task=""), experiment.labels)
     return _of_runs(of, name + CELLS, question, runs, frame, named, columns, notes)
