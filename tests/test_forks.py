@@ -109,8 +109,9 @@ def test_commands_run_side_by_side_and_interrupts_are_theirs(address):
     first, second = client(address, waits), client(address, "print('second')")
     assert first.stdout.readline() == "ready\n"
     assert second.communicate()[0] == "second\n"
-    server = psutil.Process().children()
-    for process in {p for child in server for p in [child, *child.children(recursive=True)]}:
+    (server,) = (p for p in psutil.Process().children() if str(address) in p.cmdline())
+    # as a terminal does, to the whole group
+    for process in [psutil.Process(first.pid), server, *server.children(recursive=True)]:
         process.send_signal(signal.SIGINT)
     first.communicate()
     assert first.returncode == 5
