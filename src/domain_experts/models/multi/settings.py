@@ -1,4 +1,4 @@
-"""Settings of the multi-domain multi-task models, each one's own beside it; nothing heavy."""
+"""Settings of the multi-domain multi-task models. Here, since params.yaml is read without torch."""
 
 from typing import Annotated, Literal, Self
 
