@@ -14,6 +14,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.reporting.frame import frames
 from domain_experts.results import load, read
 from domain_experts.study import Study
 
@@ -87,6 +88,13 @@ def test_differences_are_those_of_the_predictions(kept):
     assert by_metric["wauc_difference"] == [pytest.approx(weights @ difference)]
     expected = np.sqrt(np.sum(weights**2 * np.square(by_metric["auc_difference_se"])))
     assert by_metric["wauc_difference_se"] == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("experiment", ["main", "m3oe", "m3oe_automl", "new_domain"])
+def test_every_difference_in_an_experiments_metric_has_an_error(kept, experiment):
+    gains = frames(kept).gains(experiment).dropna(subset="gain")
+    assert len(gains)
+    assert (gains["se"] > 0).all()
 
 
 def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):

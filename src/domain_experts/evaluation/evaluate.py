@@ -21,10 +21,10 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.compare import bayes, compare, pairs
 from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.evaluation.new_domain import new_domain_rows
+from domain_experts.evaluation.new_domain import held_out, new_domain_rows
 from domain_experts.evaluation.population import population
 from domain_experts.evaluation.projections import projection
-from domain_experts.evaluation.rows import Row, Rows
+from domain_experts.evaluation.rows import Row, Rows, by_domain
 from domain_experts.files import read_json
 from domain_experts.presence import absent_datasets
 from domain_experts.results import (
@@ -85,7 +85,9 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
             records.append(_stored(run.path.as_posix(), dataset, key, record))
         for run, other in pairs(study, runs):
             about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
-            rows += [about | row for row in compare(logits[run], logits[other], cut["test"])]
+            new = held_out(run) if held_out(run) == held_out(other) else None
+            compared = compare(logits[run], logits[other], cut["test"], new)
+            rows += [about | row for row in compared]
     if interactions is not None:
         schema = interactions.schema
         data = {
@@ -233,24 +235,11 @@ def _numbers(run: Run, logits: Array, rows: Rows) -> Iterator[Row]:
     binned = run.settings.protocol.binned_auc
     found = evaluate(logits, rows.labels, rows.domain, rows.domains, rows.tasks, binned)
     for task, metrics in found.items():
-        yield from numbers(rows.domains, task, metrics)
-
-
-def numbers(domains: tuple[str, ...], task: str, metrics: Mapping[str, Any]) -> Iterator[Row]:
-    """The rows of one task's metrics, as `evaluation.metrics.evaluate` gives them."""
-    for metric, value in metrics.items():
-        if metric == "by_domain":
-            for name, values in value.items():
-                yield from by_domain(domains, values, metric=name, task=task)
-        elif metric != "left_out" and value is not None:
-            yield {"task": task, "metric": metric, "value": value}
-
-
-def by_domain(domains: tuple[str, ...], values: Any, **about: str) -> Iterator[Row]:
-    """A row for each domain whose value is known."""
-    for name, value in zip(domains, values, strict=True):
-        if value is not None:
-            yield about | {"domain": name, "value": value}
+        for name, values in metrics.pop("by_domain").items():
+            yield from by_domain(rows.domains, values, metric=name, task=task)
+        for name, value in metrics.items():
+            if name != "left_out" and value is not None:
+                yield {"task": task, "metric": name, "value": value}
 
 
 def _population(interactions: Interactions, split: Array) -> Iterator[Row]:
