@@ -25,15 +25,15 @@ from domain_experts.evaluation.new_domain import held_out, new_domain_rows
 from domain_experts.evaluation.population import population
 from domain_experts.evaluation.projections import projection
 from domain_experts.evaluation.rows import Row, Rows, by_domain
-from domain_experts.files import read_json
+from domain_experts.files import read_json, sha256
 from domain_experts.presence import absent_datasets
 from domain_experts.results import (
     ABSENT,
     CURRENT,
     NOT_RUN,
     RECORD_COLUMNS,
-    Results,
     identity,
+    of,
     read,
     table,
     write,
@@ -57,11 +57,13 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
     rows: list[Row] = []
     records = []
     interactions = Interactions.open(layout.interactions(dataset)) if made else None
+    splits = {}
     by_split = sorted(made, key=lambda run: run.split_seed)
     for split_seed, group in groupby(by_split, key=lambda run: run.split_seed):
         assert interactions is not None
         runs = list(group)
         split = read_split(study.tier, dataset, split_seed)
+        splits[str(split_seed)] = sha256(layout.split_file(study.tier, dataset, split_seed))
         cut = {name: _rows(interactions, split == s) for s, name in enumerate(SPLITS)}
         about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
         facts = [*_population(interactions, split), *bayes(cut["test"])]
@@ -95,6 +97,7 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
             "tasks": schema.tasks,
             "planted_groups": interactions.planted_groups,
             "provenance": interactions.card["provenance"],
+            "splits": splits,
         }
         records.append(_stored("", dataset, interactions.card["content"], data))
     write(table(rows), folder / RESULTS)
@@ -122,11 +125,9 @@ def merge(study: Study) -> None:
         new_records = pd.concat([old_records[kept], new_records])
     frame = pd.concat([table([]), *numbers], ignore_index=True)
     frame = _in_order(study, pd.concat([frame, _without_numbers(study, frame)], ignore_index=True))
-    by_run = {row["run"]: json.loads(row["record"]) for row in new_records.to_dict("records")}
-    status = Results(study, frame, by_run, {}).status
-    frame["status"] = [
-        status.get(run, said) for run, said in zip(frame["run"], frame["status"], strict=True)
-    ]
+    results = of(study, frame, new_records)
+    about_data = results.facts["status"].reindex(frame.index)
+    frame["status"] = frame["run"].map(results.status).fillna(about_data).fillna(frame["status"])
     write(frame, path)
     write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
 

@@ -119,7 +119,7 @@ class Frames:
         facts = self.results.facts[self.results.facts["domain"] != ""]
         usual = self.about.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
         facts = facts[facts["split_seed"] == facts["dataset"].map(usual)]
-        keys, names = ["dataset", "split_seed", "domain"], ["train", "validation", "test"]
+        keys, names = ["dataset", "status", "split_seed", "domain"], ["train", "validation", "test"]
         counts = ["users", "items", "test_users", "seen_test_users"]
         plain = facts[facts["metric"].isin(counts)]
         rows = facts[facts["metric"] == "rows"].assign(metric=lambda frame: frame["split"])
