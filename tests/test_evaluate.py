@@ -14,6 +14,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.evaluation.registry import COMPARED, METRICS, SHOWN, TESTED
 from domain_experts.reporting.frame import frames
 from domain_experts.results import RECORD_COLUMNS, load, read, write
 from domain_experts.study import Study
@@ -107,6 +108,13 @@ def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):
     arms = {(a.arm, b.arm) for a, b in found if not a.variant}
     assert {("moe_mlora", "base"), ("mlora", "base"), ("moe_mlora", "mlora")} <= arms
     assert not any("released" in a + b for a, b in arms)
+
+
+def test_what_experiments_may_show_is_what_runs_have(kept):
+    """But for scalars of tested models, which the fabricated ones do not have."""
+    of = frames(kept)
+    assert set(of.runs) - {*of.about, "task", "machine"} == set(SHOWN) - set(TESTED)
+    assert set(METRICS) < set(COMPARED) < set(SHOWN)
 
 
 def test_bayes_auc_is_that_of_the_true_probabilities(kept):
