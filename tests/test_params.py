@@ -83,7 +83,7 @@ def refused(values, tmp_path):
             {"fusion=gate": "gated"},
             "labels: variant 'fusion=gate' is unknown; did you mean fusion=gated?",
         ),
-        ("experiments.main.arms", ["base", "magic"], "name 'magic' is unknown; known are autoifs, base"),
+        ("experiments.main.arms", ["base", "magic"], "'magic' is unknown; known are autoifs, base"),
         ("experiments.main.backbones", ["transformer"], "'transformer' is unknown; known are adatt"),
         ("experiments.main.backbones", ["m3oe"], "'base' does not take backbone 'm3oe', but"),
         ("experiments.main.arms", ["mdmt"], "'mdmt' does not take backbone 'mlp', but one of m3oe"),
