@@ -83,7 +83,7 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
                 rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
             logits[run], who_of[run] = scores, who
-            record["projection"] = projection(study, run)
+            record["projection"] = projection(study, run, record)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
         for run, other in pairs(study, runs):
             about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
