@@ -12,7 +12,7 @@ from assignments import CTR_BACKBONES, params, study_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain_experts import layout
+from domain_experts import layout, registry
 from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.errors import UserError
 from domain_experts.params import TIERS, Params, json_schema, load
@@ -313,11 +313,18 @@ def test_more_seeds_keep_the_runs_of_the_others(seeds):
     assert runs(seeds) < runs([*seeds, 10])
 
 
+def test_an_arm_without_a_label_is_refused_by_name():
+    declared = dict.fromkeys([*ARMS, "new_arm"], ARMS["base"])
+    with pytest.raises(UserError, match="no label of new_arm"):
+        registry._labelled(declared)
+
+
 def test_registries_name_what_exists():
     from importlib import import_module
 
     for backbone in BACKBONES.values():
         assert import_module(backbone.module).Model
+    assert {registry.REFERENCE, *registry.TRAINED_ONCE} <= ARMS.keys()
     for arm in ARMS.values():
         assert callable(arm.train)
         assert arm.label

@@ -24,7 +24,7 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import COMPARED, SHOWN
 from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
@@ -119,8 +119,8 @@ class Experiment(Settings):
             return self.compare
         if self.vary or self.variants or self.flip:
             return (DEFAULT_VARIANT,)
-        if "base" in self.arms:
-            return ("base",)
+        if REFERENCE in self.arms:
+            return (REFERENCE,)
         first = next(iter(self.arms))
         given = self.arms[first] if isinstance(self.arms, dict) else ()
         return (f"{first}/{given[0]}",) if given else (first,)
