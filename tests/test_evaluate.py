@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from fabricated import DATASETS, LEFT_OUT, MULTI, change_json, evaluate_all
+from fabricated import DATASETS, LEFT_OUT, MULTI, change_json, evaluate_all, rewrite
 from sklearn.metrics import log_loss, roc_auc_score
 
 from domain_experts import layout
@@ -14,7 +14,9 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
-from domain_experts.results import load, read
+from domain_experts.evaluation.registry import COMPARED, METRICS, SHOWN, TESTED
+from domain_experts.reporting.frame import frames
+from domain_experts.results import RECORD_COLUMNS, load, read, write
 from domain_experts.study import Study
 
 
@@ -89,6 +91,13 @@ def test_differences_are_those_of_the_predictions(kept):
     assert by_metric["wauc_difference_se"] == [pytest.approx(expected)]
 
 
+@pytest.mark.parametrize("experiment", ["main", "m3oe", "m3oe_automl", "new_domain"])
+def test_every_difference_in_an_experiments_metric_has_an_error(kept, experiment):
+    gains = frames(kept).gains(experiment).dropna(subset="gain")
+    assert len(gains)
+    assert (gains["se"] > 0).all()
+
+
 def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):
     compared = numbers(kept, dataset="ml-100k-gender", metric="wauc_difference")
     by_path = {run.path.as_posix(): run for run in kept.runs}
@@ -99,6 +108,13 @@ def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):
     arms = {(a.arm, b.arm) for a, b in found if not a.variant}
     assert {("moe_mlora", "base"), ("mlora", "base"), ("moe_mlora", "mlora")} <= arms
     assert not any("released" in a + b for a, b in arms)
+
+
+def test_what_experiments_may_show_is_what_runs_have(kept):
+    """But for scalars of tested models, which the fabricated ones do not have."""
+    of = frames(kept)
+    assert set(of.runs) - {*of.about, "task", "machine"} == set(SHOWN) - set(TESTED)
+    assert set(METRICS) < set(COMPARED) < set(SHOWN)
 
 
 def test_bayes_auc_is_that_of_the_true_probabilities(kept):
@@ -263,3 +279,48 @@ def test_changed_data_make_stale_what_was_trained_on_them(tree):
     found = stale(tree)
     assert {path.split("/")[1] for path in found} == {"planted"}
     assert {why for reasons in found.values() for why in reasons} == {"data"}
+
+
+@pytest.mark.parametrize("what", ["code", "torch", "data", "split", "upstream", "settings"])
+def test_a_run_whose_origins_are_not_recorded_is_not_current(tree, what):
+    run = find(tree, arm="base", dataset="planted", backbone="wdl", seed=2)
+
+    def forget(record):
+        (record if what == "settings" else record["provenance"])[what] = None
+
+    rewrite(tree, run, forget)
+    assert stale(tree)[run.path.as_posix()] == ("not recorded",)
+
+
+def fact_status(study):
+    facts = load(study).facts
+    return facts.groupby(["dataset", "split_seed"])["status"].unique().map(list)
+
+
+def test_numbers_about_data_are_stale_when_data_or_splits_are_others(tree):
+    assert fact_status(tree).map(lambda status: status == ["current"]).all()
+    card, index = layout.card("planted"), layout.split_index(tree.tier, "planted-small")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"content": "others"}))
+    splits = json.loads(index.read_text())
+    splits["seeds"]["2"]["sha256"] = "another"
+    index.write_text(json.dumps(splits))
+    found = fact_status(tree)
+    gone = found[found.map(lambda status: status == ["stale"])].index
+    expected = {pair for pair in found.index if pair[0] == "planted"} | {("planted-small", 2)}
+    assert set(gone) == expected
+    merge(tree)
+    assert set(numbers(tree, run="", status="stale")["dataset"]) == {"planted", "planted-small"}
+    shown = frames(tree).data
+    assert set(shown.loc[shown["status"] == "stale", "dataset"]) >= {"planted"}
+
+
+def test_numbers_about_data_whose_split_is_not_recorded_are_not_current(tree):
+    path = layout.records_file(tree.tier)
+    records = read(path, RECORD_COLUMNS)
+    data = records["run"] == ""
+    records.loc[data, "record"] = [
+        json.dumps({k: v for k, v in json.loads(text).items() if k != "splits"})
+        for text in records.loc[data, "record"]
+    ]
+    write(records, path, RECORD_COLUMNS)
+    assert fact_status(tree).map(lambda status: status == ["stale"]).all()

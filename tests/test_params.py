@@ -12,7 +12,7 @@ from assignments import CTR_BACKBONES, params, study_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain_experts import layout
+from domain_experts import layout, registry
 from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.errors import UserError
 from domain_experts.params import TIERS, Params, json_schema, load
@@ -75,15 +75,23 @@ def refused(values, tmp_path):
         ("adapter.layers", [3], "adapter.layers [3]: the tower's layers are 0 to 1"),
         ("adapter.layers", [], "adapter.layers []: the tower's layers are 0 to 1"),
         ("experiments.rank.variants", [{"adapter.layers": [3]}], "[3]: the tower's layers are 0 t"),
-        ("experiments.main.arms", ["base", "magic"], "'magic'; known are autoifs, base"),
-        ("experiments.main.backbones", ["transformer"], "'transformer'; known are adatt"),
+        ("experiments.m3oe.metric", "wauk", "metric: name 'wauk' is unknown; did you mean wauc?"),
+        ("experiments.m3oe.metric", "machine", "m3oe.metric: name 'machine' is unknown; known are"),
+        ("experiments.m3oe.show", ["seen_user"], "show: name 'seen_user' is unknown; did you mean"),
+        (
+            "experiments.m3oe_ablations.labels",
+            {"fusion=gate": "gated"},
+            "labels: variant 'fusion=gate' is unknown; did you mean fusion=gated?",
+        ),
+        ("experiments.main.arms", ["base", "magic"], "'magic' is unknown; known are autoifs, base"),
+        ("experiments.main.backbones", ["transformer"], "'transformer' is unknown; known are"),
         ("experiments.main.backbones", ["m3oe"], "'base' does not take backbone 'm3oe', but"),
         ("experiments.main.arms", ["mdmt"], "'mdmt' does not take backbone 'mlp', but one of m3oe"),
         ("experiments.main.backbones", [], "or each arm its own"),
         ("multi_model.hidden", [8, 8, 8], "multi_model.hidden"),
         ("multi_model.m3oe.fusion", "product", "should be 'sum', 'concatenated' or 'gated'"),
         ("protocols.m3oe_released.upper_order", 3, "upper_order: Input should be 1 or 2"),
-        ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere'; known are amazon-"),
+        ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere' is unknown; known are"),
         ("experiments.main.datasets", {"tiny": []}, "datasets.tiny"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
         ("experiments.main.vary", {"adapter.alpha": [0]}, "alpha: Input should be greater"),
@@ -98,7 +106,7 @@ def refused(values, tmp_path):
         ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
         ("protocols.mine", {}, "should be 'described', 'released', 'released_base', "),
         ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
-        ("configurations.ml-*.bert", {}, "unknown name 'bert'; known are adatt"),
+        ("configurations.ml-*.bert", {}, "name 'bert' is unknown; known are adatt"),
         ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
         ("configurations.ml-*.wdl", {"adapter.alpha": 0}, "alpha: Input should be greater"),
         ("experiments.switches.arms", ["moe_mlora"], "'moe_mlora' has no counterpart"),
@@ -305,11 +313,18 @@ def test_more_seeds_keep_the_runs_of_the_others(seeds):
     assert runs(seeds) < runs([*seeds, 10])
 
 
+def test_an_arm_without_a_label_is_refused_by_name():
+    declared = dict.fromkeys([*ARMS, "new_arm"], ARMS["base"])
+    with pytest.raises(UserError, match="no label of new_arm"):
+        registry._labelled(declared)
+
+
 def test_registries_name_what_exists():
     from importlib import import_module
 
     for backbone in BACKBONES.values():
         assert import_module(backbone.module).Model
+    assert {registry.REFERENCE, *registry.TRAINED_ONCE} <= ARMS.keys()
     for arm in ARMS.values():
         assert callable(arm.train)
         assert arm.label

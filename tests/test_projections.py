@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from assignments import make_assignment, multi_data, train
-from fabricated import evaluate_all
+from fabricated import change_json, evaluate_all
 from safetensors.numpy import save_file
 
 from domain_experts import layout
@@ -49,6 +49,14 @@ def test_each_part_has_a_point_a_row_of_the_shown_domain(fabricated_whole):
         "all": {"S", "D", "T", "fused"},
     }
     pd.testing.assert_frame_equal(found, points(fabricated_whole, run))
+
+
+def test_the_domain_with_the_most_test_rows_is_shown(fabricated_whole):
+    run = keep_views(fabricated_whole)
+    assert set(points(fabricated_whole, run)["domain"]) == {0}
+    record = layout.run_artifacts(fabricated_whole.tier, run) / "record.json"
+    change_json(record, rows={"test": [100, 300, 200]})
+    assert set(points(fabricated_whole, run)["domain"]) == {1}
 
 
 def test_fully_gated_modules_have_no_shared_module_of_their_own(fabricated_whole):

@@ -3,11 +3,17 @@
 import pandas as pd
 import pytest
 
+from domain_experts import layout
 from domain_experts.errors import UserError
+from domain_experts.params import TIERS
 from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
+from domain_experts.reporting.frame import ALL_TASKS
 from domain_experts.reporting.published import published, verdict
+from domain_experts.reporting.tables import write_tables
+from domain_experts.results import load
 from domain_experts.runs import variant_name
+from domain_experts.study import Study
 
 HEAD = "source,dataset,backbone,arm,variant,domain,task,metric,value\n"
 CELL = "a paper,ml-1m-gender,wdl,moe_mlora,default,,click,"
@@ -37,6 +43,31 @@ def test_what_is_published_of_movielens_names_runs_of_the_paper_tier():
         assert set(own[keys].itertuples(index=False, name=None)) <= runs
 
 
+def test_all_that_is_published_is_of_what_params_yaml_has():
+    """Tasks and domains: of the data sets whose numbers are committed."""
+    study = load_study("paper")
+    everything = [run for tier in TIERS for run in Study(study.params, tier).expected_runs]
+    variants = {(run.arm, variant_name(run.variant)) for run in everything}
+    data = load(study).data
+    frame = module._all()
+    assert set(frame["dataset"]) <= set(study.params.data.datasets)
+    own = frame[frame["variant"] != ""]
+    assert set(zip(own["arm"], own["variant"], strict=True)) <= variants
+    assert len(set(frame["dataset"]) & set(data)) >= 2
+    for dataset, domain, task in frame[["dataset", "domain", "task"]].to_numpy():
+        if dataset in data:
+            assert task in ("", ALL_TASKS, *data[dataset]["tasks"])
+            assert int(domain or 1) <= len(data[dataset]["domains"])
+
+
+def test_what_params_yaml_does_not_have_is_not_shown(cells, fabricated_whole):
+    cells(CELL.replace("ml-1m-gender", "elsewhere") + "wauc,0.8123\n")
+    write_tables(fabricated_whole, ["main"])
+    text = (layout.tables("quick") / "main.md").read_text()
+    assert "MoE-MLoRA" in text
+    assert "0.8123" not in text
+
+
 def test_the_published_means_are_those_of_their_cells_but_for_two():
     keys = ["dataset", "backbone", "arm", "variant"]
     means = published("auc", by_cell=True).groupby(keys)["published_auc"].mean()
@@ -64,6 +95,15 @@ def test_a_cell_is_read(cells):
         (f"{CELL}wauc\n", "line 2: expected the columns"),
         (f"{CELL}wauc,0.8,more\n", "line 2: expected the columns"),
         (CELL.replace("wdl", "wld") + "wauc,0.8\n", "line 2: backbone 'wld' is unknown"),
+        (
+            CELL.replace(",,click", ",two,click") + "auc,0.8\n",
+            "line 2: domain 'two' is not a number",
+        ),
+        (CELL.replace(",,click", ",0,click") + "auc,0.8\n", "line 2: domain '0' is not a number"),
+        (
+            CELL.replace("default", '"fusion=gated,domain-modul=False"') + "wauc,0.8\n",
+            "line 2: setting 'domain-modul' is unknown; did you mean domain-module",
+        ),
         (CELL.replace("moe_mlora", "moe") + "wauc,0.8\n", "line 2: arm 'moe' is unknown"),
     ],
 )

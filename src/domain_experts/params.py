@@ -21,9 +21,10 @@ from domain_experts.data.specs import (
 )
 from domain_experts.declarations import Family, ProtocolName
 from domain_experts.errors import UserError
+from domain_experts.evaluation.registry import COMPARED, SHOWN
 from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
@@ -36,6 +37,7 @@ from domain_experts.settings import (
     TrainingSettings,
 )
 from domain_experts.strict import Settings
+from domain_experts.suggest import unknown
 
 TierName = Literal["smoke", "quick", "paper"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
@@ -101,10 +103,10 @@ class Experiment(Settings):
     metric: str = Field(
         default="wauc",
         description="of which differences are taken: wauc (domains weighted by their rows), "
-        "macro_auc (domains alike), or another of docs/metrics.md",
+        "macro_auc (domains alike), or another of `evaluation.registry`",
     )
     show: tuple[str, ...] = Field(
-        default=(), description="further columns of its table (`reporting.columns`)"
+        default=(), description="further columns of its table (`evaluation.registry`)"
     )
     labels: dict[str, str] = Field(
         default={}, description="variants in words: their names as in the runs' paths"
@@ -117,8 +119,8 @@ class Experiment(Settings):
             return self.compare
         if self.vary or self.variants or self.flip:
             return (DEFAULT_VARIANT,)
-        if "base" in self.arms:
-            return ("base",)
+        if REFERENCE in self.arms:
+            return (REFERENCE,)
         first = next(iter(self.arms))
         given = self.arms[first] if isinstance(self.arms, dict) else ()
         return (f"{first}/{given[0]}",) if given else (first,)
@@ -189,6 +191,9 @@ class Params(Settings):
                 arm, _, backbone = reference.partition("/")
                 _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT))
                 _known(f"{where}.compare", backbone, (*BACKBONES, ""))
+            _known(f"{where}.metric", experiment.metric, COMPARED)
+            for shown in experiment.show:
+                _known(f"{where}.show", shown, SHOWN)
         for pattern, entries in self.configurations.items():
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")
@@ -230,7 +235,7 @@ def _refuse_backbones(where: str, arm: str, experiment: Experiment) -> None:
 
 def _known(where: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
-        raise ValueError(f"{where}: unknown name '{name}'; known are {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: {unknown('name', name, sorted(known))}")
 
 
 def load(path: Path = PARAMS) -> Params:

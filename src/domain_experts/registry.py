@@ -6,7 +6,8 @@ A new backbone is one new module and one line here. A new arm is declared in a m
 
 from dataclasses import replace
 
-from domain_experts.declarations import Backbone
+from domain_experts.declarations import Arm, Backbone
+from domain_experts.errors import UserError
 from domain_experts.training.arms import autoifs, controls, floors, methods, multi, new_domain
 
 NO_BACKBONE = "none"
@@ -98,4 +99,16 @@ LABELS = {
 }
 
 _DECLARED = floors.ARMS | methods.ARMS | controls.ARMS | new_domain.ARMS | multi.ARMS | autoifs.ARMS
-ARMS = {name: replace(_DECLARED[name], label=label) for name, label in LABELS.items()}
+
+
+def _labelled(declared: dict[str, Arm]) -> dict[str, Arm]:
+    if nameless := sorted(declared.keys() - LABELS.keys()):
+        raise UserError(f"registry.LABELS has no label of {', '.join(nameless)}: add one")
+    return {name: replace(declared[name], label=label) for name, label in LABELS.items()}
+
+
+ARMS = _labelled(_DECLARED)
+REFERENCE = "base"
+"""What differences are taken from where an experiment has it and does not say otherwise."""
+TRAINED_ONCE = {"experts": "adapter.experts_per_domain"}
+"""Arms that are trained once, for the largest value of a setting that any experiment asks for."""

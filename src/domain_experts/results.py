@@ -34,6 +34,8 @@ from domain_experts.versions import libraries
 VERSION = "1"
 CURRENT, STALE, NOT_RUN, ABSENT = "current", "stale", "not run", "data not present"
 STATUSES = (CURRENT, STALE, NOT_RUN, ABSENT)
+UNRECORDED = "not recorded"
+"""Of what a number was made: it cannot be told to be current."""
 COLUMNS = pa.schema(
     [
         ("run", pa.string()),
@@ -161,7 +163,8 @@ class Results:
     records: Mapping[str, dict[str, Any]]
     """Run's path -> its record."""
     data: Mapping[str, dict[str, Any]]
-    """Data set -> its record: `domains`, `tasks`, `planted_groups`, `provenance`."""
+    """Data set -> its record: `domains`, `tasks`, `planted_groups`, `provenance`; digests of its
+    `content` and, by seed, of its `splits`."""
 
     @cached_property
     def expected(self) -> dict[str, Run]:
@@ -176,8 +179,10 @@ class Results:
 
     @cached_property
     def facts(self) -> pd.DataFrame:
-        """The numbers about data."""
-        return self.stored[(self.stored["run"] == "") & (self.stored["metric"] != "")]
+        """The numbers about data, with their status as of today's data and splits."""
+        frame = self.stored[(self.stored["run"] == "") & (self.stored["metric"] != "")]
+        status = cache(lambda *about: STALE if self._of_fact(*about) else CURRENT)
+        return frame.assign(status=list(map(status, frame["dataset"], frame["split_seed"])))
 
     @cached_property
     def status(self) -> dict[str, str]:
@@ -217,19 +222,27 @@ class Results:
 
     def _differences(self, run: Run) -> list[str]:
         record = self.records[run.path.as_posix()]
-        made = record["provenance"]
-        today = {
-            "code": self._code(run.job.modules),
-            **libraries(),
-            **self._data_today(run),
-        }
-        # None: it was not recorded
+        made = record["provenance"] | {"settings": record["settings"]}
+        today = {"code": self._code(run.job.modules), **libraries(), "settings": run.payload()}
         found = [what for what, value in today.items() if made.get(what) not in (None, value)]
-        if "data" not in today and self._raw_differ(made.get("provenance", {})):
-            found.append("data")
-        if record["settings"] not in (None, run.payload()):
-            found.append("settings")
-        return list(dict.fromkeys("data" if what == "split" else what for what in found))
+        found += self._of_data(made, run.dataset, run.split_seed)
+        if any(made.get(what) is None for what in (*today, "upstream")):
+            found.append(UNRECORDED)
+        return list(dict.fromkeys(found))
+
+    def _of_fact(self, dataset: str, split_seed: int) -> list[str]:
+        record = self.data.get(dataset, {})
+        split = record.get("splits", {}).get(str(split_seed))
+        made = {"data": record.get("content"), "split": split}
+        return self._of_data(record | made, dataset, split_seed)
+
+    def _of_data(self, made: Mapping[str, Any], dataset: str, split_seed: int) -> list[str]:
+        """In what `data` and `split` that something was made of differ from today's."""
+        today = self._data_today(dataset, split_seed)
+        differ = any(made.get(what) not in (None, value) for what, value in today.items())
+        if differ or ("data" not in today and self._raw_differ(made.get("provenance", {}))):
+            return ["data"]
+        return [UNRECORDED] if None in (made.get("data"), made.get("split")) else []
 
     @cached_property
     def _code(self) -> Callable[[tuple[str, ...]], str]:
@@ -243,14 +256,14 @@ class Results:
         files = provenance.get("files", {})
         return any(files[name] != known[name] for name in files.keys() & known.keys())
 
-    def _data_today(self, run: Run) -> dict[str, str]:
-        """Digests of the run's data and split, as far as they are there to compare with."""
+    def _data_today(self, dataset: str, split_seed: int) -> dict[str, str]:
+        """Digests of data and split, as far as they are there to compare with."""
         tier, found = self.study.tier, {}
-        card = layout.card(run.dataset)
+        card = layout.card(dataset)
         if card.is_file():
             found["data"] = _read_once(card)["content"]
-        index = layout.split_index(tier, run.dataset)
-        split = _read_once(index)["seeds"].get(str(run.split_seed)) if index.is_file() else None
+        index = layout.split_index(tier, dataset)
+        split = _read_once(index)["seeds"].get(str(split_seed)) if index.is_file() else None
         return found | ({"split": split["sha256"]} if split else {})
 
 
@@ -272,9 +285,6 @@ def load(study: Study) -> Results:
     """
     stored = read(layout.results_file(study.tier))
     frame = read(layout.records_file(study.tier), RECORD_COLUMNS)
-    records = {
-        row["run"]: json.loads(row["record"]) for row in frame.to_dict("records") if row["run"]
-    }
     with_numbers = stored.loc[stored["metric"] != "", "run"]
     if lost := sorted(set(with_numbers) - set(frame["run"]) - {""}):
         path = layout.records_file(study.tier)
@@ -282,6 +292,19 @@ def load(study: Study) -> Results:
             f"{path} lacks the record of {lost[0]} and {len(lost) - 1} more, whose numbers are in "
             f"{layout.results_file(study.tier)}; bring back both files of one time"
         )
-    own = frame[frame["run"] == ""]
-    data = dict(zip(own["dataset"], map(json.loads, own["record"]), strict=True))
-    return Results(study, stored, records, data)
+    return of(study, stored, frame)
+
+
+def of(study: Study, stored: pd.DataFrame, records: pd.DataFrame) -> Results:
+    """The results of a study from its two tables."""
+    known = [(row, json.loads(row["record"])) for row in records.to_dict("records")]
+    return Results(
+        study,
+        stored,
+        {row["run"]: record for row, record in known if row["run"]},
+        {
+            row["dataset"]: record | {"content": row["key"]}
+            for row, record in known
+            if not row["run"]
+        },
+    )

@@ -9,12 +9,11 @@ from typing import Any
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.params import ALL, TIERS, Experiment, Params, validated
-from domain_experts.registry import ARMS, NO_BACKBONE
-from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads
+from domain_experts.registry import ARMS, NO_BACKBONE, TRAINED_ONCE
+from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads, variant_name
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
 
-EXPERTS_KEY = "adapter.experts_per_domain"
 Variant = tuple[tuple[str, Any], ...]
 
 
@@ -39,12 +38,16 @@ class Study:
         """Experiment -> its runs, absent data sets included.
 
         Raises:
-            UserError: an experiment varies what is no setting, or what none of its arms reads.
+            UserError: an experiment varies what is no setting, or what none of its arms reads, or
+                labels a variant that it does not have.
         """
-        return {
-            name: tuple(dict.fromkeys(self._expand(name, experiment)))
-            for name, experiment in self.params.experiments.items()
-        }
+        found = {}
+        for name, experiment in self.params.experiments.items():
+            found[name] = tuple(dict.fromkeys(self._expand(experiment)))
+            # last, so that a key that is no setting at all is told as such
+            _refuse_unread(name, experiment)
+            self._refuse_labels(name, experiment)
+        return found
 
     @cached_property
     def expected_runs(self) -> tuple[Run, ...]:
@@ -197,7 +200,7 @@ class Study:
                 if fnmatch.fnmatchcase(dataset, pattern):
                     yield from entries.get(name, {}).items()
 
-    def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
+    def _expand(self, experiment: Experiment) -> Iterator[Run]:
         seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
         for dataset, arm in itertools.product(
             experiment.datasets.get(self.tier, ()), experiment.arms
@@ -206,8 +209,17 @@ class Study:
                 for backbone in experiment.backbones_in(self.tier, arm):
                     for seed in seeds:
                         yield self._run(dataset, backbone, arm, variant, seed)
-        # last, so that a key that is no setting at all is told as such
-        _refuse_unread(name, experiment)
+
+    def _refuse_labels(self, name: str, experiment: Experiment) -> None:
+        """Refuse labels of variants that the experiment has in no tier."""
+        if not experiment.labels:
+            return
+        runs = itertools.chain(*(Study(self.params, t)._expand(experiment) for t in TIERS))
+        known = dict.fromkeys(variant_name(run.variant) for run in runs)
+        for label in experiment.labels:
+            if label not in known:
+                said = unknown("variant", label, known)
+                raise UserError(f"params.yaml: experiments.{name}.labels: {said}")
 
     def _flips(self, arm: str) -> Iterator[Variant]:
         """Each switch that matters to the arm, with the value that its counterpart has."""
@@ -229,30 +241,25 @@ class Study:
             for key, _ in variant
             if _at(values, key) != _at(defaults, key) and _is_read(key, reads(arm, backbone))
         )
-        if arm == "experts":
-            # trained once, for the largest number that any experiment asks for
-            changed = tuple((key, value) for key, value in changed if key != EXPERTS_KEY)
         settings = resolved(changed)
-        if arm == "experts":
-            most = self._most_experts_per_domain(dataset, backbone)
-            settings = settings.model_copy(
-                update={"adapter": settings.adapter.model_copy(update={"experts_per_domain": most})}
-            )
+        if once := TRAINED_ONCE.get(arm):
+            changed = tuple((key, value) for key, value in changed if key != once)
+            most = self._most(once, dataset, backbone, _at(defaults, once))
+            settings = resolved((*changed, (once, most)))
         return Run(dataset, backbone, arm, changed, seed, settings)
 
-    def _most_experts_per_domain(self, dataset: str, backbone: str) -> int:
-        asked = [
+    def _most(self, setting: str, dataset: str, backbone: str, default: int) -> int:
+        """The largest value of a setting that an experiment with the data and backbone asks for."""
+        asked = (
             value
             for experiment in self.params.experiments.values()
             if dataset in experiment.datasets.get(self.tier, ())
             and any(backbone in experiment.backbones_in(self.tier, arm) for arm in experiment.arms)
             for variant in _grid(experiment)
             for key, value in variant
-            if key == EXPERTS_KEY
-        ]
-        configured = self.settings("experts", (), dataset, backbone)
-        default: int = configured.adapter.experts_per_domain
-        return int(max([default, *asked]))
+            if key == setting
+        )
+        return max([default, *map(int, asked)])
 
 
 def _grid(experiment: Experiment) -> Iterator[Variant]:

@@ -21,19 +21,19 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.compare import bayes, compare, pairs
 from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
-from domain_experts.evaluation.new_domain import new_domain_rows
+from domain_experts.evaluation.new_domain import held_out, new_domain_rows
 from domain_experts.evaluation.population import population
 from domain_experts.evaluation.projections import projection
-from domain_experts.evaluation.rows import Row, Rows
-from domain_experts.files import read_json
+from domain_experts.evaluation.rows import Row, Rows, by_domain
+from domain_experts.files import read_json, sha256
 from domain_experts.presence import absent_datasets
 from domain_experts.results import (
     ABSENT,
     CURRENT,
     NOT_RUN,
     RECORD_COLUMNS,
-    Results,
     identity,
+    of,
     read,
     table,
     write,
@@ -57,11 +57,13 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
     rows: list[Row] = []
     records = []
     interactions = Interactions.open(layout.interactions(dataset)) if made else None
+    splits = {}
     by_split = sorted(made, key=lambda run: run.split_seed)
     for split_seed, group in groupby(by_split, key=lambda run: run.split_seed):
         assert interactions is not None
         runs = list(group)
         split = read_split(study.tier, dataset, split_seed)
+        splits[str(split_seed)] = sha256(layout.split_file(study.tier, dataset, split_seed))
         cut = {name: _rows(interactions, split == s) for s, name in enumerate(SPLITS)}
         about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
         facts = [*_population(interactions, split), *bayes(cut["test"])]
@@ -81,11 +83,13 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
                 rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
             logits[run], who_of[run] = scores, who
-            record["projection"] = projection(study, run)
+            record["projection"] = projection(study, run, record)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
         for run, other in pairs(study, runs):
             about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
-            rows += [about | row for row in compare(logits[run], logits[other], cut["test"])]
+            new = held_out(run) if held_out(run) == held_out(other) else None
+            compared = compare(logits[run], logits[other], cut["test"], new)
+            rows += [about | row for row in compared]
     if interactions is not None:
         schema = interactions.schema
         data = {
@@ -93,6 +97,7 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
             "tasks": schema.tasks,
             "planted_groups": interactions.planted_groups,
             "provenance": interactions.card["provenance"],
+            "splits": splits,
         }
         records.append(_stored("", dataset, interactions.card["content"], data))
     write(table(rows), folder / RESULTS)
@@ -120,11 +125,9 @@ def merge(study: Study) -> None:
         new_records = pd.concat([old_records[kept], new_records])
     frame = pd.concat([table([]), *numbers], ignore_index=True)
     frame = _in_order(study, pd.concat([frame, _without_numbers(study, frame)], ignore_index=True))
-    by_run = {row["run"]: json.loads(row["record"]) for row in new_records.to_dict("records")}
-    status = Results(study, frame, by_run, {}).status
-    frame["status"] = [
-        status.get(run, said) for run, said in zip(frame["run"], frame["status"], strict=True)
-    ]
+    results = of(study, frame, new_records)
+    about_data = results.facts["status"].reindex(frame.index)
+    frame["status"] = frame["run"].map(results.status).fillna(about_data).fillna(frame["status"])
     write(frame, path)
     write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
 
@@ -233,24 +236,11 @@ def _numbers(run: Run, logits: Array, rows: Rows) -> Iterator[Row]:
     binned = run.settings.protocol.binned_auc
     found = evaluate(logits, rows.labels, rows.domain, rows.domains, rows.tasks, binned)
     for task, metrics in found.items():
-        yield from numbers(rows.domains, task, metrics)
-
-
-def numbers(domains: tuple[str, ...], task: str, metrics: Mapping[str, Any]) -> Iterator[Row]:
-    """The rows of one task's metrics, as `evaluation.metrics.evaluate` gives them."""
-    for metric, value in metrics.items():
-        if metric == "by_domain":
-            for name, values in value.items():
-                yield from by_domain(domains, values, metric=name, task=task)
-        elif metric != "left_out" and value is not None:
-            yield {"task": task, "metric": metric, "value": value}
-
-
-def by_domain(domains: tuple[str, ...], values: Any, **about: str) -> Iterator[Row]:
-    """A row for each domain whose value is known."""
-    for name, value in zip(domains, values, strict=True):
-        if value is not None:
-            yield about | {"domain": name, "value": value}
+        for name, values in metrics.pop("by_domain").items():
+            yield from by_domain(rows.domains, values, metric=name, task=task)
+        for name, value in metrics.items():
+            if name != "left_out" and value is not None:
+                yield {"task": task, "metric": name, "value": value}
 
 
 def _population(interactions: Interactions, split: Array) -> Iterator[Row]:

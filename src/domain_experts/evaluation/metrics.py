@@ -1,6 +1,8 @@
 """The metrics of a run: AUC, log loss and calibration, by domain and over all."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from domain_experts.auc import (
     binned_auc_by_domain,
     ratio,
 )
+from domain_experts.evaluation.registry import METRICS
 
 
 def evaluate(
@@ -44,7 +47,12 @@ def evaluate(
         UserError: a logit is NaN.
     """
     return {
-        task: _evaluate_task(logits[:, t], labels[:, t], domain, domains, binned)
+        task: _evaluate_task(
+            Predictions(
+                logits[:, t].astype(np.float64), labels[:, t], domain, len(domains), binned
+            ),
+            domains,
+        )
         for t, task in enumerate(tasks)
     }
 
@@ -60,43 +68,94 @@ def numbers(values: Floats) -> list[float | None]:
     return [number(value) for value in values]
 
 
-def number(value: float) -> float | None:
+def number(value: float | None) -> float | None:
     """For JSON: a float, None for NaN."""
-    return None if np.isnan(value) else float(value)
+    return None if value is None or np.isnan(value) else float(value)
 
 
-def _evaluate_task(
-    logits: Array, labels: Array, domain: Array, domains: Sequence[str], binned: bool
-) -> dict[str, Any]:
-    count = len(domains)
-    logits = logits.astype(np.float64)
-    probabilities = expit(logits)
-    losses = np.logaddexp(0, logits) - labels * logits
-    auc, covariance = auc_covariance(logits[:, None], labels, domain, count)
-    auc = auc[:, 0]
-    rows = np.bincount(domain, minlength=count)
-    positives, predicted, loss = (
-        np.bincount(domain, weights=values, minlength=count)
-        for values in (labels, probabilities, losses)
-    )
-    by_domain: dict[str, Any] = {
-        "rows": rows.tolist(),
-        "positives": positives.astype(int).tolist(),
-        "auc": numbers(auc),
-        "auc_se": numbers(np.sqrt(covariance[:, 0, 0])),
-        "log_loss": numbers(ratio(loss, rows)),
-        "calibration": numbers(ratio(predicted, positives)),
+@dataclass(frozen=True)
+class Predictions:
+    """One task's predictions of n rows in D domains, and what its metrics are made of."""
+
+    logits: Floats
+    """(n,)"""
+    labels: Array
+    domain: Array
+    count: int
+    """D"""
+    binned: bool
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """(n,) probabilities of a positive label."""
+        return np.asarray(expit(self.logits))
+
+    @cached_property
+    def losses(self) -> Floats:
+        """(n,) cross-entropy, in nats."""
+        return np.asarray(np.logaddexp(0, self.logits) - self.labels * self.logits)
+
+    @cached_property
+    def rows(self) -> Array:
+        """(D,) rows of the domains."""
+        return np.bincount(self.domain, minlength=self.count)
+
+    @cached_property
+    def positives(self) -> Floats:
+        """(D,) rows with a positive label."""
+        return self.total(self.labels)
+
+    @cached_property
+    def predicted(self) -> Floats:
+        """(D,) rows that are expected to have one."""
+        return self.total(self.probabilities)
+
+    @cached_property
+    def auc(self) -> Floats:
+        """(D,) exact AUC."""
+        return self._delong[0][:, 0]
+
+    @cached_property
+    def auc_se(self) -> Floats:
+        """(D,) DeLong's standard errors."""
+        return np.asarray(np.sqrt(self._delong[1][:, 0, 0]))
+
+    @cached_property
+    def binned_auc(self) -> Floats:
+        """(D,) AUC of 500 thresholds; NaN if it is not wanted."""
+        if not self.binned:
+            return np.full(self.count, np.nan)
+        return binned_auc_by_domain(self.probabilities, self.labels, self.domain, self.count)
+
+    @cached_property
+    def _delong(self) -> tuple[Floats, Floats]:
+        return auc_covariance(self.logits[:, None], self.labels, self.domain, self.count)
+
+    def total(self, values: Array) -> Floats:
+        """(D,) sums of (n,) values."""
+        return np.bincount(self.domain, values, self.count).astype(np.float64)
+
+    def by_domain(self, values: Array) -> Floats:
+        """(D,) means of (n,) values."""
+        return ratio(self.total(values), self.rows)
+
+    def mean(self, values: Floats, weights: Array | None = None) -> float:
+        """Mean of (D,) values that are known, all alike or weighted; NaN if none is."""
+        return weighted_mean(values, np.ones(self.count) if weights is None else weights)
+
+
+def _evaluate_task(of: Predictions, domains: Sequence[str]) -> dict[str, Any]:
+    by_domain = {
+        "rows": of.rows.tolist(),
+        "positives": of.positives.astype(int).tolist(),
+        "auc": numbers(of.auc),
+        "auc_se": numbers(of.auc_se),
+        "log_loss": numbers(of.by_domain(of.losses)),
+        "calibration": numbers(ratio(of.predicted, of.positives)),
+        "binned_auc": numbers(of.binned_auc),
     }
-    result: dict[str, Any] = {
-        "wauc": number(weighted_mean(auc, rows)),
-        "macro_auc": number(weighted_mean(auc, np.ones(count))),
-        "log_loss": number(weighted_mean(ratio(loss, rows), rows)),
-        "calibration": float(predicted.sum() / positives.sum()) if positives.any() else None,
+    return {
+        **{name: number(metric(of)) for name, metric in METRICS.items()},
         "by_domain": by_domain,
-        "left_out": [name for name, value in zip(domains, auc, strict=True) if np.isnan(value)],
+        "left_out": [name for name, value in zip(domains, of.auc, strict=True) if np.isnan(value)],
     }
-    if binned:
-        binned_auc = binned_auc_by_domain(probabilities, labels, domain, count)
-        by_domain["binned_auc"] = numbers(binned_auc)
-        result["binned_wauc"] = number(weighted_mean(binned_auc, rows))
-    return result

@@ -18,18 +18,22 @@ def new_domain_rows(
 
     Of an arm that has no new domain there is nothing to say.
     """
-    settings, known = run.settings.new_domain, reads(run.arm, run.backbone)
-    if "new_domain.held_out" not in known and "new_domain" not in known:
+    new = held_out(run)
+    if new is None:
         return
-    held_out = settings.held_out
     # the arm that others start from reads no share: it has seen no row
-    share = settings.share if "new_domain" in known else 0.0
-    seen = math.ceil(share * record["rows"]["train"][held_out])
+    share = run.settings.new_domain.share if "new_domain" in reads(run.arm, run.backbone) else 0.0
+    seen = math.ceil(share * record["rows"]["train"][new])
     for t, task in enumerate(rows.tasks):
-        auc = auc_by_domain(logits[:, t], rows.labels[:, t], rows.domain, len(rows.domains))[
-            held_out
-        ]
+        auc = auc_by_domain(logits[:, t], rows.labels[:, t], rows.domain, len(rows.domains))[new]
         found = {"new_domain_auc": float(auc), "new_domain_rows": seen}
         for metric, value in found.items():
             if not np.isnan(value):
                 yield {"task": task, "metric": metric, "value": value}
+
+
+def held_out(run: Run) -> int | None:
+    """The domain that comes after training, of an arm that has one."""
+    known = reads(run.arm, run.backbone)
+    has_one = "new_domain.held_out" in known or "new_domain" in known
+    return run.settings.new_domain.held_out if has_one else None

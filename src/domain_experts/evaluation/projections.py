@@ -13,17 +13,16 @@ from domain_experts.runs import Run
 from domain_experts.study import Study
 
 VIEWS = "views.safetensors"
-# the paper shows the domain with most rows of KuaiRand, and else the first
-_SHOWN_DOMAIN = {"kuairand-pure": 1}
 TASK = 0
 DIGITS = 3
 
 
-def projection(study: Study, run: Run) -> list[dict[str, Any]]:
+def projection(study: Study, run: Run, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Points of three panels, with the keys PROJECTION_COLUMNS; none of a run that leaves no views.
 
     Panels: the domain experts and their module, the task experts and theirs, and the modules with
-    what the towers see. A panel's points are projected together, for one domain and the first task.
+    what the towers see. A panel's points are projected together, for the domain with the most test
+    rows and the first task.
     Of a data set's runs with default settings the one of the lowest seed is projected.
     """
     file = layout.run_artifacts(study.tier, run) / VIEWS
@@ -34,12 +33,12 @@ def projection(study: Study, run: Run) -> list[dict[str, Any]]:
     ]
     if run.variant or run.seed != min(alike) or not file.is_file():
         return []
-    frame = _projected(study, run, load_file(file)).round(DIGITS)
+    domain = int(np.argmax(record["rows"]["test"]))
+    frame = _projected(load_file(file), domain).round(DIGITS)
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _projected(study: Study, run: Run, views: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    domain = _SHOWN_DOMAIN.get(study.params.data.datasets[run.dataset].source, 0)
+def _projected(views: Mapping[str, np.ndarray], domain: int) -> pd.DataFrame:
     rows = views["domain"] == domain
     panels = {
         "domain": {**_each("F", views["F"][rows]), "D": views["D"][rows, TASK]},

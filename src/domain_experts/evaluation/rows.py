@@ -1,5 +1,6 @@
 """The rows that predictions are evaluated on."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,3 +22,12 @@ class Rows:
     """(n,) or (n, T) true probabilities of generated data."""
     domains: tuple[str, ...]
     tasks: tuple[str, ...]
+
+
+def by_domain(
+    domains: tuple[str, ...], values: Iterable[float | None], **about: str
+) -> Iterator[Row]:
+    """A row for each domain whose value is known."""
+    for name, value in zip(domains, values, strict=True):
+        if value is not None:
+            yield about | {"domain": name, "value": value}

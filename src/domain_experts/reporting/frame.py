@@ -26,7 +26,6 @@ KEYS = ["dataset", "task", "backbone", "arm", "variant"]
 """What tells two rows of a table apart; their runs differ by seed alone."""
 ALL_TASKS = "all tasks"
 WITH_NUMBERS = (CURRENT, STALE)
-ERROR = "wauc_difference_se"
 LANE = ("phase", "lane", "part", "epochs", "moved", "capped", "trained", "used")
 """Of a lane, as records have it."""
 RECORD = ("run", "parameters", "epochs_trained", "domains", "rows", "machine")
@@ -120,7 +119,7 @@ class Frames:
         facts = self.results.facts[self.results.facts["domain"] != ""]
         usual = self.about.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
         facts = facts[facts["split_seed"] == facts["dataset"].map(usual)]
-        keys, names = ["dataset", "split_seed", "domain"], ["train", "validation", "test"]
+        keys, names = ["dataset", "status", "split_seed", "domain"], ["train", "validation", "test"]
         counts = ["users", "items", "test_users", "seen_test_users"]
         plain = facts[facts["metric"].isin(counts)]
         rows = facts[facts["metric"] == "rows"].assign(metric=lambda frame: frame["split"])
@@ -157,7 +156,7 @@ class Frames:
         """Differences in an experiment's metric to its references, which share seed and split.
 
         A row for each run and reference: KEYS, `seed`, `status`, `over` (the reference's name),
-        `gain` and, of WAUC, its standard error on the test rows, `se`.
+        `gain` and, where it is stored, its standard error on the test rows, `se`.
         """
         metric = self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
@@ -176,8 +175,9 @@ class Frames:
         stale = (frame["status"] == STALE) | (frame["other_status"] == STALE)
         frame["status"] = frame["status"].mask(stale, STALE)
         numbers = self.results.numbers
-        errors = numbers[(numbers["metric"] == ERROR) & (metric == "wauc")]
+        errors = numbers[numbers["metric"] == f"{metric}_difference_se"]
         errors = errors.rename(columns={"against": "other", "value": "se"})
+        errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
         keys = ["run", "other", "task"]
         return frame.merge(errors[[*keys, "se"]], "left", keys)
 

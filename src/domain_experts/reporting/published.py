@@ -1,7 +1,8 @@
 """Published numbers: data beside the code, one number a line; unknown ones have no line.
 
 Each names the data set, backbone, arm and variant of params.yaml whose runs it can be held against,
-and so the rows it is about.
+and so the rows it is about. A number of a data set or variant that params.yaml does not have is not
+shown.
 """
 
 import csv
@@ -17,7 +18,9 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.columns import stale_marked
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
-from domain_experts.study import Study
+from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.settings import RunSettings
+from domain_experts.suggest import unknown
 
 CELL = ("dataset", "backbone", "arm", "variant", "domain", "task", "metric")
 """What tells two numbers apart."""
@@ -36,6 +39,14 @@ METRICS: dict[str, tuple[Callable[[float], bool], str]] = {
     "rela_impr": (lambda value: -1 < value < 1, "a share between -1 and 1"),
     **dict.fromkeys(("macro_log_loss", *_COUNTS), _POSITIVE),
 }
+_SETTINGS = sorted(
+    {
+        name.replace("_", "-")
+        for part in RunSettings.model_json_schema()["$defs"].values()
+        for name in part["properties"]
+    }
+)
+"""As the names of variants have them."""
 
 
 def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
@@ -79,20 +90,6 @@ def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
     return texts
 
 
-def refuse_unknown(study: Study) -> None:
-    """Refuse published numbers of data sets that params.yaml does not have.
-
-    Raises:
-        UserError: names the data set and those that are known.
-    """
-    known = study.params.data.datasets
-    for dataset in dict.fromkeys(_all()["dataset"]):
-        if dataset not in known:
-            raise UserError(
-                f"published/*.csv: data set '{dataset}' is unknown; known are {', '.join(known)}"
-            )
-
-
 @cache
 def _all() -> pd.DataFrame:
     rows: dict[tuple[str, ...], float] = {}
@@ -113,11 +110,15 @@ def _all() -> pd.DataFrame:
 def _value(row: dict[str, str], where: str) -> float:
     if tuple(row) != COLUMNS or None in row.values():
         raise UserError(f"{where}: expected the columns {', '.join(COLUMNS)}")
-    names = {"metric": METRICS, "backbone": ("", *BACKBONES), "arm": ("", *ARMS)}
+    names = {"metric": [*METRICS], "backbone": ["", *BACKBONES], "arm": ["", *ARMS]}
     for name, known in names.items():
         if row[name] not in known:
-            said = ", ".join(filter(None, known))
-            raise UserError(f"{where}: {name} '{row[name]}' is unknown; known are {said}")
+            raise UserError(f"{where}: {unknown(name, row[name], filter(None, known))}")
+    for part in row["variant"].split(",") if row["variant"] not in ("", DEFAULT_VARIANT) else ():
+        if (key := part.partition("=")[0]) not in _SETTINGS:
+            raise UserError(f"{where}: {unknown('setting', key, _SETTINGS, 'see params.yaml')}")
+    if row["domain"] and not (row["domain"].isdecimal() and int(row["domain"]) > 0):
+        raise UserError(f"{where}: domain '{row['domain']}' is not a number from 1")
     try:
         value = float(row["value"])
     except ValueError:

@@ -32,7 +32,7 @@ from domain_experts.reporting.frame import (
     status_text,
 )
 from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, status_notes
-from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
+from domain_experts.reporting.published import NUMBERS, published, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import INTERVAL, summed
@@ -50,7 +50,6 @@ def write_tables(study: Study, names: Iterable[str]) -> None:
     Raises:
         UserError: the results are missing or cannot be used.
     """
-    refuse_unknown(study)
     of = frames(study)
     for name in names:
         write_table(layout.tables(study.tier), table(of, name))
