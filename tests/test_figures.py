@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgba
-from smoke import OWN
+from smoke import OWN, change_params
 
 from domain_experts import cli, layout
 from domain_experts.errors import UserError
@@ -263,6 +263,14 @@ def test_an_experiment_shows_its_gains(known):
     points = [x for ax in drawn.figure.axes for line in ax.lines[1:] for x in line.get_xdata()]
     assert sorted(points) == pytest.approx(sorted(own["gain"]))
     assert known.study.params.experiments[name].question in drawn.caption
+
+
+@pytest.mark.parametrize(
+    ("metric", "side"), [("wauc", "; below 0: worse"), ("log_loss", "; above 0: worse")]
+)
+def test_the_worse_side_of_zero_is_that_of_the_metric(smoke, metric, side):
+    study = change_params(lambda p: p["experiments"]["main"].update(metric=metric))
+    assert f"to Base{side}. " in figures.experiment(frames(study), "main").says
 
 
 def test_an_experiment_that_varies_one_number_is_a_line(known):

@@ -187,28 +187,30 @@ def test_without_runs_every_sentence_says_so(smoke, capsys):
     forget(smoke, lambda run: True)
     said = answer.sentences(frames(smoke))
     assert "nothing to compare yet" in said[0]
-    assert "nothing to compare yet" in said[1]
+    assert "have no answer yet" in said[1]
     assert re.match(r"[\d,]+ of [\d,]+ runs have no numbers yet", said[2])
     assert answer.answer(frames(smoke)).printed.empty
     print_headline(smoke)
     assert "nothing to compare" in capsys.readouterr().out
-    assert "Nothing to compare yet." in written(smoke)
+    assert "No answer: nothing to compare yet." in written(smoke)
 
 
 @pytest.mark.parametrize(
-    ("gain", "low", "high", "verdict"),
+    ("lower", "gain", "low", "high", "verdict"),
     [
-        (0.01, 0.001, 0.02, "above"),
-        (-0.01, -0.02, -0.001, "below"),
-        (0.0004, 0.0001, 0.0007, "within 0.0005"),
-        (-0.0004, -0.0005, -0.0003, "within 0.0005"),
-        (0.0, -0.0002, 0.0002, "within 0.0005"),
-        (0.0, -0.02, 0.02, "not told apart"),
-        (0.01, float("nan"), float("nan"), "no interval"),
+        (False, 0.01, 0.001, 0.02, "better"),
+        (False, -0.01, -0.02, -0.001, "worse"),
+        (True, 0.01, 0.001, 0.02, "worse"),
+        (True, -0.01, -0.02, -0.001, "better"),
+        (False, 0.0004, 0.0001, 0.0007, "within 0.0005"),
+        (False, -0.0004, -0.0005, -0.0003, "within 0.0005"),
+        (False, 0.0, -0.0002, 0.0002, "within 0.0005"),
+        (True, 0.0, -0.02, 0.02, "not told apart"),
+        (False, 0.01, float("nan"), float("nan"), "no interval"),
     ],
 )
-def test_a_difference_too_small_to_matter_is_not_sold(gain, low, high, verdict):
-    assert answer._verdict(gain, low, high) == verdict
+def test_a_difference_too_small_to_matter_is_not_sold(lower, gain, low, high, verdict):
+    assert answer._verdict(lower, gain, low, high) == verdict
 
 
 def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
@@ -216,6 +218,7 @@ def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
     found = answer.gains(of)
     chosen = answer.best(of, found)
     keys = answer.GROUP
+    assert set(found["metric"]) == {"wauc", "macro_auc", "new_domain_auc"}
     most = found.groupby(keys)["validation"].max()
     pd.testing.assert_series_equal(
         chosen.set_index(keys)["validation"].sort_index(),
@@ -224,6 +227,21 @@ def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
     assert not any(ARMS[arm].planted for arm in found["arm"])
     # another choice would have been possible by test rows
     assert (found.groupby(keys)["gain"].max().reindex(most.index) >= chosen["gain"].min()).any()
+
+
+def test_of_a_loss_the_lowest_is_the_best(smoke):
+    of = frames(change_params(lambda p: p["experiments"][OWN].update(metric="log_loss")))
+    found = answer.gains(of).query("experiment == @OWN")
+    (chosen,) = answer.best(of, found)["validation"]
+    assert chosen == found["validation"].min() < found["validation"].max()
+
+
+def test_a_metric_without_a_better_side_has_no_answer(smoke):
+    of = frames(change_params(lambda p: p["experiments"][OWN].update(metric="calibration")))
+    assert OWN not in set(answer.gains(of)["experiment"])
+    why = "`reporting.columns` does not say which values of calibration are better"
+    assert answer.line(of, OWN) == f"No answer: {why}."
+    assert f"No answer in: {OWN} ({why})." in answer.answer(of).notes
 
 
 def test_without_validation_rows_nobody_is_chosen(smoke):
@@ -236,12 +254,12 @@ def test_the_first_sentence_counts_what_the_frame_holds(smoke):
     own = answer.gains(of).query("experiment == 'main' and arm == 'moe_mlora' and over == 'mlora'")
     (gain,) = own["gain"]
     assert f"MLoRA ({number(gain, signed=True)})" in answer.sentences(of)[0]
-    several = own.assign(verdict="below").loc[[*own.index] * 3]
-    assert answer._counted(several.assign(verdict=["above", "below", "below"]), "it").startswith(
-        "above it in 1 of 3 comparisons (below in 2; "
+    several = own.assign(verdict="worse").loc[[*own.index] * 3]
+    assert answer._counted(several.assign(verdict=["better", "worse", "worse"]), "it").startswith(
+        "better than it in 1 of 3 comparisons (worse in 2; "
     )
     assert answer._counted(several, "it").startswith(
-        "above it in none of 3 comparisons (below in all"
+        "better than it in none of 3 comparisons (worse in all"
     )
 
 
@@ -254,7 +272,10 @@ def test_one_seed_is_called_so(smoke):
 def test_floors_alone_have_a_report(smoke):
     floors = {"arms": ["item_rate", "user_item_rate"], "compare": ["user_item_rate"]}
     study = change_params(lambda p: p["experiments"]["main"].update(floors))
-    assert answer.sentences(frames(study))[0] == "Experiment main has nothing to compare yet."
+    assert (
+        answer.sentences(frames(study))[0]
+        == "Experiment main has no answer: nothing to compare yet."
+    )
     assert "experiment-main" in written(study)
 
 

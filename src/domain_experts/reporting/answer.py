@@ -1,4 +1,4 @@
-"""The answer: in each experiment what is best, and whether it is above its reference."""
+"""The answer: in each experiment what is best, and whether it is better than its reference."""
 
 from collections import Counter
 from functools import lru_cache
@@ -17,9 +17,9 @@ from domain_experts.runs import DEFAULT_VARIANT
 
 SMALL = 0.0005
 """A difference below it is called small even where its interval excludes 0."""
-ABOVE, BELOW, UNTOLD, UNKNOWN = "above", "below", "not told apart", "no interval"
+BETTER, WORSE, UNTOLD, UNKNOWN = "better", "worse", "not told apart", "no interval"
 SAME = f"within {SMALL}"
-VERDICTS = (ABOVE, BELOW, SAME, UNTOLD, UNKNOWN)
+VERDICTS = (BETTER, WORSE, SAME, UNTOLD, UNKNOWN)
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
@@ -34,6 +34,7 @@ def gains(of: Frames) -> pd.DataFrame:
     """Every difference to a reference, over seeds: a row for each candidate and reference.
 
     An arm that is told the planted groups is no candidate: no data but generated ones have them.
+    Nor has a metric any of whose values are as good as others.
 
     Columns: experiment, metric, over (the reference's name), dataset, reference (the run in
     words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation`, the
@@ -42,6 +43,8 @@ def gains(of: Frames) -> pd.DataFrame:
     parts = [pd.DataFrame(columns=_COLUMNS)]
     for name in experiments(of.study):
         metric, own = of.study.params.experiments[name].metric, of.gains(name)
+        if column(metric).better is None:
+            continue
         planted = [arm for arm in ARMS if ARMS[arm].planted]
         own = own[own["gain"].notna() & ~own["arm"].isin(planted)]
         own = own.assign(reference=[*map(run_label, own["other_arm"], own["other_backbone"])])
@@ -49,7 +52,8 @@ def gains(of: Frames) -> pd.DataFrame:
         found = summed(own, ["dataset", "reference", *CANDIDATE], ["validation"])
         parts.append(found.assign(experiment=name, metric=metric))
     frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    verdicts = [_verdict(*row) for row in frame[["gain", "low", "high"]].itertuples(index=False)]
+    judged = frame[["metric", "gain", "low", "high"]].itertuples(index=False)
+    verdicts = [_verdict(column(metric).better == "lower", *row) for metric, *row in judged]
     return frame.assign(verdict=verdicts)[_COLUMNS]
 
 
@@ -89,7 +93,8 @@ def answer(of: Frames) -> Table:
     notes = [f"{INTERVAL}.", f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the "
              "difference is smaller than that."]  # fmt: skip
     if silent := [name for name in experiments(of.study) if name not in set(frame["experiment"])]:
-        notes.append(f"Nothing to compare yet in: {', '.join(silent)}.")
+        told = ", ".join(f"{name} ({_unanswered(of, name)})" for name in silent)
+        notes.append(f"No answer in: {told}.")
     every = [*notes, *status_notes(of, of.about)]
     return Table.of("answer", caption, frame, named, columns, every)
 
@@ -113,7 +118,7 @@ def line(of: Frames, name: str) -> str:
     """An experiment in one line: how its best candidates stand to its first reference."""
     chosen = best(of, gains(of).query("experiment == @name"))
     if chosen.empty:
-        return "Nothing to compare yet."
+        return f"No answer: {_unanswered(of, name)}."
     reference = reference_label(chosen["over"].iloc[0])
     return f"The best on validation rows is {_counted(chosen, reference, 'differences of ')}."
 
@@ -140,7 +145,7 @@ def _first(of: Frames, name: str, frame: pd.DataFrame) -> str:
     no_method |= {arm for arm in ARMS if not ARMS[arm].backbone}
     own = frame if frame["arm"].isin(no_method).all() else frame[~frame["arm"].isin(no_method)]
     if own.empty:
-        return f"Experiment {name} has nothing to compare yet."
+        return f"Experiment {name} has no answer: {_unanswered(of, name)}."
     methods = own[["arm", "variant"]].drop_duplicates()
     if len(methods) == 1:
         (who,) = candidate_cells(of, methods.assign(experiment=name, backbone=NO_BACKBONE))
@@ -163,15 +168,15 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
         return "There is no other experiment in this tier."
     chosen = best(of, frame)
     if chosen.empty:
-        return f"The other {len(names) - 1} experiments have nothing to compare yet."
+        return f"The other {len(names) - 1} experiments have no answer yet."
     known, counts = chosen[chosen["verdict"] != UNKNOWN], Counter(chosen["verdict"])
     text = (
         f"In the {chosen['experiment'].nunique()} other experiments with numbers, the candidate "
-        f"best on validation rows is above its reference in {_none(counts[ABOVE])} of {len(known)} "
-        f"comparisons that have an interval and below in {_none(counts[BELOW])}"
+        f"best on validation rows is better than its reference in {_none(counts[BETTER])} of "
+        f"{len(known)} comparisons that have an interval and worse in {_none(counts[WORSE])}"
     )
-    if counts[ABOVE]:
-        top = known[known["verdict"] == ABOVE].nlargest(1, "gain")
+    if counts[BETTER]:
+        top = known[known["verdict"] == BETTER].nlargest(1, "gain")
         (dataset,), (who,), (gain,) = top["dataset"], candidate_cells(of, top), top["gain"]
         text += (
             f"; most on {dataset}, where {who} gains {number(gain, signed=True)} "
@@ -198,21 +203,23 @@ def _currency(of: Frames) -> str:
 
 def _chosen(frame: pd.DataFrame) -> pd.DataFrame:
     known = frame[frame["validation"].notna()].reset_index(drop=True)
-    groups = known.groupby(GROUP, sort=False)["validation"]
-    return known.loc[groups.idxmax()].reset_index(drop=True) if len(known) else known
+    lower = known["metric"].map(lambda metric: column(metric).better == "lower").astype(bool)
+    worth = known["validation"].mask(lower, -known["validation"])
+    first = worth.groupby([known[key] for key in GROUP], sort=False).idxmax()
+    return known.loc[first].reset_index(drop=True)
 
 
 def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     counts, n = Counter(rows["verdict"]), len(rows)
     rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
-    above = f"above {reference} in {_none(counts[ABOVE])} of {n} comparisons"
+    better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
         verdict = rows["verdict"].iloc[0]
         if verdict == UNKNOWN:
             return f"held against {reference} without an interval ({span(rows)})"
-        between = {SAME: " of", UNTOLD: " from"}.get(verdict, "")
+        between = {SAME: " of", UNTOLD: " from"}.get(verdict, " than")
         return f"{verdict}{between} {reference} ({span(rows)})"
-    return f"{above} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
+    return f"{better} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
 
 
 def _none(count: int) -> str:
@@ -223,9 +230,20 @@ def _interval(low: float, high: float) -> str:
     return MISSING if pd.isna(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
 
 
-def _verdict(gain: float, low: float, high: float) -> str:
+def _unanswered(of: Frames, name: str) -> str:
+    """Why an experiment has no answer."""
+    metric = of.study.params.experiments[name].metric
+    if column(metric).better is None:
+        return f"`reporting.columns` does not say which values of {metric} are better"
+    return "nothing to compare yet"
+
+
+def _verdict(lower: bool, gain: float, low: float, high: float) -> str:
+    """In words; `lower`: lower values of the metric are better."""
     if pd.isna(low):
         return UNKNOWN
     if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
         return SAME
-    return ABOVE if low > 0 else BELOW if high < 0 else UNTOLD
+    if low <= 0 <= high:
+        return UNTOLD
+    return BETTER if (gain < 0) == lower else WORSE

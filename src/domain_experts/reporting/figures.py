@@ -127,7 +127,8 @@ def _gains(of: Frames, name: str) -> Spec:
         panel, row, hue, place = nothing, panel, row, [0] * len(frame)
     data = frame.assign(panel=panel, y=row, hue=hue, x=frame["gain"], place=place)
     label = f"Difference in test {_head(spec.metric)} to {reference_label(spec.references[0])}"
-    says = f"{label}; below 0: worse. {INTERVAL}."
+    side = {"higher": "; below 0: worse", "lower": "; above 0: worse"}
+    says = f"{label}{side.get(column(spec.metric).better or '', '')}. {INTERVAL}."
     missing = "No run has numbers together with what it is compared with."
     return Spec(data, partial(forest, label=label), of.of(name), spec.question, says, missing)
 
