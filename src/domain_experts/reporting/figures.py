@@ -27,7 +27,7 @@ from domain_experts.reporting.columns import (
 )
 from domain_experts.reporting.frame import Frames, frames, made, over_seeds, over_status
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
-from domain_experts.reporting.notes import seeds_text, status_notes
+from domain_experts.reporting.notes import missing_notes, seeds_text, stale_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import write_text
 from domain_experts.reporting.statistics import INTERVAL, summed
@@ -86,16 +86,17 @@ def write_figures(study: Study, names: Iterable[str]) -> None:
 def draw(of: Frames, name: str) -> Drawn:
     """One of the figures that `catalog.figure_names` lists, with its caption."""
     spec = ABOUT[name](of) if name in ABOUT else experiment(of, name)
-    head, status = [spec.question, f"Tier {of.study.tier}."], status_notes(of, spec.runs)
+    head, missing = [spec.question, f"Tier {of.study.tier}."], missing_notes(spec.runs)
     if spec.data.empty:
-        why = [spec.missing, *(note for note in status if not note.startswith(STALE_MARK))]
+        why = [spec.missing, *missing]
         return Drawn(notice(" ".join(why)), "\n".join([*head, *why]) + "\n")
     data = spec.data.assign(stale=spec.data["status"] == STALE)
     drawing = spec.kind(data)
     if data["stale"].any():
         head.append(f"Hollow points, or {STALE_MARK} in a panel's title: stale.")
     left_out = [f"{text}." for text in drawing.left_out]
-    said = [*head, spec.says, seeds_text(spec.runs), *left_out, *status]
+    stale = stale_notes(of, spec.runs)
+    said = [*head, spec.says, seeds_text(spec.runs), *left_out, *stale, *missing]
     return Drawn(drawing.figure, "\n".join(said) + "\n")
 
 
@@ -282,7 +283,7 @@ def learning_curves(of: Frames) -> Spec:
         part=curves["phase"],
         hue=curves["backbone"].map(backbone_label),
     )
-    # datasets in their order, legs in that of the arms
+    # data sets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
     curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
     data = _by_epoch(curves, ["run", "lane"])

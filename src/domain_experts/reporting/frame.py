@@ -278,7 +278,7 @@ def status_counts(found: Iterable[str]) -> dict[str, int]:
 
 def status_text(found: Iterable[str]) -> str:
     """How many runs have which status, in words."""
-    return ", ".join(f"{n} {status}" for status, n in status_counts(found).items() if n)
+    return ", ".join(f"{n:,} {status}" for status, n in status_counts(found).items() if n)
 
 
 def over_status(found: "pd.Series[str]") -> str:

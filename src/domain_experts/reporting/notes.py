@@ -3,7 +3,7 @@
 import pandas as pd
 
 from domain_experts.registry import ARMS
-from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
+from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -24,16 +24,24 @@ def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
 
 def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     """How many of the runs shown are stale or missing, and how to renew them."""
-    counts, tier, total = status_counts(runs["status"]), frames.study.tier, len(runs)
-    notes = []
-    if counts[STALE]:
-        notes.append(
-            f"{STALE_MARK} stale: {counts[STALE]} of {total} runs were made by other code, "
-            f"settings, data or torch than today's. `snakemake --config tier={tier}` renews them; "
-            f"`domain-experts status --tier {tier}` says why."
-        )
+    return [*stale_notes(frames, runs), *missing_notes(runs)]
+
+
+def stale_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """How many of the runs shown are stale, and how to renew them."""
+    count, tier = status_counts(runs["status"])[STALE], frames.study.tier
+    return [
+        f"{STALE_MARK} stale: {count:,} of {len(runs):,} runs were made by {STALE_MEANS}. "
+        f"`snakemake --config tier={tier}` renews them; `domain-experts status --tier {tier}` says "
+        "why."
+    ] * bool(count)
+
+
+def missing_notes(runs: pd.DataFrame) -> list[str]:
+    """How many of the runs shown have no numbers, and why."""
+    counts, notes = status_counts(runs["status"]), []
     if counts[NOT_RUN]:
-        notes.append(f"{counts[NOT_RUN]} of {total} runs are not run yet.")
+        notes.append(f"{counts[NOT_RUN]:,} of {len(runs):,} runs are not run yet.")
     if counts[ABSENT]:
         names = ", ".join(dict.fromkeys(runs.loc[runs["status"] == ABSENT, "dataset"]))
         notes.append(f"Data not present: {names}.")
@@ -106,7 +114,7 @@ def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     for text, chosen in texts.items():
         found = lanes[chosen].groupby(keys, sort=False).size()
         parts = [
-            f"{dataset}, {ARMS[arm].label}: {count} of {totals.loc[dataset, arm, part]} {part}"
+            f"{dataset}, {ARMS[arm].label}: {count:,} of {totals.loc[dataset, arm, part]:,} {part}"
             for dataset, arm, part, count in found.reset_index().itertuples(index=False)
         ]
         if parts:
