@@ -22,6 +22,7 @@ from domain_experts.reporting import published as published_module
 from domain_experts.reporting.catalog import experiments, table_names
 from domain_experts.reporting.frame import KEYS, frames
 from domain_experts.reporting.render import MISSING, html, latex, markdown
+from domain_experts.reporting.statistics import INTERVAL
 from domain_experts.reporting.summary import write_summary
 from domain_experts.reporting.tables import table, write_tables
 
@@ -92,7 +93,13 @@ def test_an_arm_on_another_split_is_marked_and_has_no_gain(of, study):
     assert made.numbers.loc[released, "gain base"].isna().all()
     assert made.printed.loc[released, "Arm"].str.endswith("†").all()
     assert made.printed.loc[~released, "Arm"].str.endswith("†").sum() == 0
-    assert any("MoE-MLoRA (released code): seed 123" in note for note in made.notes)
+    told = "MoE-MLoRA (released code): seed 123"
+    assert any(told in note for note in made.notes)
+    overview = table(of, "overview")
+    assert [head for head in overview.printed if head.endswith("†")] == [
+        "MoE-MLoRA (released code)†"
+    ]
+    assert any(told in note for note in overview.notes)
     assert "500-bin WAUC" in made.printed
 
 
@@ -117,6 +124,15 @@ def test_a_default_that_another_experiment_has_run_stands_beside(smoke):
 
     made = table(frames(change_params(take_out)), OWN)
     assert list(made.printed["Variant"]) == ["default", "dropout=0.0"]
+
+
+def test_only_intervals_that_are_known_are_explained(of, smoke):
+    known, told = table(of, "main").notes, "Of 1 differences no interval is known."
+    assert "* its 95 % interval excludes 0." in known and INTERVAL in known
+    one = change_params(lambda p: p["experiments"]["m3oe_automl"].update(seeds={"smoke": [2022]}))
+    alone = table(frames(one), "m3oe_automl").notes
+    assert told in alone
+    assert not any("95 %" in note for note in alone)
 
 
 def test_gates_and_what_is_possible_are_columns(of, study):

@@ -19,7 +19,7 @@ from domain_experts.reporting.columns import (
 from domain_experts.reporting.frame import Frames, over_status, status_counts
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number
-from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.statistics import interval_notes, summed
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -102,10 +102,13 @@ def answer(of: Frames) -> Table:
         f"validation rows, and how far it is from the reference on test rows. Tier {of.study.tier}."
     )
     ahead = _worth(frame, "reference_validation") > _worth(frame, "validation")
-    notes = [f"{INTERVAL}.", f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the "
-             "difference is smaller than that.",
-             f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on "
-             "validation rows than the best of the others."]  # fmt: skip
+    notes = [
+        *interval_notes(frame["low"]),
+        f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the difference is smaller "
+        "than that.",
+        f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on validation "
+        "rows than the best of the others.",
+    ]
     silent = [name for name in experiments(of.study) if name not in set(frame["experiment"])]
     reasons = pd.Series({name: _unanswered(of, name) for name in silent}, dtype="str")
     for why, own in reasons.groupby(reasons, sort=False):

@@ -35,7 +35,7 @@ from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, s
 from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
-from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.statistics import interval_notes, summed
 from domain_experts.results import ABSENT, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
@@ -101,10 +101,10 @@ def comparison(of: Frames, name: str) -> Table:
             notes.append(NUMBERS)
     columns.append(Shown("Seeds", [number(count, 0) for count in frame["seeds"]]))
     if references:
-        lacks = (frame[f"gain {o}"].notna() & frame[f"low {o}"].isna() for o in references)
-        without = sum(int(lack.sum()) for lack in lacks)
-        unknown = f" Of {without} differences none is known." if without else ""
-        notes.append(f"{SIGNIFICANT} its 95 % interval excludes 0.{unknown} {INTERVAL}.")
+        known = (frame.loc[frame[f"gain {over}"].notna(), f"low {over}"] for over in references)
+        lows = pd.concat(known)
+        notes += [f"{SIGNIFICANT} its 95 % interval excludes 0."] * bool(lows.notna().any())
+        notes += interval_notes(lows)
     return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
 
@@ -166,6 +166,8 @@ def overview(of: Frames) -> Table:
     metric, runs = of.study.params.experiments[first].metric, of.of(first)
     frame = over_seeds(runs, KEYS, [metric])
     text = with_status(frame, column(metric).cells(frame, metric))
+    apart, notes = split_notes(runs, frame)
+    marks = dict.fromkeys(frame.loc[apart, "arm"], OTHER_SPLIT)
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     floors = [arm for arm in arms if not ARMS[arm].backbone]
     keys = ["dataset", "backbone"]
@@ -179,9 +181,9 @@ def overview(of: Frames) -> Table:
     labels = wide["backbone"].map(backbone_label).replace("", MISSING)
     labels = labels.mask(wide[arms].isin([ABSENT]).any(axis=1), "all")
     named = pd.DataFrame({"Data set": wide["dataset"], "Backbone": labels})
-    columns = [Shown(ARMS[arm].label, list(wide[arm])) for arm in arms]
+    columns = [Shown(ARMS[arm].label + marks.get(arm, ""), list(wide[arm])) for arm in arms]
     question = f"Test {column(metric).head} of the experiment `{first}` by arm."
-    return _of_runs(of, "overview", question, runs, frame, named, columns)
+    return _of_runs(of, "overview", question, runs, frame, named, columns, notes)
 
 
 def coverage(of: Frames) -> Table:
