@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgba
-from smoke import OWN
+from smoke import OWN, change_params
 
 from domain_experts import cli, layout
 from domain_experts.errors import UserError
@@ -265,6 +265,14 @@ def test_an_experiment_shows_its_gains(known):
     assert known.study.params.experiments[name].question in drawn.caption
 
 
+@pytest.mark.parametrize(
+    ("metric", "side"), [("wauc", "; below 0: worse"), ("log_loss", "; above 0: worse")]
+)
+def test_the_worse_side_of_zero_is_that_of_the_metric(smoke, metric, side):
+    study = change_params(lambda p: p["experiments"]["main"].update(metric=metric))
+    assert f"to Base{side}. " in figures.experiment(frames(study), "main").says
+
+
 def test_an_experiment_that_varies_one_number_is_a_line(known):
     spec = figures.experiment(known, "rank")
     assert sorted({*spec.data["x"]}) == [4, 16, 64, 256]
@@ -282,7 +290,8 @@ def test_one_value_of_a_setting_is_told_and_not_drawn(known):
     few.__dict__["runs"] = runs
     drawn = figures.draw(few, "m3oe_learning_rate")
     assert not drawn.figure.axes
-    assert "1 of 5" in drawn.figure.texts[0].get_text().replace("\n", " ")
+    told = "Not drawn, as a line takes numbers at 2 values of training.learning_rate: planted-tasks"
+    assert told in drawn.caption.replace("ml-1m-m3oe", "planted-tasks")
 
 
 def test_gates_near_uniform_are_named_and_not_drawn(known, monkeypatch):
@@ -290,7 +299,55 @@ def test_gates_near_uniform_are_named_and_not_drawn(known, monkeypatch):
     monkeypatch.setattr(figures, "UNIFORM", np.inf)
     none = figures.gate_weights(known)
     assert len(gates.data) > len(none.data) == 0
-    assert "planted (" in none.missing
+    (told,) = none.left_out
+    assert "planted (" in told
+    assert told in figures.draw(known, "gate_weights").caption
+
+
+def test_a_second_gated_arm_has_panels_of_its_own(known, monkeypatch):
+    monkeypatch.setattr(figures, "GATED", ("moe_mlora", "moe_mlora_released"))
+    gates = known.runs["arm"].eq("moe_mlora") & known.runs["variant"].eq("default")
+    second = known.runs[gates].assign(arm="moe_mlora_released")
+    twice = pd.concat([known.runs[known.runs["arm"] != "moe_mlora_released"], second])
+    both = type(known)(known.results)
+    both.__dict__["runs"] = twice
+    panels = set(figures.gate_weights(both).data["panel"])
+    assert any("planted, MoE-MLoRA, " in panel for panel in panels)
+    assert any("planted, MoE-MLoRA (released code), " in panel for panel in panels)
+    caption = figures.draw(both, "gate_weights").caption
+    assert "the gate of MoE-MLoRA or MoE-MLoRA (released code)" in caption
+
+
+def test_a_data_set_that_lacks_a_leg_is_told(known, monkeypatch):
+    monkeypatch.setattr(figures, "experiments", lambda _: ("main",))
+    curves = known.curves
+    few = type(known)(known.results)
+    lacks = curves["dataset"].eq("planted") & curves["phase"].eq("gate")
+    few.__dict__["curves"] = curves[~lacks]
+    spec = figures.learning_curves(few)
+    assert spec.left_out == ("Not drawn, as a leg has no curve: planted",)
+    assert figures.learning_curves(known).left_out == ()
+
+
+def test_only_intervals_that_are_drawn_are_explained(known):
+    assert "Student's t" in figures.draw(known, "controls").caption
+    by_domain = figures.draw(known, "gain_by_domain").caption
+    assert "DeLong's standard error" in by_domain
+    assert "WAUC" not in by_domain
+    none = figures.draw(known, "m3oe_ablations").caption
+    assert ("Intervals of" in none) == bool(
+        figures.experiment(known, "m3oe_ablations").data["low"].notna().any()
+    )
+
+
+@pytest.mark.parametrize("metric", ["calibration", "my_own_number"])
+def test_the_metric_of_an_experiment_is_drawn_whatever_is_better(smoke, metric):
+    study = change_params(lambda p: p["experiments"][OWN].update(metric=metric))
+    of = frames(study)
+    of.__dict__["runs"] = of.runs.assign(**{metric: range(len(of.runs))})
+    data = figures.experiment(of, OWN).data
+    assert len(data) == 3
+    assert len(set(data["metric"])) == 1
 
 
 def test_a_figure_is_written_with_its_caption(fabricated):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from chromium import BINARY, chromium
 from fabricated import forget
+from markupsafe import escape
 from smoke import OWN, change_params
 
 from domain_experts import layout, results
@@ -18,10 +19,13 @@ from domain_experts.presence import load_study
 from domain_experts.registry import ARMS
 from domain_experts.reporting import answer, report
 from domain_experts.reporting.catalog import experiments, figure_names, table_names
-from domain_experts.reporting.frame import frames
+from domain_experts.reporting.columns import STALE_MEANS
+from domain_experts.reporting.frame import frames, status_text
+from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import number
 from domain_experts.reporting.terminal import print_headline, print_status
 from domain_experts.results import STALE
+from domain_experts.versions import libraries
 
 WIDTHS = (360, 768, 1366, 1920)
 
@@ -171,9 +175,29 @@ def test_stale_numbers_stay_marked(smoke):
     of = frames(stale)
     assert STALE in set(of.results.status.values())
     printed = answer.answer(of).printed.query("Experiment == 'main'")
-    assert len(printed) and all(text.endswith("°") for text in printed["Difference"])
-    assert "stale" in answer.sentences(of)[2]
+    for column in ("Difference", "95 % interval"):
+        assert len(printed) and all(text.endswith("°") for text in printed[column])
+    first, _, currency = answer.sentences(of)
+    gain = r"[+−]?\d\.\d{4}"
+    made_again = ("main", "planted_sharing", "new_domain", OWN)
+    for said in (first, *(answer.line(of, name) for name in made_again)):
+        spans = re.findall(rf"{gain}(?: to {gain})?°?", said)
+        assert all(text.endswith("°") for text in spans if text != "0.0005"), said
+    assert STALE_MEANS in currency
+    assert f"stale numbers, made by {escape(STALE_MEANS)}" in written(stale)
     assert 'class="stale"' in written(stale)
+
+
+def test_what_makes_a_number_stale_is_said_in_full():
+    for what in ("code", "settings", "data", "upstream runs", *libraries()):
+        assert what in STALE_MEANS
+
+
+def test_the_terminal_marks_stale_numbers(smoke, capsys):
+    print_headline(change_params(lambda p: p["model"].update(l2=0.5)))
+    lines = capsys.readouterr().out.splitlines()
+    (own,) = (line for line in lines if line.split()[:1] == ["planted_sharing"])
+    assert own.rstrip().endswith("°")
 
 
 def test_without_results_the_report_says_how_to_make_them(smoke):
@@ -187,28 +211,30 @@ def test_without_runs_every_sentence_says_so(smoke, capsys):
     forget(smoke, lambda run: True)
     said = answer.sentences(frames(smoke))
     assert "nothing to compare yet" in said[0]
-    assert "nothing to compare yet" in said[1]
+    assert "have no answer yet" in said[1]
     assert re.match(r"[\d,]+ of [\d,]+ runs have no numbers yet", said[2])
     assert answer.answer(frames(smoke)).printed.empty
     print_headline(smoke)
     assert "nothing to compare" in capsys.readouterr().out
-    assert "Nothing to compare yet." in written(smoke)
+    assert "No answer: nothing to compare yet." in written(smoke)
 
 
 @pytest.mark.parametrize(
-    ("gain", "low", "high", "verdict"),
+    ("lower", "gain", "low", "high", "verdict"),
     [
-        (0.01, 0.001, 0.02, "above"),
-        (-0.01, -0.02, -0.001, "below"),
-        (0.0004, 0.0001, 0.0007, "within 0.0005"),
-        (-0.0004, -0.0005, -0.0003, "within 0.0005"),
-        (0.0, -0.0002, 0.0002, "within 0.0005"),
-        (0.0, -0.02, 0.02, "not told apart"),
-        (0.01, float("nan"), float("nan"), "no interval"),
+        (False, 0.01, 0.001, 0.02, "better"),
+        (False, -0.01, -0.02, -0.001, "worse"),
+        (True, 0.01, 0.001, 0.02, "worse"),
+        (True, -0.01, -0.02, -0.001, "better"),
+        (False, 0.0004, 0.0001, 0.0007, "within 0.0005"),
+        (False, -0.0004, -0.0005, -0.0003, "within 0.0005"),
+        (False, 0.0, -0.0002, 0.0002, "within 0.0005"),
+        (True, 0.0, -0.02, 0.02, "not told apart"),
+        (False, 0.01, float("nan"), float("nan"), "no interval"),
     ],
 )
-def test_a_difference_too_small_to_matter_is_not_sold(gain, low, high, verdict):
-    assert answer._verdict(gain, low, high) == verdict
+def test_a_difference_too_small_to_matter_is_not_sold(lower, gain, low, high, verdict):
+    assert answer._verdict(lower, gain, low, high) == verdict
 
 
 def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
@@ -216,14 +242,33 @@ def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
     found = answer.gains(of)
     chosen = answer.best(of, found)
     keys = answer.GROUP
+    assert set(found["metric"]) == {"wauc", "macro_auc", "new_domain_auc"}
     most = found.groupby(keys)["validation"].max()
     pd.testing.assert_series_equal(
         chosen.set_index(keys)["validation"].sort_index(),
         most.reindex(chosen.set_index(keys).index).sort_index(),
     )
     assert not any(ARMS[arm].planted for arm in found["arm"])
+    ahead = (chosen["reference_validation"] > chosen["validation"]).sum()
+    told = f"In {ahead} of {len(chosen)} rows the reference itself is better on validation rows"
+    assert any(note.startswith(told) for note in answer.answer(of).notes)
     # another choice would have been possible by test rows
     assert (found.groupby(keys)["gain"].max().reindex(most.index) >= chosen["gain"].min()).any()
+
+
+def test_of_a_loss_the_lowest_is_the_best(smoke):
+    of = frames(change_params(lambda p: p["experiments"][OWN].update(metric="log_loss")))
+    found = answer.gains(of).query("experiment == @OWN")
+    (chosen,) = answer.best(of, found)["validation"]
+    assert chosen == found["validation"].min() < found["validation"].max()
+
+
+def test_a_metric_without_a_better_side_has_no_answer(smoke):
+    of = frames(change_params(lambda p: p["experiments"][OWN].update(metric="calibration")))
+    assert OWN not in set(answer.gains(of)["experiment"])
+    why = "`reporting.columns` does not say which values of calibration are better"
+    assert answer.line(of, OWN) == f"No answer: {why}."
+    assert f"No answer in {OWN}: {why}." in answer.answer(of).notes
 
 
 def test_without_validation_rows_nobody_is_chosen(smoke):
@@ -236,13 +281,29 @@ def test_the_first_sentence_counts_what_the_frame_holds(smoke):
     own = answer.gains(of).query("experiment == 'main' and arm == 'moe_mlora' and over == 'mlora'")
     (gain,) = own["gain"]
     assert f"MLoRA ({number(gain, signed=True)})" in answer.sentences(of)[0]
-    several = own.assign(verdict="below").loc[[*own.index] * 3]
-    assert answer._counted(several.assign(verdict=["above", "below", "below"]), "it").startswith(
-        "above it in 1 of 3 comparisons (below in 2; "
+    several = own.assign(verdict="worse").loc[[*own.index] * 3]
+    assert answer._counted(several.assign(verdict=["better", "worse", "worse"]), "it").startswith(
+        "better than it in 1 of 3 comparisons (worse in 2; "
     )
     assert answer._counted(several, "it").startswith(
-        "above it in none of 3 comparisons (below in all"
+        "better than it in none of 3 comparisons (worse in all"
     )
+
+
+def test_the_most_is_told_for_each_metric_apart(smoke):
+    of = frames(smoke)
+    names, found = experiments(smoke), answer.gains(of)
+    found = found[found["experiment"] != "main"].assign(verdict="better", low=0.1, high=0.2)
+    said = answer._others(of, names, found)
+    assert re.findall(r"most in (.*?) on planted", said) == [
+        "WAUC",
+        "AUC on the new domain",
+        "Mean AUC",
+    ]
+    chosen = answer.best(of, found)
+    for metric in set(found["metric"]):
+        most = chosen.loc[chosen["metric"] == metric, "gain"].max()
+        assert f": {number(most, signed=True)} (95 % interval" in said
 
 
 def test_one_seed_is_called_so(smoke):
@@ -251,10 +312,21 @@ def test_one_seed_is_called_so(smoke):
     assert answer.sentences(frames(one))[0].endswith("one seed each.")
 
 
+def test_thousands_of_runs_have_a_comma_in_sentence_and_note(smoke):
+    of, many = frames(smoke), pd.DataFrame({"status": ["stale"] * 1140 + ["not run"] * 2000})
+    assert status_text(many["status"]) == "1,140 stale, 2,000 not run"
+    stale, missing = status_notes(of, many)
+    assert "1,140 of 3,140 runs" in stale
+    assert "2,000 of 3,140 runs" in missing
+
+
 def test_floors_alone_have_a_report(smoke):
     floors = {"arms": ["item_rate", "user_item_rate"], "compare": ["user_item_rate"]}
     study = change_params(lambda p: p["experiments"]["main"].update(floors))
-    assert answer.sentences(frames(study))[0] == "Experiment main has nothing to compare yet."
+    assert (
+        answer.sentences(frames(study))[0]
+        == "Experiment main has no answer: nothing to compare yet."
+    )
     assert "experiment-main" in written(study)
 
 

@@ -1,6 +1,7 @@
 """Tables of a study that was run for real."""
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from domain_experts.reporting import published as published_module
 from domain_experts.reporting.catalog import experiments, table_names
 from domain_experts.reporting.frame import KEYS, frames
 from domain_experts.reporting.render import MISSING, html, latex, markdown
+from domain_experts.reporting.statistics import INTERVAL
 from domain_experts.reporting.summary import write_summary
 from domain_experts.reporting.tables import table, write_tables
 
@@ -91,7 +93,13 @@ def test_an_arm_on_another_split_is_marked_and_has_no_gain(of, study):
     assert made.numbers.loc[released, "gain base"].isna().all()
     assert made.printed.loc[released, "Arm"].str.endswith("†").all()
     assert made.printed.loc[~released, "Arm"].str.endswith("†").sum() == 0
-    assert any("MoE-MLoRA (released code): seed 123" in note for note in made.notes)
+    told = "† its split is fixed by a seed of its own (123), so that"
+    assert any(told in note for note in made.notes)
+    overview = table(of, "overview")
+    assert [head for head in overview.printed if head.endswith("†")] == [
+        "MoE-MLoRA (released code)†"
+    ]
+    assert any(told in note for note in overview.notes)
     assert "500-bin WAUC" in made.printed
 
 
@@ -116,6 +124,15 @@ def test_a_default_that_another_experiment_has_run_stands_beside(smoke):
 
     made = table(frames(change_params(take_out)), OWN)
     assert list(made.printed["Variant"]) == ["default", "dropout=0.0"]
+
+
+def test_only_intervals_that_are_known_are_explained(of, smoke):
+    known, told = table(of, "main").notes, "Of 1 differences no interval is known."
+    assert "* its 95 % interval excludes 0." in known and INTERVAL in known
+    one = change_params(lambda p: p["experiments"]["m3oe_automl"].update(seeds={"smoke": [2022]}))
+    alone = table(frames(one), "m3oe_automl").notes
+    assert told in alone
+    assert not any("95 %" in note for note in alone)
 
 
 def test_gates_and_what_is_possible_are_columns(of, study):
@@ -157,6 +174,32 @@ def test_cells_are_those_of_the_predictions(of, study):
     assert any("D2 " in note and "T1 " in note for note in made.notes)
     both = table(of, "m3oe_automl").printed
     assert {"Mean AUC", "WAUC"} <= set(both)
+
+
+def test_domains_have_their_tasks_and_known_users(of, study):
+    made = table(of, "domains")
+    rows = Interactions.open(layout.interactions("planted-tasks-small"))
+    for j, task in enumerate(("T1", "T2")):
+        rates = [rows.labels[rows.domain == d, j].mean() for d in range(3)]
+        own = made.numbers[made.numbers["dataset"] == "planted-tasks-small"]
+        assert list(own[f"positive_rate {task}"]) == pytest.approx(rates)
+        assert f"Positive rate, {task}" in made.printed
+    assert "planted-tasks-small: T1 click, T2 like." in made.notes
+    (seed,) = made.numbers.loc[made.numbers["dataset"] == "planted-small", "split_seed"].unique()
+    own = Interactions.open(layout.interactions("planted-small"))
+    split, users = read_split("smoke", "planted-small", seed), own.fields[:, 0]
+    tested = np.unique(users[(split == 2) & (own.domain == 0)])
+    share = np.isin(tested, users[split == 0]).mean()
+    assert cell(made, "seen_users", dataset="planted-small", number=1) == pytest.approx(share)
+
+
+def test_each_switch_that_is_flipped_is_explained(smoke):
+    def flip(params):
+        params["experiments"][OWN] |= {"vary": {}, "variants": [{"protocol.keep_start": False}]}
+
+    made = table(frames(change_params(flip)), OWN)
+    assert list(made.printed["Variant"]) == ["default", "keep-start=False"]
+    assert "keep-start: a leg may end with the weights it started from." in made.notes
 
 
 def test_fusion_weights_of_the_tested_model_are_columns(of, study):
@@ -267,8 +310,9 @@ def test_the_summary_for_dvc_is_short(smoke):
     write_summary(smoke)
     text = (layout.results("smoke") / "metrics.json").read_text()
     assert len(text.splitlines()) < 20
-    assert '"current"' in text
+    assert json.loads(text)["gain"]["planted-small"]["Base, MLP"]["status"] == "current"
     curves = pd.read_csv(layout.results("smoke") / "curves.csv")
+    assert set(curves["status"]) == {"current"}
     assert set(curves["phase"]) >= {"backbone", "experts", "gate"}
 
 

@@ -1,4 +1,4 @@
-"""The answer: in each experiment what is best, and whether it is above its reference."""
+"""The answer: in each experiment what is best, and whether it is better than its reference."""
 
 from collections import Counter
 from functools import lru_cache
@@ -7,25 +7,33 @@ import pandas as pd
 
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.columns import COLUMNS, column, reference_label, run_label
-from domain_experts.reporting.frame import Frames, status_counts
+from domain_experts.reporting.columns import (
+    COLUMNS,
+    STALE_MARK,
+    STALE_MEANS,
+    column,
+    reference_label,
+    run_label,
+    stale_marked,
+)
+from domain_experts.reporting.frame import Frames, over_status, status_counts
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number
-from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.statistics import interval_notes, summed
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
 SMALL = 0.0005
 """A difference below it is called small even where its interval excludes 0."""
-ABOVE, BELOW, UNTOLD, UNKNOWN = "above", "below", "not told apart", "no interval"
+BETTER, WORSE, UNTOLD, UNKNOWN = "better", "worse", "not told apart", "no interval"
 SAME = f"within {SMALL}"
-VERDICTS = (ABOVE, BELOW, SAME, UNTOLD, UNKNOWN)
+VERDICTS = (BETTER, WORSE, SAME, UNTOLD, UNKNOWN)
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
 _COLUMNS = [
     *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high"),
-    *("validation", "verdict"),
+    *("validation", "reference_validation", "verdict"),
 ]
 
 
@@ -34,27 +42,34 @@ def gains(of: Frames) -> pd.DataFrame:
     """Every difference to a reference, over seeds: a row for each candidate and reference.
 
     An arm that is told the planted groups is no candidate: no data but generated ones have them.
+    Nor has a metric any of whose values are as good as others.
 
     Columns: experiment, metric, over (the reference's name), dataset, reference (the run in
-    words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation`, the
-    candidate's mean metric on validation rows.
+    words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation` and
+    `reference_validation`, the mean metric of the candidate and the reference on validation rows.
     """
     parts = [pd.DataFrame(columns=_COLUMNS)]
     for name in experiments(of.study):
         metric, own = of.study.params.experiments[name].metric, of.gains(name)
+        if column(metric).better is None:
+            continue
         planted = [arm for arm in ARMS if ARMS[arm].planted]
         own = own[own["gain"].notna() & ~own["arm"].isin(planted)]
         own = own.assign(reference=[*map(run_label, own["other_arm"], own["other_backbone"])])
-        own = own.join(of.validation[metric].rename("validation"), "run")
-        found = summed(own, ["dataset", "reference", *CANDIDATE], ["validation"])
+        validation = of.validation[metric]
+        own = own.join(validation.rename("validation"), "run")
+        own = own.join(validation.rename("reference_validation"), "other")
+        means = ["validation", "reference_validation"]
+        found = summed(own, ["dataset", "reference", *CANDIDATE], means)
         parts.append(found.assign(experiment=name, metric=metric))
     frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    verdicts = [_verdict(*row) for row in frame[["gain", "low", "high"]].itertuples(index=False)]
+    judged = frame[["metric", "gain", "low", "high"]].itertuples(index=False)
+    verdicts = [_verdict(column(metric).better == "lower", *row) for metric, *row in judged]
     return frame.assign(verdict=verdicts)[_COLUMNS]
 
 
 def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
-    """Of rows of `gains` over each experiment's first reference the candidates best on validation.
+    """Of `gains` over each experiment's first reference the candidates best on validation rows.
 
     Where no candidate has a number on validation rows, there is none.
     """
@@ -65,31 +80,39 @@ def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer(of: Frames) -> Table:
-    """In each experiment the candidate that is best on validation rows, on the test rows."""
+    """In each experiment the best on validation rows of all but the reference, on test rows."""
     frame = best(of, gains(of))
     named = pd.DataFrame(
         {
             "Experiment": frame["experiment"],
             "Data set": frame["dataset"],
-            "Best on validation rows": candidate_cells(of, frame),
+            "Best of the others": candidate_cells(of, frame),
             "Against": frame["reference"],
             "Verdict": frame["verdict"],
         }
     )
     columns = [
         Shown("Difference", COLUMNS["gain"].cells(frame, "gain")),
-        Shown("95 % interval", [*map(_interval, frame["low"], frame["high"])]),
+        Shown("95 % interval", [*map(_interval, frame["low"], frame["high"], frame["status"])]),
         Shown("Metric", [column(metric).head for metric in frame["metric"]]),
         Shown("Seeds", [number(n, 0) for n in frame["gain_n"]]),
     ]
     caption = (
-        "The answer of each experiment: the arm or setting that is best on validation rows, and "
-        f"how far it is from its reference on test rows. Tier {of.study.tier}."
+        "The answer of each experiment: of all arms or settings but the reference the best on "
+        f"validation rows, and how far it is from the reference on test rows. Tier {of.study.tier}."
     )
-    notes = [f"{INTERVAL}.", f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the "
-             "difference is smaller than that."]  # fmt: skip
-    if silent := [name for name in experiments(of.study) if name not in set(frame["experiment"])]:
-        notes.append(f"Nothing to compare yet in: {', '.join(silent)}.")
+    ahead = _worth(frame, "reference_validation") > _worth(frame, "validation")
+    notes = [
+        *interval_notes(frame["low"]),
+        f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the difference is smaller "
+        "than that.",
+        f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on validation "
+        "rows than the best of the others.",
+    ]
+    silent = [name for name in experiments(of.study) if name not in set(frame["experiment"])]
+    reasons = pd.Series({name: _unanswered(of, name) for name in silent}, dtype="str")
+    for why, own in reasons.groupby(reasons, sort=False):
+        notes.append(f"No answer in {', '.join(own.index)}: {why}.")
     every = [*notes, *status_notes(of, of.about)]
     return Table.of("answer", caption, frame, named, columns, every)
 
@@ -113,15 +136,16 @@ def line(of: Frames, name: str) -> str:
     """An experiment in one line: how its best candidates stand to its first reference."""
     chosen = best(of, gains(of).query("experiment == @name"))
     if chosen.empty:
-        return "Nothing to compare yet."
+        return f"No answer: {_unanswered(of, name)}."
     reference = reference_label(chosen["over"].iloc[0])
-    return f"The best on validation rows is {_counted(chosen, reference, 'differences of ')}."
+    stand = _counted(chosen, reference, "differences of ")
+    return f"The best of the others on validation rows is {stand}."
 
 
 def span(rows: pd.DataFrame) -> str:
     """The least and the largest of differences."""
-    low, high = (number(value, signed=True) for value in (rows["gain"].min(), rows["gain"].max()))
-    return low if low == high else f"{low} to {high}"
+    ends = (number(value, signed=True) for value in (rows["gain"].min(), rows["gain"].max()))
+    return stale_marked(" to ".join(dict.fromkeys(ends)), over_status(rows["status"]))
 
 
 def candidate_cells(of: Frames, frame: pd.DataFrame) -> list[str]:
@@ -140,13 +164,13 @@ def _first(of: Frames, name: str, frame: pd.DataFrame) -> str:
     no_method |= {arm for arm in ARMS if not ARMS[arm].backbone}
     own = frame if frame["arm"].isin(no_method).all() else frame[~frame["arm"].isin(no_method)]
     if own.empty:
-        return f"Experiment {name} has nothing to compare yet."
+        return f"Experiment {name} has no answer: {_unanswered(of, name)}."
     methods = own[["arm", "variant"]].drop_duplicates()
     if len(methods) == 1:
         (who,) = candidate_cells(of, methods.assign(experiment=name, backbone=NO_BACKBONE))
         chosen = own
     else:
-        who, chosen = "The arm or setting that is best on validation rows", _chosen(own)
+        who, chosen = "The best of the others on validation rows", _chosen(own)
     parts = [
         _counted(rows, reference_label(str(over)), "differences of " * (i == 0))
         for i, (over, rows) in enumerate(chosen.groupby("over", sort=False))
@@ -163,19 +187,20 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
         return "There is no other experiment in this tier."
     chosen = best(of, frame)
     if chosen.empty:
-        return f"The other {len(names) - 1} experiments have nothing to compare yet."
+        return f"The other {len(names) - 1} experiments have no answer yet."
     known, counts = chosen[chosen["verdict"] != UNKNOWN], Counter(chosen["verdict"])
     text = (
-        f"In the {chosen['experiment'].nunique()} other experiments with numbers, the candidate "
-        f"best on validation rows is above its reference in {_none(counts[ABOVE])} of {len(known)} "
-        f"comparisons that have an interval and below in {_none(counts[BELOW])}"
+        f"In the {chosen['experiment'].nunique()} other experiments with an answer, the best on "
+        f"validation rows of all but the reference is better than it in {_none(counts[BETTER])} of "
+        f"{len(known)} comparisons that have an interval and worse in {_none(counts[WORSE])}"
     )
-    if counts[ABOVE]:
-        top = known[known["verdict"] == ABOVE].nlargest(1, "gain")
-        (dataset,), (who,), (gain,) = top["dataset"], candidate_cells(of, top), top["gain"]
+    better = known[known["verdict"] == BETTER]
+    most = better.loc[_worth(better, "gain").groupby(better["metric"], sort=False).idxmax()]
+    for who, row in zip(candidate_cells(of, most), most.to_dict("records"), strict=True):
         text += (
-            f"; most on {dataset}, where {who} gains {number(gain, signed=True)} "
-            f"(95 % interval {_interval(*top[['low', 'high']].iloc[0])})"
+            f"; most in {column(row['metric']).head} on {row['dataset']}, {who}: "
+            f"{stale_marked(number(row['gain'], signed=True), row['status'])} "
+            f"(95 % interval {_interval(row['low'], row['high'], row['status'])})"
         )
     return f"{text}."
 
@@ -184,48 +209,68 @@ def _currency(of: Frames) -> str:
     """How many numbers today's code would give again."""
     counts = status_counts(of.about["status"])
     total, made = sum(counts.values()), counts[CURRENT] + counts[STALE]
-    missing = f"{number(total - made, 0)} of {number(total, 0)} runs have no numbers yet"
+    missing = f"{total - made:,} of {total:,} runs have no numbers yet"
     if counts[ABSENT]:
-        missing += f", {number(counts[ABSENT], 0)} of them for want of data"
+        missing += f", {counts[ABSENT]:,} of them for want of data"
     if not made:
         return f"{missing}."
-    text = f"{number(counts[STALE], 0)} of the {number(made, 0)} runs with numbers are stale"
+    stale = f"stale ({STALE_MARK}), made by {STALE_MEANS}"
+    text = f"{counts[STALE]:,} of the {made:,} runs with numbers are {stale}"
     if counts[STALE] in (0, made):
-        what = "stale: other code, settings, data or torch than today's made them"
-        text = f"All {number(made, 0)} runs with numbers are {what if counts[STALE] else CURRENT}"
+        what = stale if counts[STALE] else CURRENT
+        text = f"All {made:,} runs with numbers are {what}"
     return f"{text}; {missing}." if total > made else f"{text}."
 
 
 def _chosen(frame: pd.DataFrame) -> pd.DataFrame:
     known = frame[frame["validation"].notna()].reset_index(drop=True)
-    groups = known.groupby(GROUP, sort=False)["validation"]
-    return known.loc[groups.idxmax()].reset_index(drop=True) if len(known) else known
+    worth = _worth(known, "validation").groupby([known[key] for key in GROUP], sort=False)
+    return known.loc[worth.idxmax()].reset_index(drop=True)
+
+
+def _worth(frame: pd.DataFrame, value: str) -> "pd.Series[float]":
+    """A value of each row's metric, with such a sign that higher is better."""
+    lower = frame["metric"].map(lambda metric: column(metric).better == "lower").astype(bool)
+    return frame[value].mask(lower, -frame[value])
 
 
 def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     counts, n = Counter(rows["verdict"]), len(rows)
     rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
-    above = f"above {reference} in {_none(counts[ABOVE])} of {n} comparisons"
+    better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
         verdict = rows["verdict"].iloc[0]
         if verdict == UNKNOWN:
             return f"held against {reference} without an interval ({span(rows)})"
-        between = {SAME: " of", UNTOLD: " from"}.get(verdict, "")
+        between = {SAME: " of", UNTOLD: " from"}.get(verdict, " than")
         return f"{verdict}{between} {reference} ({span(rows)})"
-    return f"{above} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
+    return f"{better} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
 
 
 def _none(count: int) -> str:
     return number(count, 0) if count else "none"
 
 
-def _interval(low: float, high: float) -> str:
-    return MISSING if pd.isna(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
+def _interval(low: float, high: float, status: str) -> str:
+    if pd.isna(low):
+        return MISSING
+    return stale_marked(f"{number(low, signed=True)} to {number(high, signed=True)}", status)
 
 
-def _verdict(gain: float, low: float, high: float) -> str:
+def _unanswered(of: Frames, name: str) -> str:
+    """Why an experiment has no answer."""
+    metric = of.study.params.experiments[name].metric
+    if column(metric).better is None:
+        return f"`reporting.columns` does not say which values of {metric} are better"
+    return "nothing to compare yet"
+
+
+def _verdict(lower: bool, gain: float, low: float, high: float) -> str:
+    """In words; `lower`: lower values of the metric are better."""
     if pd.isna(low):
         return UNKNOWN
     if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
         return SAME
-    return ABOVE if low > 0 else BELOW if high < 0 else UNTOLD
+    if low <= 0 <= high:
+        return UNTOLD
+    return BETTER if (gain < 0) == lower else WORSE

@@ -15,6 +15,8 @@ from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
 STALE_MARK, SIGNIFICANT, OTHER_SPLIT = "°", "*", "†"
+STALE_MEANS = "other code, settings, data, torch, numpy or upstream runs than today's"
+"""What makes a number stale."""
 NO_NUMBERS = (NOT_RUN, ABSENT)
 
 

@@ -23,14 +23,15 @@ from domain_experts.reporting.columns import (
     backbone_label,
     column,
     reference_label,
+    run_label,
     words,
 )
 from domain_experts.reporting.frame import Frames, frames, made, over_seeds, over_status
 from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lines, notice, scatter
-from domain_experts.reporting.notes import seeds_text, status_notes
+from domain_experts.reporting.notes import missing_notes, seeds_text, stale_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import write_text
-from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.statistics import DELONG, interval_notes, summed
 from domain_experts.reporting.style import save, styled
 from domain_experts.results import PROJECTION_COLUMNS, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -67,6 +68,8 @@ class Spec:
     question: str
     says: str
     missing: str = "No run that it would show has numbers yet."
+    left_out: tuple[str, ...] = ()
+    """What has numbers and no panel, and why."""
 
 
 def write_figures(study: Study, names: Iterable[str]) -> None:
@@ -86,16 +89,18 @@ def write_figures(study: Study, names: Iterable[str]) -> None:
 def draw(of: Frames, name: str) -> Drawn:
     """One of the figures that `catalog.figure_names` lists, with its caption."""
     spec = ABOUT[name](of) if name in ABOUT else experiment(of, name)
-    head, status = [spec.question, f"Tier {of.study.tier}."], status_notes(of, spec.runs)
+    head, missing = [spec.question, f"Tier {of.study.tier}."], missing_notes(spec.runs)
+    left_out = [f"{text}." for text in spec.left_out]
     if spec.data.empty:
-        why = [spec.missing, *(note for note in status if not note.startswith(STALE_MARK))]
+        why = [*(left_out or [spec.missing]), *missing]
         return Drawn(notice(" ".join(why)), "\n".join([*head, *why]) + "\n")
     data = spec.data.assign(stale=spec.data["status"] == STALE)
     drawing = spec.kind(data)
     if data["stale"].any():
         head.append(f"Hollow points, or {STALE_MARK} in a panel's title: stale.")
-    left_out = [f"{text}." for text in drawing.left_out]
-    said = [*head, spec.says, seeds_text(spec.runs), *left_out, *status]
+    left_out += [f"{text}." for text in drawing.left_out]
+    stale = stale_notes(of, spec.runs)
+    said = [*head, spec.says, seeds_text(spec.runs), *left_out, *stale, *missing]
     return Drawn(drawing.figure, "\n".join(said) + "\n")
 
 
@@ -127,7 +132,9 @@ def _gains(of: Frames, name: str) -> Spec:
         panel, row, hue, place = nothing, panel, row, [0] * len(frame)
     data = frame.assign(panel=panel, y=row, hue=hue, x=frame["gain"], place=place)
     label = f"Difference in test {_head(spec.metric)} to {reference_label(spec.references[0])}"
-    says = f"{label}; below 0: worse. {INTERVAL}."
+    side = {"higher": "; below 0: worse", "lower": "; above 0: worse"}
+    worse = side.get(column(spec.metric).better or "", "")
+    says = " ".join([f"{label}{worse}.", *interval_notes(data["low"])])
     missing = "No run has numbers together with what it is compared with."
     return Spec(data, partial(forest, label=label), of.of(name), spec.question, says, missing)
 
@@ -140,13 +147,16 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     runs["x"] = [*map(float, values)]
     # an arm that does not read the setting has one value, whatever that is
     runs["level"] = runs.groupby("arm")["x"].transform("nunique") == 1
-    metrics = [m for m in (spec.metric, *spec.show) if column(m).better and m in runs]
+    others = [m for m in spec.show if column(m).better and m in runs]
+    metrics = [*dict.fromkeys([spec.metric, *others])]
     keys = ["dataset", "backbone", "arm", "x", "level", "metric"]
     long = runs.melt([*keys[:-1], "status"], metrics, "metric", "y").dropna(subset="y")
     data = over_seeds(long, keys, ["y"])
     data = data.assign(low=data["y"] - data["y_sd"], high=data["y"] + data["y_sd"])
     data["metric"] = data["metric"].map(_head)
     data["x"] = data["x"].mask(data["level"])
+    count = data.groupby(["dataset", "metric"], sort=False)["x"].nunique()
+    lone = "; ".join(map(", ".join, count[count < 2].index))
     data = data[data.groupby(["dataset", "metric"])["x"].transform("nunique") > 1]
     several = _several(data["metric"])
     panel = _joined(data["dataset"], data["metric"]) if several else data["dataset"]
@@ -167,11 +177,9 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     says = f"Test {', '.join(dict.fromkeys(data['metric']))} against {key}."
     says += " Bars: standard deviation over seeds." * bool((data["low"] < data["high"]).any())
     says += " Dotted level: an arm that does not read the setting." * bool(data["level"].any())
-    count = len({*runs.loc[runs[spec.metric].notna() & ~runs["level"], "x"]})
-    missing = (
-        f"Values of {key} that have numbers: {count} of {len(spec.vary[key])}; a line takes 2."
-    )
-    return Spec(data, kind, of.of(name), spec.question, says, missing)
+    told = f"Not drawn, as a line takes numbers at 2 values of {key}: {lone}"
+    left_out = (told,) * bool(lone)
+    return Spec(data, kind, of.of(name), spec.question, says, left_out=left_out)
 
 
 def gain_by_domain(of: Frames) -> Spec:
@@ -199,7 +207,8 @@ def gain_by_domain(of: Frames) -> Spec:
             panel=panel, hue=said["arm"], x=frame["gain"], y=domain, place=frame["number"]
         )
         kind = partial(forest, label=label)
-        return Spec(frame, kind, of.of(name), question, f"{label}. {INTERVAL}.")
+        bars = f" Intervals of 95 %, from {DELONG}." * bool(frame["low"].notna().any())
+        return Spec(frame, kind, of.of(name), question, f"{label}.{bars}")
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
     data = frame.assign(
         panel=_joined(frame["dataset"], task),
@@ -229,15 +238,17 @@ def gate_weights(of: Frames) -> Spec:
     runs = of.runs[of.runs["arm"].isin(GATED) & (of.runs["variant"] == DEFAULT_VARIANT)]
     cells: list[dict[str, Any]] = []
     still: dict[str, list[str]] = {}
+    several = _several(runs["arm"])
     for key, own in made(runs).groupby(["dataset", "backbone", "arm"], sort=False):
-        dataset, backbone = str(key[0]), backbone_label(str(key[1]))
+        dataset, backbone, arm = map(str, key)
+        model = run_label(arm, backbone) if several else backbone_label(backbone)
         gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
         ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
         used = [path for path, ratio in ratios.items() if np.abs(ratio - 1).max() > UNIFORM]
         if not used:
-            still.setdefault(dataset, []).append(backbone)
+            still.setdefault(dataset, []).append(model)
             continue
-        name = f"{dataset}, {backbone}"
+        name = f"{dataset}, {model}"
         name += f" ({len(used)}\u00a0of\u00a0{len(own)}\u00a0seeds)" if len(own) > 1 else ""
         ratio = np.mean([ratios[path] for path in used], axis=0)
         domains, count = ratio.shape
@@ -249,21 +260,19 @@ def gate_weights(of: Frames) -> Spec:
             for d in sorted(range(domains), key=group.__getitem__)
             for e in sorted(range(count), key=lambda e: group[e % domains])
         ]
-    uniform = ""
-    if still:
-        names = "; ".join(f"{dataset} ({', '.join(own)})" for dataset, own in still.items())
-        uniform = f"Not drawn, as no weight is more than {UNIFORM:.0%} off uniform: {names}."
+    names = "; ".join(f"{dataset} ({', '.join(own)})" for dataset, own in still.items())
+    uniform = f"Not drawn, as no weight is more than {UNIFORM:.0%} off uniform: {names}"
     says = (
         "Weight times the number of experts: 0 none, 1 uniform, 2 twice that or more; mean over "
         f"the seeds in which some weight is more than {UNIFORM:.0%} off uniform. Domains, and "
         "experts by their domain, by number in the order of the table `domains`, planted groups "
-        f"together. {uniform}"
-    ).strip()
+        "together."
+    )
     label, axes = "Weight × number of experts", ("Expert of domain", "Domain")
     kind = partial(heat_map, label=label, norm=Normalize(0, 2), colors="PuOr_r", axes=axes)
-    question = "Which experts does the gate of MoE-MLoRA use for which domain?"
-    missing = uniform or "No run of MoE-MLoRA has numbers yet."
-    return Spec(pd.DataFrame(cells), kind, runs, question, says, missing)
+    question = f"Which experts does the gate of {_gated()} use for which domain?"
+    left_out = (uniform,) * bool(still)
+    return Spec(pd.DataFrame(cells), kind, runs, question, says, left_out=left_out)
 
 
 def learning_curves(of: Frames) -> Spec:
@@ -281,20 +290,24 @@ def learning_curves(of: Frames) -> Spec:
         part=curves["phase"],
         hue=curves["backbone"].map(backbone_label),
     )
-    # datasets in their order, legs in that of the arms
+    # data sets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}
     curves = curves.sort_values(["dataset", "arm"], key=lambda c: c.map(places), kind="stable")
     data = _by_epoch(curves, ["run", "lane"])
     legs = data["part"].nunique()
     # a row of panels is a data set
-    data = data[data.groupby("dataset")["part"].transform("nunique") == legs]
+    whole = data.groupby("dataset")["part"].transform("nunique") == legs
+    lacking = ", ".join(dict.fromkeys(data.loc[~whole, "dataset"]))
+    left_out = (f"Not drawn, as a leg has no curve: {lacking}",) * bool(lacking)
+    data = data[whole]
     kind = partial(lines, label="Epoch", y_label="Validation AUC less its best", columns=legs)
     says = (
         "Validation AUC less its best, of experts on their own domains: mean over seeds and "
         "experts (a stopped run keeps its last value); band: standard deviation. Epoch 0 is the "
         "start; that of untrained weights is left out. Axes differ from panel to panel."
     )
-    return Spec(data, kind, runs, "How does the training of MoE-MLoRA converge?", says)
+    question = f"How does the training of {_gated()} converge?"
+    return Spec(data, kind, runs, question, says, left_out=left_out)
 
 
 def fusion(of: Frames) -> Spec:
@@ -375,6 +388,11 @@ def _joined(first: "pd.Series[str]", second: "pd.Series[str]") -> "pd.Series[str
 
 def _several(values: "pd.Series[str]") -> bool:
     return len({*values}) > 1
+
+
+def _gated() -> str:
+    """The arms that have a gate, in words."""
+    return " or ".join(ARMS[arm].label for arm in GATED)
 
 
 def _expert(number: int, domains: int) -> str:

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from domain_experts.registry import ARMS
-from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK
+from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
-from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.settings import Protocol
 
 
 def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
@@ -24,16 +24,24 @@ def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
 
 def status_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     """How many of the runs shown are stale or missing, and how to renew them."""
-    counts, tier, total = status_counts(runs["status"]), frames.study.tier, len(runs)
-    notes = []
-    if counts[STALE]:
-        notes.append(
-            f"{STALE_MARK} stale: {counts[STALE]} of {total} runs were made by other code, "
-            f"settings, data or torch than today's. `snakemake --config tier={tier}` renews them; "
-            f"`domain-experts status --tier {tier}` says why."
-        )
+    return [*stale_notes(frames, runs), *missing_notes(runs)]
+
+
+def stale_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """How many of the runs shown are stale, and how to renew them."""
+    count, tier = status_counts(runs["status"])[STALE], frames.study.tier
+    return [
+        f"{STALE_MARK} stale: {count:,} of {len(runs):,} runs were made by {STALE_MEANS}. "
+        f"`snakemake --config tier={tier}` renews them; `domain-experts status --tier {tier}` says "
+        "why."
+    ] * bool(count)
+
+
+def missing_notes(runs: pd.DataFrame) -> list[str]:
+    """How many of the runs shown have no numbers, and why."""
+    counts, notes = status_counts(runs["status"]), []
     if counts[NOT_RUN]:
-        notes.append(f"{counts[NOT_RUN]} of {total} runs are not run yet.")
+        notes.append(f"{counts[NOT_RUN]:,} of {len(runs):,} runs are not run yet.")
     if counts[ABSENT]:
         names = ", ".join(dict.fromkeys(runs.loc[runs["status"] == ABSENT, "dataset"]))
         notes.append(f"Data not present: {names}.")
@@ -55,15 +63,22 @@ def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple["pd.Series[boo
     apart = seeds.notna()
     if apart.all() or not apart.any():
         return apart & False, []
-    named = [
-        f"{ARMS[arm].label}{'' if variant == DEFAULT_VARIANT else f' ({variant})'}: seed {seed:.0f}"
-        for arm, variant, seed in zip(
-            frame.loc[apart, "arm"], frame.loc[apart, "variant"], seeds[apart], strict=True
-        )
-    ]
+    fixed = ", ".join(f"{seed:.0f}" for seed in sorted(seeds[apart].unique()))
     return apart, [
-        f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: "
-        f"it is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
+        f"{OTHER_SPLIT} its split is fixed by a seed of its own ({fixed}), so that its test rows "
+        "are others: it is neither compared nor ranked with the rest."
+    ]
+
+
+def switch_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """What those switches of a protocol mean that variants of the runs set."""
+    variants = (dict(frames.results.expected[path].variant) for path in runs["run"])
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    fields = {f"protocol.{name}": field for name, field in Protocol.model_fields.items()}
+    return [
+        f"{key.removeprefix('protocol.').replace('_', '-')}: {fields[key].description}."
+        for key in keys
+        if key in fields and fields[key].description
     ]
 
 
@@ -106,7 +121,7 @@ def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     for text, chosen in texts.items():
         found = lanes[chosen].groupby(keys, sort=False).size()
         parts = [
-            f"{dataset}, {ARMS[arm].label}: {count} of {totals.loc[dataset, arm, part]} {part}"
+            f"{dataset}, {ARMS[arm].label}: {count:,} of {totals.loc[dataset, arm, part]:,} {part}"
             for dataset, arm, part, count in found.reset_index().itertuples(index=False)
         ]
         if parts:

@@ -20,7 +20,7 @@ from domain_experts.reporting.catalog import (
     figure_names,
     table_names,
 )
-from domain_experts.reporting.columns import STALE_MARK
+from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import Frames, frames, status_counts
 from domain_experts.reporting.render import html, write_text
 from domain_experts.reporting.tables import matrix, table
@@ -81,6 +81,7 @@ def page(of: Frames) -> str:
         sections=[_section(of, name) for name in names],
         pictures=[Picture.of(tier, name) for name in figure_names(study) if name not in names],
         mark=STALE_MARK,
+        stale_means=STALE_MEANS,
         digests={name: sha256(path) for name, path in own.items()},
         workflow=(layout.results(tier) / "workflow.html").is_file(),
     )

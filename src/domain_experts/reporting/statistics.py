@@ -9,12 +9,22 @@ from scipy.special import ndtri, stdtrit
 from domain_experts.reporting.frame import KEYS, over_seeds
 
 LEVEL = 0.95
+DELONG = (
+    "DeLong's standard error on the test rows (which seeds share, so that more seeds do not shrink "
+    "it) and the spread over seeds"
+)
 INTERVAL = (
-    "Intervals of 95 %: of differences in WAUC, from DeLong's standard error on the test rows "
-    "(which seeds share, so that more seeds do not shrink it) and the spread over seeds; of other "
-    "differences, Student's t over seeds, none for one seed"
+    f"Intervals of 95 %: of differences in WAUC, from {DELONG}; of other differences, Student's t "
+    "over seeds, none for one seed."
 )
 """How intervals are made."""
+
+
+def interval_notes(low: "pd.Series[float]") -> list[str]:
+    """How the intervals of differences are made, and how many have none, by their lower bounds."""
+    unknown = int(low.isna().sum())
+    lacking = f"Of {unknown:,} differences no interval is known."
+    return [INTERVAL] * bool(low.notna().any()) + [lacking] * bool(unknown)
 
 
 def summed(gains: pd.DataFrame, keys: list[str] = KEYS, also: Sequence[str] = ()) -> pd.DataFrame:

@@ -13,21 +13,23 @@ def write_summary(study: Study) -> None:
     """Write results/<tier>/metrics.json and curves.csv.
 
     The first holds how many runs have which status, and the answer of the first experiment: data
-    set -> reference -> gain of what is best on validation rows, with its interval. The second has
-    the curves of the first experiment's runs, a row a run, leg, lane and epoch.
+    set -> reference -> gain of the best of the others on validation rows, with interval and
+    status. The second has the curves of the first experiment's runs, a row a run, leg, lane and
+    epoch.
 
     Raises:
         UserError: the results are missing or cannot be used.
     """
     of, folder = frames(study), layout.results(study.tier)
     found = answer(of).numbers
-    gains: dict[str, dict[str, dict[str, float]]] = {}
+    gains: dict[str, dict[str, dict[str, float | str]]] = {}
     for row in found[found["experiment"] == experiments(study)[0]].to_dict("records"):
         known = {key: round(row[key], 6) for key in ("gain", "low", "high") if row[key] == row[key]}
+        known["status"] = row["status"]
         gains.setdefault(row["dataset"], {})[row["reference"]] = known
     runs = {status: n for status, n in status_counts(of.about["status"]).items() if n}
     write_json(folder / "metrics.json", {"runs": runs, "gain": gains})
     first = set(of.of(experiments(study)[0])["run"])
     curves = of.curves[of.curves["run"].isin(first)]
-    names = ["dataset", "backbone", "arm", "seed", "phase", "lane", "epoch"]
+    names = ["dataset", "backbone", "arm", "seed", "status", "phase", "lane", "epoch"]
     write_csv(folder / "curves.csv", curves[[*names, "train_loss", "validation_auc", "best"]])

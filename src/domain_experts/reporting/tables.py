@@ -31,11 +31,17 @@ from domain_experts.reporting.frame import (
     status_counts,
     status_text,
 )
-from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, status_notes
+from domain_experts.reporting.notes import (
+    run_notes,
+    seeds_text,
+    split_notes,
+    status_notes,
+    switch_notes,
+)
 from domain_experts.reporting.published import NUMBERS, published, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
-from domain_experts.reporting.statistics import INTERVAL, summed
+from domain_experts.reporting.statistics import interval_notes, summed
 from domain_experts.results import ABSENT, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
@@ -100,10 +106,11 @@ def comparison(of: Frames, name: str) -> Table:
             notes.append(NUMBERS)
     columns.append(Shown("Seeds", [number(count, 0) for count in frame["seeds"]]))
     if references:
-        lacks = (frame[f"gain {o}"].notna() & frame[f"low {o}"].isna() for o in references)
-        without = sum(int(lack.sum()) for lack in lacks)
-        unknown = f" Of {without} differences none is known." if without else ""
-        notes.append(f"{SIGNIFICANT} its 95 % interval excludes 0.{unknown} {INTERVAL}.")
+        known = (frame.loc[frame[f"gain {over}"].notna(), f"low {over}"] for over in references)
+        lows = pd.concat(known)
+        notes += [f"{SIGNIFICANT} its 95 % interval excludes 0."] * bool(lows.notna().any())
+        notes += interval_notes(lows)
+    notes += switch_notes(of, runs)
     return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
 
@@ -165,6 +172,8 @@ def overview(of: Frames) -> Table:
     metric, runs = of.study.params.experiments[first].metric, of.of(first)
     frame = over_seeds(runs, KEYS, [metric])
     text = with_status(frame, column(metric).cells(frame, metric))
+    apart, notes = split_notes(runs, frame)
+    marks = dict.fromkeys(frame.loc[apart, "arm"], OTHER_SPLIT)
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     floors = [arm for arm in arms if not ARMS[arm].backbone]
     keys = ["dataset", "backbone"]
@@ -178,9 +187,9 @@ def overview(of: Frames) -> Table:
     labels = wide["backbone"].map(backbone_label).replace("", MISSING)
     labels = labels.mask(wide[arms].isin([ABSENT]).any(axis=1), "all")
     named = pd.DataFrame({"Data set": wide["dataset"], "Backbone": labels})
-    columns = [Shown(ARMS[arm].label, list(wide[arm])) for arm in arms]
+    columns = [Shown(ARMS[arm].label + marks.get(arm, ""), list(wide[arm])) for arm in arms]
     question = f"Test {column(metric).head} of the experiment `{first}` by arm."
-    return _of_runs(of, "overview", question, runs, frame, named, columns)
+    return _of_runs(of, "overview", question, runs, frame, named, columns, notes)
 
 
 def coverage(of: Frames) -> Table:
@@ -216,7 +225,7 @@ def datasets(of: Frames) -> Table:
 
 
 def domains(of: Frames) -> Table:
-    """Each domain: users, items, rows, positive rate, and what is published of them."""
+    """Each domain: users, items, rows, positive rates, and what is published of them."""
     frame, columns = of.data, []
     for name in ("users", "items", "rows"):
         columns.append(column(name).shown(frame, name))
@@ -226,10 +235,21 @@ def domains(of: Frames) -> Table:
             columns.append(
                 Shown(f"Published {column(name).head.lower()}", [number(n, 0) for n in known])
             )
-    columns.append(column("positive_rate").shown(frame, "positive_rate"))
+    columns += [column(name).shown(frame, name) for name in ("seen_users", "positive_rate")]
+    several = {d: data["tasks"] for d, data in of.results.data.items() if len(data["tasks"]) > 1}
+    for task in range(1, max(map(len, several.values()), default=0) + 1):
+        cells = column("positive_rate").cells(frame, f"positive_rate T{task}")
+        columns.append(Shown(f"Positive rate, T{task}", cells))
     named = frame[["dataset", "domain"]].set_axis(["Data set", "Domain"], axis=1)
-    caption = f"Domains of each data set: users, items, rows. Tier {of.study.tier}."
-    return Table.of("domains", caption, frame, named, columns)
+    caption = (
+        "Domains of each data set: users, items, rows, test users who have training rows, and the "
+        f"share of positive labels (of several tasks the mean). Tier {of.study.tier}."
+    )
+    alike = pd.Series(
+        {dataset: _numbered("T", own) for dataset, own in several.items()}, dtype="str"
+    )
+    notes = [f"{', '.join(own.index)}: {said}." for said, own in alike.groupby(alike, sort=False)]
+    return Table.of("domains", caption, frame, named, columns, notes)
 
 
 def cost(of: Frames) -> Table:

@@ -53,9 +53,9 @@ def _first(of: Frames) -> Table:
     """The first experiment, a row a comparison."""
     made, names = answer(of), experiments(of.study)
     own = made.printed[made.printed["Experiment"].isin(names[:1])]
-    shown = ["Data set", "Best on validation rows", "Difference", "95 % interval"]
+    shown = ["Data set", "Best of the others", "Difference", "95 % interval"]
     caption = "".join(
-        f"{name}: the best on validation rows less "
+        f"{name}: the best of the others on validation rows less "
         f"{reference_label(of.study.params.experiments[name].references[0])}, on test rows"
         for name in names[:1]
     )
@@ -71,7 +71,7 @@ def _others(of: Frames) -> Table:
         counts = Counter(own["verdict"])
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
         rows.append((name, said or "nothing to compare", span(own) if said else ""))
-    caption = "Other experiments: their best on validation rows"
+    caption = "Other experiments: best of the others on validation rows, less the reference"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
     return Table("others", caption, found, printed, 2)
 
