@@ -528,6 +528,7 @@ def test_every_arm_reports_its_parameters(make_assignment):
         "moe_mlora_released": (base, 3 * expert, 0),
         "base_held_out": (base, 0, 0), "experts_held_out": (base, 3 * expert, 0),
         "moe_mlora_held_out": (base, 3 * expert, gate), "moe_mlora_refit": (base, 3 * expert, gate),
+        "mlora_gated": (base, 3 * expert, gate),
         "shared_lora": (base, tripled, 0), "domain_finetune": (3 * base, 0, 0),
         "star": (star, 0, 0),
         "oracle_experts": (base, 2 * expert, 0), "oracle_mlora": (base, 2 * expert, 0),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from assignments import make_assignment, small_data, train
 
+from domain_experts.errors import UserError
 from domain_experts.training.arms import methods
 from domain_experts.training.deep import is_expert, part_of
 from domain_experts.training.rows import held_out, without_held_out
@@ -68,3 +69,19 @@ def test_refit_takes_the_backbone_from_base(tmp_path):
         kept = gated if is_expert(name) or part_of(name) == "gate" else base
         assert np.array_equal(array, kept.weights[name]), name
     assert made.rows_before == base.record["rows_visited"] + gated.record["rows_visited"]
+
+
+def test_a_gate_over_mloras_adapters_changes_neither(tmp_path):
+    assignment = make_assignment(tmp_path, small_data(), "mlora_gated")
+    made, mlora = train(assignment), assignment.upstream["mlora"]
+    for name, array in mlora.weights.items():
+        assert np.array_equal(made.state[name], array), name
+    assert {lane.part for lane in made.lanes} == {"gate"}
+    assert made.rows_before == mlora.record["rows_visited"]
+
+
+def test_mlora_has_one_adapter_a_domain(tmp_path):
+    many = {"adapter.experts_per_domain": 2}
+    assignment = make_assignment(tmp_path, small_data(), "mlora_gated", **many)
+    with pytest.raises(UserError, match=r"leave adapter\.experts_per_domain at 1"):
+        train(assignment)

@@ -13,6 +13,7 @@ from domain_experts.training.arms import (
     floors,
     held_out,
     methods,
+    mlora_gated,
     multi,
     new_domain,
 )
@@ -88,6 +89,7 @@ LABELS = {
     "experts_held_out": "Experts on held-out rows, no gate",
     "moe_mlora_held_out": "MoE-MLoRA, experts on held-out rows",
     "moe_mlora_refit": "The same over Base on all rows",
+    "mlora_gated": "Gate over MLoRA's adapters",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
@@ -109,6 +111,6 @@ LABELS = {
     "mdmt_released": "MDMT (released code)",
 }
 
-_MODULES = (floors, methods, controls, held_out, new_domain, multi, autoifs)
+_MODULES = (floors, methods, controls, held_out, mlora_gated, new_domain, multi, autoifs)
 _DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in module.ARMS.items()}
 ARMS = {name: replace(_DECLARED[name], label=label) for name, label in LABELS.items()}
