@@ -49,6 +49,10 @@ class Study:
     @cached_property
     def expected_runs(self) -> tuple[Run, ...]:
         """Every expected run and what it starts from, upstream runs first, each once."""
+        return self.in_order(itertools.chain(*self.expected.values()))
+
+    def in_order(self, runs: Iterable[Run]) -> tuple[Run, ...]:
+        """Runs and what they start from, upstream runs first, each once."""
         found: dict[Run, None] = {}
 
         def add(run: Run) -> None:
@@ -56,7 +60,7 @@ class Study:
                 add(upstream)
             found[run] = None
 
-        for run in itertools.chain(*self.expected.values()):
+        for run in runs:
             add(run)
         return tuple(found)
 
