@@ -170,6 +170,18 @@ def status(tier: TierOption) -> None:
 
 
 @app.command()
+def plan(
+    tier: TierOption,
+    budget: Annotated[str | None, typer.Option(help="a time such as 90m or 2h")] = None,
+) -> None:
+    """What is still to train: runs, time and memory, and what fits into a budget."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.plan import print_plan
+
+    print_plan(load_study(tier), budget)
+
+
+@app.command()
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study

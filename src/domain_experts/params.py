@@ -29,6 +29,7 @@ from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
+    HeldOutSettings,
     ModelSettings,
     NewDomainSettings,
     Protocol,
@@ -162,6 +163,7 @@ class Params(Settings):
     training: TrainingSettings
     rates: RateSettings
     new_domain: NewDomainSettings
+    held_out: HeldOutSettings
     protocols: dict[ProtocolName, Protocol]
     multi_model: MultiModelSettings
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from domain_experts.declarations import Arm, Backbone
 from domain_experts.errors import UserError
-from domain_experts.training.arms import autoifs, controls, floors, methods, multi, new_domain
+from domain_experts.training.arms import (
+    autoifs,
+    controls,
+    floors,
+    held_out,
+    methods,
+    mlora_gated,
+    multi,
+    new_domain,
+)
 
 NO_BACKBONE = "none"
 
@@ -77,6 +86,11 @@ LABELS = {
     "base_released": "Base (released code)",
     "mlora_released": "MLoRA (released code)",
     "uniform_gate": "Experts, uniform gate",
+    "base_held_out": "Base, less the held-out rows",
+    "experts_held_out": "Experts on held-out rows, no gate",
+    "moe_mlora_held_out": "MoE-MLoRA, experts on held-out rows",
+    "moe_mlora_refit": "The same over Base on all rows",
+    "mlora_gated": "Gate over MLoRA's adapters",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
@@ -98,7 +112,8 @@ LABELS = {
     "mdmt_released": "MDMT (released code)",
 }
 
-_DECLARED = floors.ARMS | methods.ARMS | controls.ARMS | new_domain.ARMS | multi.ARMS | autoifs.ARMS
+_MODULES = (floors, methods, controls, held_out, mlora_gated, new_domain, multi, autoifs)
+_DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in module.ARMS.items()}
 
 
 def _labelled(declared: dict[str, Arm]) -> dict[str, Arm]:

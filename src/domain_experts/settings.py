@@ -81,6 +81,12 @@ class NewDomainSettings(Settings):
     share: float = Field(gt=0, le=1, description="share of its training rows that are there")
 
 
+class HeldOutSettings(Settings):
+    """Rows for experts and gate that their backbone does not see (arms `*_held_out`)."""
+
+    share: Fraction = Field(description="share of each domain's training rows")
+
+
 class Protocol(Settings):
     """Where the papers' texts and the released codes differ, one switch each.
 
@@ -141,6 +147,7 @@ class RunSettings(Settings):
     training: TrainingSettings
     rates: RateSettings
     new_domain: NewDomainSettings
+    held_out: HeldOutSettings
     protocol: Protocol
     multi_model: MultiModelSettings
 

@@ -52,6 +52,10 @@ class Study:
     @cached_property
     def expected_runs(self) -> tuple[Run, ...]:
         """Every expected run and what it starts from, upstream runs first, each once."""
+        return self.in_order(itertools.chain(*self.expected.values()))
+
+    def in_order(self, runs: Iterable[Run]) -> tuple[Run, ...]:
+        """Runs and what they start from, upstream runs first, each once."""
         found: dict[Run, None] = {}
 
         def add(run: Run) -> None:
@@ -59,7 +63,7 @@ class Study:
                 add(upstream)
             found[run] = None
 
-        for run in itertools.chain(*self.expected.values()):
+        for run in runs:
             add(run)
         return tuple(found)
 
@@ -168,16 +172,12 @@ class Study:
                 to go into a layer that the tower lacks, or into none.
         """
         params = self.params
+        protocol = params.protocols[ARMS[arm].protocol]
+        parts = {
+            name: getattr(params, name) for name in RunSettings.model_fields.keys() - {"protocol"}
+        }
         values: dict[str, Any] = {
-            "model": params.model.model_dump(),
-            "adapter": params.adapter.model_dump(),
-            "gate": params.gate.model_dump(),
-            "star": params.star.model_dump(),
-            "training": params.training.model_dump(),
-            "rates": params.rates.model_dump(),
-            "new_domain": params.new_domain.model_dump(),
-            "protocol": params.protocols[ARMS[arm].protocol].model_dump(),
-            "multi_model": params.multi_model.model_dump(),
+            n: own.model_dump() for n, own in (*parts.items(), ("protocol", protocol))
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, arm, backbone)

@@ -1,0 +1,79 @@
+"""What is still to train, and what that takes."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+
+from domain_experts.errors import UserError
+from domain_experts.reporting.frame import Frames
+from domain_experts.reporting.plan import plan, seconds
+from domain_experts.results import NOT_RUN, STALE, load
+
+
+@pytest.fixture(scope="module")
+def of(fabricated_tree):
+    """A study of which every third run was made by other code, and every fourth not at all."""
+    folder, study = fabricated_tree
+    with contextlib.chdir(folder):
+        whole = load(study)
+        records = {path: dict(record) for path, record in whole.records.items()}
+        for path in [*records][::3]:
+            records[path]["provenance"] = records[path]["provenance"] | {"code": "old"}
+        for path in [*records][::4]:
+            del records[path]
+        stored = whole.stored[whole.stored["run"].isin([*records, ""])]
+        found = Frames(dataclasses.replace(whole, records=records, stored=stored))
+        assert {STALE, NOT_RUN} < set(found.about["status"])
+        return found
+
+
+def test_what_is_to_make_counts_once_and_with_what_it_starts_from(of):
+    made = plan(of).numbers
+    wanted = of.about[of.about["status"].isin([STALE, NOT_RUN])]
+    assert made["runs"].sum() == len(wanted)
+    first = made["experiment"].iloc[0]
+    own = [run.path.as_posix() for run in of.study.in_order(of.study.expected[first])]
+    assert made["runs"].iloc[0] == wanted["run"].isin(own).sum()
+
+
+def test_a_cost_is_that_of_runs_alike(of):
+    made = plan(of).numbers
+    runs = of.runs.set_index("run")
+    total = known = 0
+    for path in (run.path.as_posix() for run in of.study.expected_runs):
+        row = runs.loc[path]
+        if row["status"] not in (STALE, NOT_RUN):
+            continue
+        cost = row["wall_s"]
+        for keys in (["backbone", "arm", "variant"], ["backbone", "arm"], ["arm"]):
+            if np.isnan(cost):
+                alike = runs[(runs[["dataset", *keys]] == row[["dataset", *keys]]).all(axis=1)]
+                cost = alike["wall_s"].mean()
+        known += not np.isnan(cost)
+        total += np.nan_to_num(cost)
+    assert made["known"].sum() == known > 0
+    assert made["together_s"].iloc[-1] == pytest.approx(total)
+
+
+def test_what_fits_goes_by_the_order_of_the_experiments(of):
+    all_of_it = plan(of).numbers["together_s"].iloc[-1]
+    assert plan(of, all_of_it).numbers["fit"].sum() == plan(of).numbers["runs"].sum()
+    half = plan(of, all_of_it / 2).numbers
+    full = (half["fit"] == half["runs"]).to_list()
+    assert 0 < half["fit"].sum() < half["runs"].sum()
+    assert full == sorted(full, reverse=True)
+    whole = half[half["together_s"] <= all_of_it / 2]
+    assert (whole["fit"] == whole["runs"]).all()
+
+
+@pytest.mark.parametrize(("text", "value"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400)])
+def test_a_budget(text, value):
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["2", "h", "0h", "-1h", "2 days"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(UserError, match="is no time; write 90m or 2h"):
+        seconds(text)
