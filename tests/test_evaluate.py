@@ -191,6 +191,17 @@ def test_a_run_that_is_not_finished_is_not_evaluated(tree):
     assert status[gate.path.as_posix()] == "current"
     absent = {status[r.path.as_posix()] for r in tree.expected_runs if r.dataset == LEFT_OUT}
     assert absent == {"data not present"}
+    # and so are runs that params.yaml asks for since then
+    seeds = {
+        **tree.params.tiers,
+        tree.tier: tree.params.tiers[tree.tier].model_copy(update={"seeds": (7,)}),
+    }
+    later = load(Study(tree.params.model_copy(update={"tiers": seeds}), tree.tier))
+    new = {"planted": set(), LEFT_OUT: set()}
+    for run in later.study.expected_runs:
+        if run.seed == 7 and run.dataset in new:
+            new[run.dataset].add(later.status[run.path.as_posix()])
+    assert new == {"planted": {"not run"}, LEFT_OUT: {"data not present"}}
 
 
 def test_a_damaged_results_file_is_not_overwritten(tree):
@@ -262,7 +273,8 @@ def test_other_settings_make_stale_what_reads_them(kept):
     found = stale(changed)
     arms = {path.split("/")[3] for path, why in found.items() if "settings" in why}
     # the number of epochs of the last is that of MoE-MLoRA
-    assert arms == {"moe_mlora", "moe_mlora_sequence", "moe_mlora_released", "mlora_epochs"}
+    gated = {"moe_mlora", "moe_mlora_held_out", "moe_mlora_refit", "mlora_gated", "mlora_epochs"}
+    assert arms == gated | {"moe_mlora_sequence", "moe_mlora_released"}
 
 
 def test_upstream_runs_that_were_trained_again_make_stale(tree):

@@ -187,11 +187,14 @@ class Results:
     @cached_property
     def status(self) -> dict[str, str]:
         """Status of every expected run."""
-        said = self.stored[self.stored["metric"] == ""].set_index("run")["status"].to_dict()
+        without = self.stored[self.stored["metric"] == ""]
+        said = without.set_index("run")["status"].to_dict()
+        absent = set(without.loc[without["status"] == ABSENT, "dataset"])
         found = {}
-        for path in self.expected:
+        for path, run in self.expected.items():
             if path not in self._with_numbers:
-                found[path] = said.get(path, NOT_RUN)
+                # a run that is asked for since then is on the data that were there then
+                found[path] = said.get(path, ABSENT if run.dataset in absent else NOT_RUN)
             else:
                 found[path] = STALE if self.outdated[path] else CURRENT
         return found

@@ -236,7 +236,8 @@ def domains(of: Frames) -> Table:
                 Shown(f"Published {column(name).head.lower()}", [number(n, 0) for n in known])
             )
     columns += [column(name).shown(frame, name) for name in ("seen_users", "positive_rate")]
-    several = {d: data["tasks"] for d, data in of.results.data.items() if len(data["tasks"]) > 1}
+    tasks = {dataset: of.results.data[dataset]["tasks"] for dataset in frame["dataset"]}
+    several = {dataset: own for dataset, own in tasks.items() if len(own) > 1}
     for task in range(1, max(map(len, several.values()), default=0) + 1):
         cells = column("positive_rate").cells(frame, f"positive_rate T{task}")
         columns.append(Shown(f"Positive rate, T{task}", cells))
