@@ -30,7 +30,8 @@ def run_study(root: Path):
             "arms": ["mlora_held_out", "new_domain_adapter"],
             "vary": {"new_domain.share": [0.1, 1.0]},
         },
-        "m3oe_automl": given["m3oe_automl"] | {"variants": given["m3oe_automl"]["variants"][:1]},
+        "m3oe_automl": given["m3oe_automl"]
+        | {"variants": given["m3oe_automl"]["variants"][:1], "labels": {}},
         OWN: {
             "question": "Does dropout pay?",
             "datasets": {"smoke": ["planted-small"]},
