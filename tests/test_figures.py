@@ -290,7 +290,7 @@ def test_one_value_of_a_setting_is_told_and_not_drawn(known):
     few.__dict__["runs"] = runs
     drawn = figures.draw(few, "m3oe_learning_rate")
     assert not drawn.figure.axes
-    told = "No line, which takes numbers at 2 values of training.learning_rate: planted-tasks"
+    told = "Not drawn, as a line takes numbers at 2 values of training.learning_rate: planted-tasks"
     assert told in drawn.caption.replace("ml-1m-m3oe", "planted-tasks")
 
 

@@ -93,7 +93,7 @@ def test_an_arm_on_another_split_is_marked_and_has_no_gain(of, study):
     assert made.numbers.loc[released, "gain base"].isna().all()
     assert made.printed.loc[released, "Arm"].str.endswith("†").all()
     assert made.printed.loc[~released, "Arm"].str.endswith("†").sum() == 0
-    told = "MoE-MLoRA (released code): seed 123"
+    told = "† its split is fixed by a seed of its own (123), so that"
     assert any(told in note for note in made.notes)
     overview = table(of, "overview")
     assert [head for head in overview.printed if head.endswith("†")] == [
@@ -174,6 +174,32 @@ def test_cells_are_those_of_the_predictions(of, study):
     assert any("D2 " in note and "T1 " in note for note in made.notes)
     both = table(of, "m3oe_automl").printed
     assert {"Mean AUC", "WAUC"} <= set(both)
+
+
+def test_domains_have_their_tasks_and_known_users(of, study):
+    made = table(of, "domains")
+    rows = Interactions.open(layout.interactions("planted-tasks-small"))
+    for j, task in enumerate(("T1", "T2")):
+        rates = [rows.labels[rows.domain == d, j].mean() for d in range(3)]
+        own = made.numbers[made.numbers["dataset"] == "planted-tasks-small"]
+        assert list(own[f"positive_rate {task}"]) == pytest.approx(rates)
+        assert f"Positive rate, {task}" in made.printed
+    assert "planted-tasks-small: T1 click, T2 like." in made.notes
+    (seed,) = made.numbers.loc[made.numbers["dataset"] == "planted-small", "split_seed"].unique()
+    own = Interactions.open(layout.interactions("planted-small"))
+    split, users = read_split("smoke", "planted-small", seed), own.fields[:, 0]
+    tested = np.unique(users[(split == 2) & (own.domain == 0)])
+    share = np.isin(tested, users[split == 0]).mean()
+    assert cell(made, "seen_users", dataset="planted-small", number=1) == pytest.approx(share)
+
+
+def test_each_switch_that_is_flipped_is_explained(smoke):
+    def flip(params):
+        params["experiments"][OWN] |= {"vary": {}, "variants": [{"protocol.keep_start": False}]}
+
+    made = table(frames(change_params(flip)), OWN)
+    assert list(made.printed["Variant"]) == ["default", "keep-start=False"]
+    assert "keep-start: a leg may end with the weights it started from." in made.notes
 
 
 def test_fusion_weights_of_the_tested_model_are_columns(of, study):

@@ -177,7 +177,7 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     says = f"Test {', '.join(dict.fromkeys(data['metric']))} against {key}."
     says += " Bars: standard deviation over seeds." * bool((data["low"] < data["high"]).any())
     says += " Dotted level: an arm that does not read the setting." * bool(data["level"].any())
-    told = f"No line, which takes numbers at 2 values of {key}: {lone}"
+    told = f"Not drawn, as a line takes numbers at 2 values of {key}: {lone}"
     left_out = (told,) * bool(lone)
     return Spec(data, kind, of.of(name), spec.question, says, left_out=left_out)
 

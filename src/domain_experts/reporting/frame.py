@@ -114,21 +114,30 @@ class Frames:
     def data(self) -> pd.DataFrame:
         """A row for each data set and domain, of the split that most of its runs use.
 
-        Columns: users, items, rows by split; `positive_rate` is that of all rows, the mean over
-        tasks.
+        Columns: users, items, rows by split; `seen_users`, the share of test users who have
+        training rows; `positive_rate` of all rows, the mean over tasks, and `positive_rate T1`,
+        ..., that of the first task, ...
         """
         facts = self.results.facts[self.results.facts["domain"] != ""]
         usual = self.about.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
         facts = facts[facts["split_seed"] == facts["dataset"].map(usual)]
         keys, names = ["dataset", "split_seed", "domain"], ["train", "validation", "test"]
         counts = ["users", "items", "test_users", "seen_test_users"]
+        tasks = {name: data["tasks"] for name, data in self.results.data.items()}
         plain = facts[facts["metric"].isin(counts)]
         rows = facts[facts["metric"] == "rows"].assign(metric=lambda frame: frame["split"])
         wide = pd.concat([plain, rows]).pivot(index=keys, columns="metric", values="value")
-        positives = facts[facts["metric"] == "positives"].groupby(keys)["value"].mean()
+        positives = facts[facts["metric"] == "positives"]
+        place = [
+            f"positive_rate T{tasks[dataset].index(task) + 1}"
+            for dataset, task in zip(positives["dataset"], positives["task"], strict=True)
+        ]
+        by_task = positives.assign(place=place).pivot(index=keys, columns="place", values="value")
         wide = wide.reindex(columns=[*names, *counts])
         wide["rows"] = wide[names].sum(axis=1)
-        wide["positive_rate"] = positives / wide["rows"]
+        wide["seen_users"] = wide.pop("seen_test_users") / wide.pop("test_users")
+        by_task = by_task.div(wide["rows"], axis=0)
+        wide = wide.assign(positive_rate=by_task.mean(axis=1)).join(by_task)
         # rows in the order of domains
         return self._numbered.merge(wide.reset_index(), on=["dataset", "domain"])
 

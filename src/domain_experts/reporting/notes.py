@@ -6,7 +6,7 @@ from domain_experts.registry import ARMS
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
-from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.settings import Protocol
 
 
 def seeds_text(runs: pd.DataFrame, spread: str = "") -> str:
@@ -63,15 +63,22 @@ def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple["pd.Series[boo
     apart = seeds.notna()
     if apart.all() or not apart.any():
         return apart & False, []
-    named = [
-        f"{ARMS[arm].label}{'' if variant == DEFAULT_VARIANT else f' ({variant})'}: seed {seed:.0f}"
-        for arm, variant, seed in zip(
-            frame.loc[apart, "arm"], frame.loc[apart, "variant"], seeds[apart], strict=True
-        )
-    ]
+    fixed = ", ".join(f"{seed:.0f}" for seed in sorted(seeds[apart].unique()))
     return apart, [
-        f"{OTHER_SPLIT} its split is fixed by a seed of its own, so that its test rows are others: "
-        f"it is neither compared nor ranked with the rest ({'; '.join(dict.fromkeys(named))})."
+        f"{OTHER_SPLIT} its split is fixed by a seed of its own ({fixed}), so that its test rows "
+        "are others: it is neither compared nor ranked with the rest."
+    ]
+
+
+def switch_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
+    """What those switches of a protocol mean that variants of the runs set."""
+    variants = (dict(frames.results.expected[path].variant) for path in runs["run"])
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    fields = {f"protocol.{name}": field for name, field in Protocol.model_fields.items()}
+    return [
+        f"{key.removeprefix('protocol.').replace('_', '-')}: {fields[key].description}."
+        for key in keys
+        if key in fields and fields[key].description
     ]
 
 

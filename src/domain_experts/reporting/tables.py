@@ -31,7 +31,13 @@ from domain_experts.reporting.frame import (
     status_counts,
     status_text,
 )
-from domain_experts.reporting.notes import run_notes, seeds_text, split_notes, status_notes
+from domain_experts.reporting.notes import (
+    run_notes,
+    seeds_text,
+    split_notes,
+    status_notes,
+    switch_notes,
+)
 from domain_experts.reporting.published import NUMBERS, published, refuse_unknown, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
@@ -105,6 +111,7 @@ def comparison(of: Frames, name: str) -> Table:
         lows = pd.concat(known)
         notes += [f"{SIGNIFICANT} its 95 % interval excludes 0."] * bool(lows.notna().any())
         notes += interval_notes(lows)
+    notes += switch_notes(of, runs)
     return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
 
@@ -219,7 +226,7 @@ def datasets(of: Frames) -> Table:
 
 
 def domains(of: Frames) -> Table:
-    """Each domain: users, items, rows, positive rate, and what is published of them."""
+    """Each domain: users, items, rows, positive rates, and what is published of them."""
     frame, columns = of.data, []
     for name in ("users", "items", "rows"):
         columns.append(column(name).shown(frame, name))
@@ -229,10 +236,22 @@ def domains(of: Frames) -> Table:
             columns.append(
                 Shown(f"Published {column(name).head.lower()}", [number(n, 0) for n in known])
             )
-    columns.append(column("positive_rate").shown(frame, "positive_rate"))
+    columns += [column(name).shown(frame, name) for name in ("seen_users", "positive_rate")]
+    tasks = {dataset: of.results.data[dataset]["tasks"] for dataset in frame["dataset"]}
+    several = {dataset: own for dataset, own in tasks.items() if len(own) > 1}
+    for task in range(1, max(map(len, several.values()), default=0) + 1):
+        cells = column("positive_rate").cells(frame, f"positive_rate T{task}")
+        columns.append(Shown(f"Positive rate, T{task}", cells))
     named = frame[["dataset", "domain"]].set_axis(["Data set", "Domain"], axis=1)
-    caption = f"Domains of each data set: users, items, rows. Tier {of.study.tier}."
-    return Table.of("domains", caption, frame, named, columns)
+    caption = (
+        "Domains of each data set: users, items, rows, test users who have training rows, and the "
+        f"share of positive labels (of several tasks the mean). Tier {of.study.tier}."
+    )
+    alike = pd.Series(
+        {dataset: _numbered("T", own) for dataset, own in several.items()}, dtype="str"
+    )
+    notes = [f"{', '.join(own.index)}: {said}." for said, own in alike.groupby(alike, sort=False)]
+    return Table.of("domains", caption, frame, named, columns, notes)
 
 
 def cost(of: Frames) -> Table:
