@@ -316,6 +316,10 @@ def test_a_second_gated_arm_has_panels_of_its_own(known, monkeypatch):
     assert any("planted, MoE-MLoRA (released code), " in panel for panel in panels)
     caption = figures.draw(both, "gate_weights").caption
     assert "the gate of MoE-MLoRA or MoE-MLoRA (released code)" in caption
+    second = known.curves[known.curves["phase"] == "gate"].assign(arm="moe_mlora_released")
+    both.__dict__["curves"] = pd.concat([known.curves, second])
+    hues = set(figures.learning_curves(both).data["hue"])
+    assert {"MoE-MLoRA, Wide&Deep", "MoE-MLoRA (released code), Wide&Deep"} <= hues
 
 
 def test_a_data_set_that_lacks_a_leg_is_told(known, monkeypatch):

@@ -245,6 +245,12 @@ def test_stale_numbers_are_marked_in_cell_note_and_status(smoke):
     assert coverage.loc["main", "stale"] == 2
 
 
+def test_counts_of_stale_runs_in_notes_are_marked(smoke):
+    notes = table(frames(change_params(lambda p: p["model"].update(l2=0.5))), "main").notes
+    (capped,) = (note for note in notes if note.startswith("Ended by the cap on epochs"))
+    assert re.search(r"MLoRA: \d+° of \d+ ", capped)
+
+
 def test_what_is_not_run_is_a_hole_that_says_so(smoke):
     def more(params):
         params["experiments"]["main"]["backbones"] = ["mlp", "nfm"]

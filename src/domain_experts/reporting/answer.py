@@ -42,7 +42,7 @@ def gains(of: Frames) -> pd.DataFrame:
     """Every difference to a reference, over seeds: a row for each candidate and reference.
 
     An arm that is told the planted groups is no candidate: no data but generated ones have them.
-    Nor has a metric any of whose values are as good as others.
+    Nor is any of a metric of which `columns` does not say what is better.
 
     Columns: experiment, metric, over (the reference's name), dataset, reference (the run in
     words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation` and

@@ -285,10 +285,12 @@ def learning_curves(of: Frames) -> Spec:
     untrained = curves["arm"].isin([arm for arm in arms if not ARMS[arm].needs])
     curves = curves[~(untrained & (curves["epoch"] == 0))]
     best = curves.groupby(["run", "phase", "lane"])["validation_auc"].transform("max")
+    several = curves.groupby("phase")["arm"].transform("nunique") > 1
+    said = words(curves, {})
     curves = curves.assign(
         y=curves["validation_auc"] - best,
         part=curves["phase"],
-        hue=curves["backbone"].map(backbone_label),
+        hue=_joined(said["arm"].where(several, ""), said["backbone"]),
     )
     # data sets in their order, legs in that of the arms
     places = {name: i for i, name in enumerate((*of.study.all_datasets, *arms))}

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from domain_experts.registry import ARMS
-from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS
-from domain_experts.reporting.frame import KEYS, Frames, made, status_counts
+from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS, stale_marked
+from domain_experts.reporting.frame import KEYS, Frames, made, over_status, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.settings import Protocol
 
@@ -117,11 +117,14 @@ def ending_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     }
     keys = ["dataset", "arm", "part"]
     totals = lanes.groupby(keys, sort=False).size()
+    status = lanes.groupby(keys)["status"].agg(over_status)
     notes = []
     for text, chosen in texts.items():
         found = lanes[chosen].groupby(keys, sort=False).size()
         parts = [
-            f"{dataset}, {ARMS[arm].label}: {count:,} of {totals.loc[dataset, arm, part]:,} {part}"
+            f"{dataset}, {ARMS[arm].label}: "
+            f"{stale_marked(f'{count:,}', status.loc[dataset, arm, part])} of "
+            f"{totals.loc[dataset, arm, part]:,} {part}"
             for dataset, arm, part, count in found.reset_index().itertuples(index=False)
         ]
         if parts:
