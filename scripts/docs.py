@@ -85,11 +85,11 @@ class Filled:
         known = own[own[value].notna()]
         if known.empty:
             return "not run"
-        text = number(known[value].mean(), signed=signed)
-        text += STALE_MARK * bool((known["status"] == STALE).any())
+        mark = STALE_MARK * bool((known["status"] == STALE).any())
+        text = number(known[value].mean(), signed=signed) + mark
         if "low" in known and known["low"].notna().all():
             low, high = (number(known[name].iloc[0], signed=True) for name in ("low", "high"))
-            text += f" ({low} to {high})"
+            text += f" ({low} to {high}{mark})"
         return text
 
 

@@ -14,8 +14,8 @@ DELONG = (
     "it) and the spread over seeds"
 )
 INTERVAL = (
-    f"Intervals of 95 %: of differences in WAUC, from {DELONG}; of other differences, Student's t "
-    "over seeds, none for one seed."
+    f"Intervals of 95 %: of differences in AUC (WAUC, mean AUC, on a new domain), from {DELONG}, "
+    "where it is stored; of other differences, Student's t over seeds, none for one seed."
 )
 """How intervals are made."""
 

@@ -14,6 +14,7 @@ from domain_experts.reporting.columns import (
     COLUMNS,
     OTHER_SPLIT,
     SIGNIFICANT,
+    STALE_MARK,
     backbone_label,
     column,
     gain_cells,
@@ -28,6 +29,7 @@ from domain_experts.reporting.frame import (
     Frames,
     frames,
     over_seeds,
+    over_status,
     status_counts,
     status_text,
 )
@@ -42,7 +44,7 @@ from domain_experts.reporting.published import NUMBERS, published, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import interval_notes, summed
-from domain_experts.results import ABSENT, STATUSES
+from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
 
@@ -211,11 +213,13 @@ def datasets(of: Frames) -> Table:
     frame.insert(0, "domains", groups.size())
     frame["smallest"], frame["largest"] = groups["rows"].min(), groups["rows"].max()
     frame["positive_rate"] = groups["positives"].sum() / groups["rows"].sum()
-    columns = [column(name).shown(frame, name) for name in map(str, frame)]
+    names = [*map(str, frame)]
+    frame["status"] = groups["status"].agg(over_status)
+    columns = [column(name).shown(frame, name) for name in names]
     frame = frame.reset_index()
     seeds = Shown("Split seed", list(frame["split_seed"].map(str)))
     missing = [name for name in of.study.all_datasets if name not in set(frame["dataset"])]
-    notes = [f"Not there: {', '.join(missing)}."] if missing else []
+    notes = [*_stale_facts(frame), *[f"Not there: {', '.join(missing)}."] * bool(missing)]
     caption = (
         "Data sets on the split that most runs use: rows, domains, and the share of positive "
         f"labels (of several tasks the mean). Tier {of.study.tier}."
@@ -250,7 +254,13 @@ def domains(of: Frames) -> Table:
         {dataset: _numbered("T", own) for dataset, own in several.items()}, dtype="str"
     )
     notes = [f"{', '.join(own.index)}: {said}." for said, own in alike.groupby(alike, sort=False)]
-    return Table.of("domains", caption, frame, named, columns, notes)
+    return Table.of("domains", caption, frame, named, columns, [*notes, *_stale_facts(frame)])
+
+
+def _stale_facts(frame: pd.DataFrame) -> list[str]:
+    """A note on facts of data that have changed since, or whose origin is not recorded."""
+    stale = f"{STALE_MARK} counted on other data than today's, or it is not recorded on which."
+    return [stale] * bool((frame["status"] == STALE).any())
 
 
 def cost(of: Frames) -> Table:
