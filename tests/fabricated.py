@@ -63,11 +63,16 @@ LEGS = {
     "experts": "experts",
     "oracle_experts": "experts",
     "moe_mlora": "gate",
+    "base_held_out": "backbone",
+    "experts_held_out": "experts",
+    "moe_mlora_held_out": "gate",
+    "mlora_gated": "gate",
     "domain_finetune": "fine-tuning",
     "new_domain_adapter": "new domain",
     "new_domain_finetune": "new domain",
     "new_domain_scratch": "new domain",
 }
+GATED = ("moe_mlora", "moe_mlora_held_out", "mlora_gated")
 FLOORS = ("item_rate", "user_item_rate")
 SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
 
@@ -205,7 +210,7 @@ def _write_run(study: Study, run: Run) -> None:
     groups, domains = rows.planted_groups, rows.schema.domains
     owners = len(set(groups)) if run.spec.planted else len(domains)
     split = read_split(study.tier, run.dataset, run.split_seed)
-    gate = _gate(rng, run, len(domains), groups) if run.arm == "moe_mlora" else None
+    gate = _gate(rng, run, len(domains), groups) if run.arm in GATED else None
     # the same noise for all arms of a seed, so that they differ in signal and a little more
     shared = np.random.default_rng(run.seed).normal(size=rows.labels.shape)
     logits = SIGNAL.get(run.arm, 0.9) * (rows.labels - 0.5) + shared
@@ -299,7 +304,7 @@ def _curve(rng: np.random.Generator, run: Run, owners: int) -> list[dict[str, ob
         range({"mtl": 3, "mdl": 2, "single": 6}.get(run.arm.removesuffix("_released"), 0)) or lanes
     )
     points = []
-    for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate") else lanes):
+    for lane in map(str, [] if run.arm in (*FLOORS, "uniform_gate", "moe_mlora_refit") else lanes):
         start, height = (0.5, 0.25) if leg in ("backbone", "joint") else (0.74, 0.006)
         best = -1.0
         for epoch in range(int(rng.integers(6, 15))):

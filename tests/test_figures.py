@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, to_rgba
 from smoke import OWN, change_params
 
-from domain_experts import cli, layout
+from domain_experts import cli, layout, params
 from domain_experts.errors import UserError
 from domain_experts.reporting import figures, kinds
 from domain_experts.reporting.catalog import figure_names
@@ -345,7 +345,8 @@ def test_only_intervals_that_are_drawn_are_explained(known):
 
 
 @pytest.mark.parametrize("metric", ["calibration", "my_own_number"])
-def test_the_metric_of_an_experiment_is_drawn_whatever_is_better(smoke, metric):
+def test_the_metric_of_an_experiment_is_drawn_whatever_is_better(smoke, monkeypatch, metric):
+    monkeypatch.setattr(params, "COMPARED", (*params.COMPARED, metric))
     study = change_params(lambda p: p["experiments"][OWN].update(metric=metric))
     of = frames(study)
     of.__dict__["runs"] = of.runs.assign(**{metric: range(len(of.runs))})

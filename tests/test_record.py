@@ -8,12 +8,18 @@ import pytest
 from assignments import CTR_ARMS, MULTI_ARMS, finished, make_assignment, needs
 
 from domain_experts.training.deep import expert_of, is_expert
+from domain_experts.training.rows import held_out, without_held_out
 
 CHANGED = {"training.learning_rate": 0.05, "training.patience": 1, "training.max_epochs": 4}
 SCOPES = {
     "single": {"domain": True, "task": True},
     "mtl": {"domain": True, "task": False},
     "mdl": {"domain": False, "task": True},
+}
+ROWS = {
+    "base_held_out": without_held_out,
+    "experts_held_out": held_out,
+    "moe_mlora_held_out": held_out,
 }
 BACKBONES = {"single": "mlp_norm", "mtl": "m3oe", "mdl": "mmoe", "mdmt": "m3oe"}
 
@@ -52,7 +58,8 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
     lanes = record["lanes"]
     named = [(lane["phase"], lane["lane"]) for lane in lanes]
     assert named == list(dict.fromkeys((p["phase"], p["lane"]) for p in record["curve"])) or (
-        arm in ("experts", "oracle_experts") and set(named) == {("experts", n) for _, n in named}
+        arm in ("experts", "oracle_experts", "experts_held_out")
+        and set(named) == {("experts", n) for _, n in named}
     )
     protocol, training = assignment.run.settings.protocol, assignment.run.settings.training
     for lane in lanes:
@@ -78,7 +85,8 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
         else:
             own = [1, 2] if arm == "mlora_held_out" else [0, 1, 2]
         assert lane["domains"] == own
-        rows = rows_by(assignment, range(3))[own].sum()
+        seen = ROWS.get(arm, lambda assignment: assignment)(assignment)
+        rows = rows_by(seen, range(3))[own].sum()
         assert lane["rows_visited"] == lane["epochs"] * rows
         expected = {"experts": "experts", "gate": "gate"}.get(lane["phase"], "model")
         assert lane["part"] == expected

@@ -28,13 +28,14 @@ class Crash(Exception):
     """Stands for the end of the process."""
 
 
-# floors and the uniform gate have no epoch to go on from
-UNTRAINED = {"item_rate", "user_item_rate", "uniform_gate"}
+# floors, the uniform gate and what is put together have no epoch to go on from
+UNTRAINED = {"item_rate", "user_item_rate", "uniform_gate", "moe_mlora_refit"}
 
 
 @pytest.mark.parametrize("arm", [arm for arm in CTR_ARMS if arm not in UNTRAINED])
 def test_every_arm_goes_on_from_any_epoch(make_assignment, monkeypatch, arm):
-    changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": 2}
+    experts = 1 if arm == "mlora_gated" else 2
+    changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": experts}
     goes_on_from_any_epoch(make_assignment(arm, **changed), monkeypatch)
 
 
@@ -79,7 +80,7 @@ def goes_on_from_any_epoch(assignment, monkeypatch):
         except Crash:
             crashes += 1
     # the lanes of the experts' own job share their epochs
-    shared = assignment.run.arm in ("experts", "oracle_experts")
+    shared = assignment.run.arm in ("experts", "oracle_experts", "experts_held_out")
     epochs = {(c["phase"], shared or c["lane"], c["epoch"]) for c in whole.curve if c["epoch"]}
     assert crashes == len(epochs) > 1
     assert parts.curve == whole.curve

@@ -242,7 +242,8 @@ def gate_weights(of: Frames) -> Spec:
     for key, own in made(runs).groupby(["dataset", "backbone", "arm"], sort=False):
         dataset, backbone, arm = map(str, key)
         model = run_label(arm, backbone) if several else backbone_label(backbone)
-        gates = {path: np.array(of.record(path)["gate"]) for path in own["run"]}
+        known = {path: of.record(path)["gate"] for path in own["run"]}
+        gates = {path: np.array(gate) for path, gate in known.items() if gate is not None}
         ratios = {path: gate * gate.shape[1] for path, gate in gates.items()}
         used = [path for path, ratio in ratios.items() if np.abs(ratio - 1).max() > UNIFORM]
         if not used:
@@ -278,7 +279,8 @@ def gate_weights(of: Frames) -> Spec:
 def learning_curves(of: Frames) -> Spec:
     """Validation AUC by epoch in the legs of the method, of the first experiment."""
     own = of.of(experiments(of.study)[0])
-    arms = tuple(dict.fromkeys(a for gated in GATED for a in (*ARMS[gated].needs, gated)))
+    gated = [arm for arm in GATED if arm in set(own["arm"])]
+    arms = tuple(dict.fromkeys(a for arm in gated for a in (*ARMS[arm].needs, arm)))
     alike = of.runs["dataset"].isin(own["dataset"]) & of.runs["backbone"].isin(own["backbone"])
     runs = of.runs[alike & of.runs["arm"].isin(arms) & (of.runs["variant"] == DEFAULT_VARIANT)]
     curves = of.curves[of.curves["run"].isin(runs["run"]) & of.curves["validation_auc"].notna()]
