@@ -78,15 +78,15 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    # matplotlib gives the methods of its canvases no types
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    # Any: matplotlib gives the methods of its canvases no types
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
     # few colours are drawn: a palette makes the file, and the report, a third as large
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())
     picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS)
     with replacing(folder / f"{name}.png") as temporary:
         picture.save(temporary, "PNG", optimize=True, dpi=(DPI, DPI))
     with replacing(folder / f"{name}.pdf") as temporary:
         nothing = dict.fromkeys(("CreationDate", "Producer", "Creator"))
-        pages = FigureCanvasPdf(figure)
-        pages.print_pdf(temporary, metadata=nothing)  # type: ignore[no-untyped-call]
+        pages: Any = FigureCanvasPdf(figure)
+        pages.print_pdf(temporary, metadata=nothing)
