@@ -182,6 +182,24 @@ def plan(
 
 
 @app.command()
+def explain(
+    cell: Annotated[
+        str,
+        typer.Argument(
+            help="EXPERIMENT/DATASET/BACKBONE/ARM[/VARIANT] or a run's path, then [:METRIC] or "
+            "[:gain over REFERENCE]"
+        ),
+    ],
+    tier: TierOption,
+) -> None:
+    """A number's road back to runs, settings, code, data and raw files, from the results alone."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.explain import print_explained
+
+    print_explained(load_study(tier), cell)
+
+
+@app.command()
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study
