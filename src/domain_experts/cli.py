@@ -200,6 +200,23 @@ def explain(
 
 
 @app.command()
+def verify(
+    tier: TierOption,
+    sample: Annotated[int, typer.Option(min=1, help="how many numbers")] = 20,
+    seed: Annotated[int, typer.Option(help="of the choice")] = 0,
+) -> None:
+    """Make a random sample of the numbers again, by scikit-learn, from the stored logits.
+
+    Exit status 1 if a number or a file's checksum differs.
+    """
+    from domain_experts.evaluation.verify import print_verification
+    from domain_experts.presence import load_study
+
+    if not print_verification(load_study(tier), sample, seed):
+        raise typer.Exit(1)
+
+
+@app.command()
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study

@@ -147,7 +147,7 @@ def _road(of: Frames, runs: list[Run], side: str) -> Iterator[Table | str]:
         yield _told(
             f"Settings that matter{side}",
             "Setting",
-            {run.seed: _settings(run, record["settings"]) for run, record in known.items()},
+            {run.seed: _settings(run, record["settings"] or {}) for run, record in known.items()},
         )
         yield _told(
             f"Raw data{side}",
@@ -187,9 +187,9 @@ def _facts(of: Frames, run: Run, record: Mapping[str, Any]) -> dict[str, str]:
         "code files": _list(file.as_posix() for file in source_files(run.job.modules)),
         "data": _short(made.get("data")),
         "split": f"seed {run.split_seed}, {_short(made.get('split'))}",
-        "finished": str(made.get("finished", UNRECORDED)),
+        "finished": _known(made.get("finished")),
         "seconds": number(made["wall_s"], 1),
-        **{name.replace("_", " "): str(made.get(name, UNRECORDED)) for name in OF_RUN},
+        **{name.replace("_", " "): _known(made.get(name)) for name in OF_RUN},
     }
 
 
@@ -227,6 +227,10 @@ def _items(found: Mapping[str, Any] | None) -> Iterable[tuple[str, Any]]:
 
 def _list(words: Iterable[str]) -> str:
     return ", ".join(words) or "nothing"
+
+
+def _known(value: Any) -> str:
+    return UNRECORDED if value is None else str(value)
 
 
 def _short(digest: str | None) -> str:
