@@ -50,8 +50,8 @@ def test_a_number_that_differs_is_told(smoke):
     result = CliRunner().invoke(app, ["verify", "--tier", "smoke", "--sample", "100000"])
     assert result.exit_code == 1
     assert result.output.count("DIFFERS") == 1
-    row = result.output.partition("DIFFERS")[0].split("\n")[-1]
-    assert row.split()[0].startswith(run[:8])
+    row = next(line for line in result.output.splitlines() if "DIFFERS" in line)
+    assert row.split()[1].startswith(run[:8])
 
 
 def test_what_is_the_same_exits_with_0(smoke):

@@ -217,6 +217,15 @@ def verify(
 
 
 @app.command()
+def crate(tier: TierOption) -> None:
+    """Write ro-crate-metadata.json: what a tier's results are, who made them, how and of what."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.crate import write_crate
+
+    write_crate(load_study(tier))
+
+
+@app.command()
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study
