@@ -235,6 +235,18 @@ def headline(tier: TierOption) -> None:
 
 
 @app.command()
+def claims(
+    tier: TierOption,
+    name: Annotated[str | None, typer.Argument(help="of one claim; all, if none is named")] = None,
+) -> None:
+    """Which claims of the papers hold: verdicts, or one claim with its rule and evidence."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.terminal import print_claims
+
+    print_claims(load_study(tier), name)
+
+
+@app.command()
 def runs(tier: TierOption) -> None:
     """List the runs of a tier, one job a line: the target that makes it, then its runs.
 

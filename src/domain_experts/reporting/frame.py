@@ -161,13 +161,15 @@ class Frames:
         own = {run.path.as_posix() for run in self.study.expected.get(experiment, ())}
         return self.runs[self.runs["run"].isin(own)].reset_index(drop=True)
 
-    def gains(self, experiment: str) -> pd.DataFrame:
-        """Differences in an experiment's metric to its references, which share seed and split.
+    def gains(self, experiment: str, metric: str | None = None) -> pd.DataFrame:
+        """Differences in a metric, by default the experiment's, to its references.
+
+        Both sides share seed and split.
 
         A row for each run and reference: KEYS, `seed`, `status`, `over` (the reference's name),
         `gain` and, where it is stored, its standard error on the test rows, `se`.
         """
-        metric = self.study.params.experiments[experiment].metric
+        metric = metric or self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
             [
                 (run.path.as_posix(), other.path.as_posix(), name)

@@ -44,6 +44,7 @@ from domain_experts.reporting.published import NUMBERS, published, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import interval_notes, summed
+from domain_experts.reporting.verdicts import evidence, verdicts
 from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
@@ -292,7 +293,10 @@ def matrix(of: Frames) -> Table:
     return Table.of("matrix", caption, named, named)
 
 
-ABOUT = {make.__name__: make for make in (answer, overview, coverage, datasets, domains, cost)}
+ABOUT = {
+    make.__name__: make
+    for make in (verdicts, evidence, answer, overview, coverage, datasets, domains, cost)
+}
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
