@@ -161,6 +161,15 @@ def report(tier: TierOption) -> None:
 
 
 @app.command()
+def paper(tier: TierOption) -> None:
+    """Four pages in two columns: LaTeX, and a PDF where tectonic or pdflatex is there."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.latex import write_paper
+
+    typer.echo(write_paper(load_study(tier)))
+
+
+@app.command()
 def status(tier: TierOption) -> None:
     """Count the runs of each experiment that are current, stale, not run, or without data."""
     from domain_experts.presence import load_study

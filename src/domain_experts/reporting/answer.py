@@ -28,6 +28,7 @@ SMALL = 0.0005
 BETTER, WORSE, UNTOLD, UNKNOWN = "better", "worse", "not told apart", "no interval"
 SAME = f"within {SMALL}"
 VERDICTS = (BETTER, WORSE, SAME, UNTOLD, UNKNOWN)
+NO_ANSWER = "No answer"
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
@@ -136,7 +137,7 @@ def line(of: Frames, name: str) -> str:
     """An experiment in one line: how its best candidates stand to its first reference."""
     chosen = best(of, gains(of).query("experiment == @name"))
     if chosen.empty:
-        return f"No answer: {_unanswered(of, name)}."
+        return f"{NO_ANSWER}: {_unanswered(of, name)}."
     reference = reference_label(chosen["over"].iloc[0])
     stand = _counted(chosen, reference, "differences of ")
     return f"The best of the others on validation rows is {stand}."

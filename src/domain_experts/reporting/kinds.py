@@ -175,7 +175,9 @@ def heat_map(
     return grid.drawing(*axes)
 
 
-def _signs(ax: Axes, cells: pd.DataFrame, rows: list[str], heads: list[str], norm: Normalize) -> None:
+def _signs(
+    ax: Axes, cells: pd.DataFrame, rows: list[str], heads: list[str], norm: Normalize
+) -> None:
     """The sign of a cell's value, which its colour does not tell in print without colours."""
     signs = zip(cells["x"], cells["y"], cells["value"], strict=True)
     for x, y, value in signs:
