@@ -282,6 +282,14 @@ def schema(check: Check = False) -> None:
     _generated(Path("docs/params.schema.json"), json_schema(), check, "schema")
 
 
+@app.command()
+def checklist(check: Check = False) -> None:
+    """Write docs/checklist.md, the reproducibility checklist of Dagstuhl 24211, answered."""
+    from domain_experts.reporting.checklist import PAGE, page
+
+    _generated(PAGE, page(), check, "checklist")
+
+
 @app.command("dvc-yaml")
 def dvc_yaml(
     tier: Annotated[
