@@ -152,7 +152,8 @@ def latex(table: Table) -> str:
     words, numbers = names[: table.words], names[table.words :]
     heads = [_tex_head(name, list(table.printed[name])) for name in numbers]
     named = table.printed.set_axis(names, axis=1)
-    longest = [max(map(len, (*own, *[head] * (head in words)))) for head, own in named.items()]
+    # heads of numbers fold, those of words do not
+    longest = [max(map(len, ("" if h in numbers else h, *own))) for h, own in named.items()]
     cells.columns = [*map(tex, words), *heads]
     long, wide = len(cells) > LONG, sum(longest) > NARROW
     folded = [_FOLDED if n > FOLD else "l" for n in longest[: table.words]]
