@@ -148,6 +148,14 @@ class Experiment(Settings):
         return self
 
 
+class Statistics(Settings):
+    """What the verdicts on differences rest on."""
+
+    margin: float = Field(
+        gt=0, lt=0.5, description="differences in AUC within it, both ways, are equivalent"
+    )
+
+
 class Tier(Settings):
     """How much is run."""
 
@@ -175,6 +183,7 @@ class Params(Settings):
         description="pattern of data set names -> backbone, family of arms (ctr, multi) or all -> "
         "dotted settings of its own; a tier's `set` and an experiment's variants go before them"
     )
+    statistics: Statistics
     experiments: dict[str, Experiment]
     tiers: dict[TierName, Tier]
 
