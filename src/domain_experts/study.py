@@ -9,7 +9,7 @@ from typing import Any
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.params import ALL, TIERS, Experiment, Params, validated
-from domain_experts.registry import ARMS, NO_BACKBONE, TRAINED_ONCE
+from domain_experts.registry import ARMS, BEST_FLOOR, NO_BACKBONE, TRAINED_ONCE
 from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads, variant_name
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
@@ -123,21 +123,40 @@ class Study:
 
         Both have one seed and one split, and so the same test rows. The reference may be a run of
         another experiment. An arm without a backbone is compared across the only backbone there is.
+        What is no floor is compared with every floor on its data; which of them is the best only
+        their results can tell.
         """
-        known = self._by_settings
-        backbones: dict[tuple[str, str], dict[str, None]] = {}
-        for dataset, backbone, arm, *_ in known:
-            backbones.setdefault((dataset, arm), {})[backbone] = None
         for reference in self.params.experiments[experiment].references:
-            arm, _, backbone = reference.partition("/")
             for run in self.expected[experiment]:
-                of = run.arm if arm == DEFAULT_VARIANT else arm
-                there = [backbone] if backbone else [*backbones.get((run.dataset, of), ())]
-                if not backbone and (run.backbone in there or len(there) != 1):
-                    there = [run.backbone]
-                other = known.get((run.dataset, there[0], of, (), run.seed))
-                if other and other != run and other.split_seed == run.split_seed:
-                    yield run, other, reference
+                for other in self._referred(run, reference):
+                    if other != run and other.split_seed == run.split_seed:
+                        yield run, other, reference
+
+    def _referred(self, run: Run, reference: str) -> Iterator[Run]:
+        """Runs of a run's data and seed that a reference means, whatever their split."""
+        if reference == BEST_FLOOR:
+            named = [
+                (name, NO_BACKBONE) for name in ARMS if ARMS[name].floor and not run.spec.floor
+            ]
+        else:
+            arm, _, backbone = reference.partition("/")
+            of = run.arm if arm == DEFAULT_VARIANT else arm
+            there = [backbone] if backbone else [*self._backbones.get((run.dataset, of), ())]
+            if not backbone and (run.backbone in there or len(there) != 1):
+                there = [run.backbone]
+            named = [(of, there[0])]
+        for arm, backbone in named:
+            other = self._by_settings.get((run.dataset, backbone, arm, (), run.seed))
+            if other:
+                yield other
+
+    @cached_property
+    def _backbones(self) -> dict[tuple[str, str], dict[str, None]]:
+        """Backbones of every expected data set and arm."""
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for run in self.expected_runs:
+            found.setdefault((run.dataset, run.arm), {})[run.backbone] = None
+        return found
 
     @cached_property
     def _by_job(self) -> dict[Job, tuple[Run, ...]]:

@@ -188,14 +188,14 @@ def all_expected():
         ]
         for name, runs in STUDY.expected.items()
     }
-    return digest([expected, libraries()])
+    return digest([expected, STUDY.params.statistics.model_dump(mode="json"), libraries()])
 
 
 @cache
 def all_shown():
     """The same, and the claims that are decided."""
     ledger = [
-        [entry.paper, str(entry.file), entry.margin, entry.claim.model_dump(mode="json")]
+        [entry.paper, str(entry.file), entry.claim.model_dump(mode="json")]
         for entry in LEDGER
     ]
     return digest([all_expected(), ledger])

@@ -6,14 +6,8 @@ from domain_experts.study import Study
 CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
 ABOUT_ALL = (
-    "verdicts",
-    "evidence",
-    "answer",
-    "overview",
-    "coverage",
-    "datasets",
-    "domains",
-    "cost",
+    *("verdicts", "evidence", "answer", "differences", "overview"),
+    *("coverage", "datasets", "domains", "cost"),
 )
 """Tables about the study as a whole."""
 DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE
+from domain_experts.reporting.columns import column
 from domain_experts.results import (
     ABSENT,
     CURRENT,
@@ -19,7 +20,7 @@ from domain_experts.results import (
     identity,
     load,
 )
-from domain_experts.runs import Run
+from domain_experts.runs import DEFAULT_VARIANT, Run
 from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
@@ -166,8 +167,13 @@ class Frames:
 
         Both sides share seed and split.
 
+        The best floor is the one whose mean of the metric on validation rows, over the seeds that
+        it is run with, is best; a metric of which `columns` does not say what is better has none.
+
         A row for each run and reference: KEYS, `seed`, `status`, `over` (the reference's name),
-        `gain` and, where it is stored, its standard error on the test rows, `se`.
+        `reference` (its `arm/backbone`: of `best_floor` which floor it is), `gain` and, where they
+        are stored, its standard errors on the test rows: `se`, which takes rows as independent, and
+        `user_se`, which takes users so.
         """
         metric = metric or self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
@@ -178,19 +184,39 @@ class Frames:
             columns=["run", "other", "over"],
             dtype="str",
         )
-        runs = self.runs[[*_IDENTITY, "task", metric]]
+        runs = self.runs.reindex(columns=[*_IDENTITY, "task", metric])
         others = runs[["run", "status", "arm", "backbone", metric]].add_prefix("other_")
         frame = pairs.merge(runs, "left", "run")
         frame = frame.merge(others, "left", left_on="other", right_on="other_run")
+        best = frame["dataset"].map(self._best_floors(metric))
+        frame = frame[(frame["over"] != BEST_FLOOR) | (frame["other_arm"] == best)]
+        frame = frame.reset_index(drop=True)
+        frame["reference"] = frame["other_arm"] + "/" + frame["other_backbone"]
         frame["gain"] = frame[metric] - frame[f"other_{metric}"]
         stale = (frame["status"] == STALE) | (frame["other_status"] == STALE)
         frame["status"] = frame["status"].mask(stale, STALE)
         numbers = self.results.numbers
-        errors = numbers[numbers["metric"] == f"{metric}_difference_se"]
-        errors = errors.rename(columns={"against": "other", "value": "se"})
-        errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
         keys = ["run", "other", "task"]
-        return frame.merge(errors[[*keys, "se"]], "left", keys)
+        for name in ("se", "user_se"):
+            errors = numbers[numbers["metric"] == f"{metric}_difference_{name}"]
+            errors = errors.rename(columns={"against": "other", "value": name})
+            errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
+            frame = frame.merge(errors[[*keys, name]], "left", keys)
+        return frame
+
+    def _best_floors(self, metric: str) -> dict[str, str]:
+        """Data set -> the floor that is best on validation rows, as far as there is one."""
+        if (better := column(metric).better) is None:
+            return {}
+        floors = [arm for arm in ARMS if ARMS[arm].floor]
+        own = self.about[
+            self.about["arm"].isin(floors) & (self.about["variant"] == DEFAULT_VARIANT)
+        ]
+        known = self.validation.reindex(columns=[metric])
+        means = own.join(known, "run").groupby(["dataset", "arm"])[metric].mean()
+        means = means.dropna() * (1 if better == "higher" else -1)
+        chosen = means.groupby("dataset").idxmax()
+        return {str(dataset): arm for dataset, arm in chosen}
 
     def record(self, path: str) -> dict[str, Any]:
         """The record of a run that has numbers."""

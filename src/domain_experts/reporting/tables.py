@@ -22,6 +22,7 @@ from domain_experts.reporting.columns import (
     with_status,
     words,
 )
+from domain_experts.reporting.differences import differences_table
 from domain_experts.reporting.frame import (
     ALL_TASKS,
     COST,
@@ -34,6 +35,7 @@ from domain_experts.reporting.frame import (
     status_text,
 )
 from domain_experts.reporting.notes import (
+    floor_notes,
     run_notes,
     seeds_text,
     split_notes,
@@ -112,7 +114,7 @@ def comparison(of: Frames, name: str) -> Table:
         known = (frame.loc[frame[f"gain {over}"].notna(), f"low {over}"] for over in references)
         lows = pd.concat(known)
         notes += [f"{SIGNIFICANT} its 95 % interval excludes 0."] * bool(lows.notna().any())
-        notes += interval_notes(lows)
+        notes += interval_notes(lows) + floor_notes(gains)
     notes += switch_notes(of, runs)
     return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
@@ -293,10 +295,8 @@ def matrix(of: Frames) -> Table:
     return Table.of("matrix", caption, named, named)
 
 
-ABOUT = {
-    make.__name__: make
-    for make in (verdicts, evidence, answer, overview, coverage, datasets, domains, cost)
-}
+_MAKERS = (verdicts, evidence, answer, overview, coverage, datasets, domains, cost)
+ABOUT = {make.__name__: make for make in _MAKERS} | {"differences": differences_table}
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:
