@@ -225,10 +225,8 @@ def test_the_margin_decides_and_its_half_and_double_are_shown(study):
     of = frames(study, by_arm(0.0008))
     (one,) = decided(of)
     assert (one.verdict, one.others) == ("supported", ("supported", "equivalent"))
-    assert verdicts(of).printed.loc[0, ["Margin × 0.5", "Margin × 2"]].tolist() == [
-        "same",
-        "equivalent",
-    ]
+    assert verdicts(of).printed["Half, double margin"].tolist() == ["supported, equivalent"]
+    assert evidence(of).printed["Margin"].tolist() == ["0.001"] * 3
 
 
 def test_a_trend_is_the_rise_of_a_line(study):

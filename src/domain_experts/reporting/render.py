@@ -16,6 +16,8 @@ MISSING = "–"
 BEST, SECOND = "best", "second"
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
+WIDE = 60
+"""Letters beyond which the words of a LaTeX column break over lines."""
 _TAGS = {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"}
 _MARKDOWN = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 _COMMANDS = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
@@ -121,12 +123,16 @@ def latex(table: Table) -> str:
     cells = _marked(table, _COMMANDS, lambda cell: cell.translate(_LATEX))
     cells.columns = [str(name).translate(_LATEX) for name in cells]
     long = len(cells) > LONG
+    heads = cells.columns[: table.words]
+    wide = [head for head in heads if cells[head].str.len().max() > WIDE]
+    paragraph = rf"p{{{0.7 / max(len(wide), 1):.2f}\linewidth}}"
+    formats = [paragraph if head in wide else "l" for head in heads]
     caption = " ".join((table.caption, *table.notes)).translate(_LATEX)
     text: str = cells.style.hide(axis="index").to_latex(
         environment="longtable" if long else "table",
         position=None if long else "htbp",
         position_float=None if long else "centering",
-        column_format="l" * table.words + "r" * (cells.shape[1] - table.words),
+        column_format="".join(formats) + "r" * (cells.shape[1] - table.words),
         hrules=True,
         caption=caption,
         label=f"tab:{table.name}",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from domain_experts.registry import ARMS
+from domain_experts.registry import ARMS, BEST_FLOOR
 from domain_experts.reporting.claims import (
     PUBLISHED,
     Entry,
@@ -165,11 +165,7 @@ def verdicts(of: Frames) -> Table:
     )
     columns = [
         Shown("Seeds", [_span_of(one.evidence["seeds"], 0) for one in found]),
-        Shown("Margin", [_margins(one) for one in found]),
-        *(
-            Shown(f"Margin × {factor:g}", [_changed(one, place) for one in found])
-            for place, factor in enumerate(FACTORS)
-        ),
+        Shown("Half, double margin", [_sensitivity(one) for one in found]),
         Shown("Name", [one.entry.claim.id for one in found]),
     ]
     rows = [
@@ -219,6 +215,7 @@ def _evidence(of: Frames, caption: str, found: Sequence[Verdict]) -> Table:
         Shown("Metric", [column(row["metric"]).head for row in rows]),
         Shown("Difference", [_marked(row, row["gain"]) for row in rows]),
         Shown("95 % interval", [_interval(row) for row in rows]),
+        Shown("Margin", [f"{row['margin']:g}".replace("nan", MISSING) for row in rows]),
         Shown("Seeds", [number(row["seeds"], 0) for row in rows]),
         Shown("Published", [number(row["published"], signed=True) for row in rows]),
     ]
@@ -432,14 +429,9 @@ def _span_of(values: "pd.Series[float]", digits: int = 4, signed: bool = False) 
     return " to ".join(dict.fromkeys(ends))
 
 
-def _margins(one: Verdict) -> str:
-    """One for each metric, at most."""
-    known = sorted(set(one.evidence["margin"].dropna()))
-    return ", ".join(f"{margin:g}" for margin in known) or MISSING
-
-
-def _changed(one: Verdict, place: int) -> str:
-    return "same" if one.others[place] == one.verdict else one.others[place]
+def _sensitivity(one: Verdict) -> str:
+    """The verdicts with other margins, if there are others."""
+    return "same" if {*one.others} == {one.verdict} else ", ".join(one.others)
 
 
 def _who(of: Frames, row: Mapping[Hashable, Any]) -> str:
@@ -448,7 +440,7 @@ def _who(of: Frames, row: Mapping[Hashable, Any]) -> str:
 
 
 def _against(row: Mapping[Hashable, Any]) -> str:
-    known = row["over"].partition("/")[0] in (*ARMS, DEFAULT_VARIANT)
+    known = row["over"].partition("/")[0] in (*ARMS, DEFAULT_VARIANT, BEST_FLOOR)
     return reference_label(row["over"]) if known else column(row["over"]).head
 
 
