@@ -242,8 +242,8 @@ def in_copy(project, code):
 
 def test_a_claim_takes_what_is_written(tmp_path):
     project = make_project(tmp_path / "copy")
-    apply(section("Add an experiment"), project.folder)
-    apply(section("Add a claim"), project.folder)
+    for title in ("Add an experiment", "Add a metric", "Add a claim"):
+        apply(section(title), project.folder)
     code = (
         "from domain_experts.presence import load_study; "
         "from domain_experts.reporting.claims import load_claims; "
