@@ -71,6 +71,9 @@ class Search:
         """Its file below a tier's results, without the suffix."""
         return Path("search", self.experiment, self.dataset, self.backbone, self.arm)
 
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.dataset} {self.backbone} {self.arm}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -90,7 +93,8 @@ class Run:
     @property
     def phase(self) -> str:
         """The arm's own phase; variants of the gate are trained in `ablations`."""
-        return "ablations" if self.variant and self.spec.phase == "gates" else self.spec.phase
+        varied = self.variant and self.search is None
+        return "ablations" if varied and self.spec.phase == "gates" else self.spec.phase
 
     @property
     def job(self) -> Job:
