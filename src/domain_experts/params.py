@@ -26,6 +26,7 @@ from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.search_space import SearchSettings
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
@@ -37,7 +38,7 @@ from domain_experts.settings import (
     StarSettings,
     TrainingSettings,
 )
-from domain_experts.strict import Positive, Settings
+from domain_experts.strict import Settings
 from domain_experts.suggest import unknown
 
 TierName = Literal["smoke", "quick", "paper"]
@@ -69,49 +70,6 @@ class Data(Settings):
             validation_fraction=self.validation_fraction,
             test_fraction=self.test_fraction,
         )
-
-
-class Range(Settings):
-    """Numbers between two bounds, both included; whole ones if both bounds are."""
-
-    low: int | float
-    high: int | float
-    log: bool = Field(default=False, description="draw evenly on a logarithmic scale")
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range needs low above 0, not {self.low}")
-        return self
-
-
-Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
-
-
-class Search(Settings):
-    """How the settings of an experiment's arms are chosen, by validation rows alone.
-
-    Every arm has the same budget. A trial trains the arm with what it starts from, for each seed.
-    """
-
-    trials: dict[TierName, Positive] = Field(description="settings tried for each arm, by tier")
-    passes: dict[TierName, Positive] = Field(
-        description="no trial begins once those of an arm have passed so often over the training "
-        "rows of the seeds, by tier"
-    )
-    seeds: tuple[Seed, ...] = Field(
-        min_length=1, description="of the trials; none of the experiment's own"
-    )
-    sampler: Literal["tpe", "random"] = "tpe"
-    prune: bool = Field(
-        default=False, description="end a trial whose best validation AUC is below the median"
-    )
-    space: dict[str, dict[str, Range | Choices]] = Field(
-        description="arm, or all -> dotted setting, of one arm (`arm/key`) or of all that a trial "
-        "trains -> its values"
-    )
 
 
 class Experiment(Settings):
@@ -155,7 +113,7 @@ class Experiment(Settings):
     labels: dict[str, str] = Field(
         default={}, description="variants in words: their names as in the runs' paths"
     )
-    search: Search | None = Field(
+    search: SearchSettings | None = Field(
         default=None,
         description="each arm is run with the settings that a search found, beside the default",
     )
@@ -273,7 +231,7 @@ class Params(Settings):
             raise ValueError("data: test_fraction + validation_fraction leave no training rows")
         return self
 
-    def _refuse_search(self, where: str, experiment: Experiment, search: Search) -> None:
+    def _refuse_search(self, where: str, experiment: Experiment, search: SearchSettings) -> None:
         """Refuse a space of no arm, and trials with the seeds of the final runs."""
         for arm in search.space:
             _known(f"{where}.search.space", arm, (*experiment.arms, ALL))

@@ -11,8 +11,7 @@ from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.files import read_json
-from domain_experts.params import ALL, TIERS, Choices, Experiment, Params, Range, validated
-from domain_experts.params import Search as Declared
+from domain_experts.params import ALL, TIERS, Experiment, Params, validated
 from domain_experts.registry import ARMS, NO_BACKBONE, TRAINED_ONCE
 from domain_experts.runs import (
     DEFAULT_VARIANT,
@@ -25,6 +24,7 @@ from domain_experts.runs import (
     reads,
     variant_name,
 )
+from domain_experts.search_space import Choices, Range, SearchSettings
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
 
@@ -140,7 +140,7 @@ class Study:
         found = (run.search for run in self.runs if run.search)
         return tuple(dict.fromkeys(found))
 
-    def declared(self, search: Search) -> Declared:
+    def declared(self, search: Search) -> SearchSettings:
         """What its experiment says of a search."""
         declared = self.params.experiments[search.experiment].search
         assert declared is not None

@@ -62,8 +62,10 @@ def start():
     refuse_missing()
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
     runs = sum(len(STUDY.runs_of(job_of(job.wildcards))) for job in jobs)
-    start_tally(layout.tally(TIER), runs)
-    if len(jobs) > 2:
+    searches = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "search_settings"]
+    trials = sum(STUDY.declared(search_of(job.wildcards)).trials[TIER] for job in searches)
+    start_tally(layout.tally(TIER), runs + trials)
+    if len(jobs) + len(searches) > 2:
         forks.start(SERVER)
 
 

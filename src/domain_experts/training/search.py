@@ -6,7 +6,7 @@ same questions again.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -19,14 +19,13 @@ from optuna.distributions import (
 from safetensors.numpy import load_file
 
 from domain_experts import layout
+from domain_experts.auc import auc_by_domain
 from domain_experts.data.split import TRAIN, VALIDATION
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.evaluation.metrics import evaluate
 from domain_experts.files import read_json, write_json
-from domain_experts.params import Choices, Range
 from domain_experts.runs import Run, Search
-from domain_experts.study import Study
+from domain_experts.search_space import Choices, Range
 from domain_experts.training.assignment import Upstream
 from domain_experts.training.job import MODEL, RECORD, Bench
 from domain_experts.training.memory import keep_freed_memory
@@ -34,11 +33,14 @@ from domain_experts.training.progress import Progress, title
 from domain_experts.training.store import Entry
 from domain_experts.training.streams import key
 
+if TYPE_CHECKING:
+    from domain_experts.study import Study
+
 STARTUP = 5
 """Trials drawn at random before TPE learns from them and pruning begins."""
 
 
-def execute(study: Study, search: Search, device: str, threads: int) -> None:
+def execute(study: "Study", search: Search, device: str, threads: int) -> None:
     """Try settings until the budget is spent, and write `layout.search_file`.
 
     The first trial is the default, as far as it lies in the space. A trial's value is the
@@ -96,7 +98,7 @@ def _try(bench: Bench, search: Search, trial: optuna.Trial) -> dict[str, Any]:
     """A trial's `value` (None if it was pruned), those of its `seeds`, and its `rows_visited`."""
     study, metric = bench.study, bench.study.params.experiments[search.experiment].metric
 
-    def stored(_: Study, run: Run) -> Upstream:
+    def stored(_: "Study", run: Run) -> Upstream:
         folder = Entry(bench.key(run)).folder
         return Upstream(load_file(folder / MODEL), read_json(folder / RECORD, f"remove {folder}"))
 
@@ -118,26 +120,25 @@ def _try(bench: Bench, search: Search, trial: optuna.Trial) -> dict[str, Any]:
 
 
 def _validated(bench: Bench, run: Run, logits: np.ndarray, metric: str) -> float:
-    """The metric on validation rows, the mean over tasks."""
+    """WAUC or mean AUC on validation rows, the mean over tasks."""
     data, chosen = bench.interactions, bench.split(run) == VALIDATION
-    found = evaluate(
-        logits,
-        data.labels[chosen],
-        data.domain[chosen],
-        data.schema.domains,
-        data.schema.tasks,
-        run.settings.protocol.binned_auc,
-    )
-    values = [of_task[metric] for of_task in found.values()]
-    if None in values:
-        raise UserError(
-            f"{run.dataset}: the validation rows of split {run.split_seed} define no {metric}, "
-            "which the search needs; each task needs a domain with both classes among them"
-        )
+    labels, domain = data.labels[chosen], data.domain[chosen]
+    rows = np.bincount(domain, minlength=len(data.schema.domains))
+    weights = rows if metric == "wauc" else np.ones_like(rows)
+    values = []
+    for scores, own in zip(logits.T, labels.T, strict=True):
+        auc = auc_by_domain(scores, own, domain, len(rows))
+        known = ~np.isnan(auc)
+        if not known.any():
+            raise UserError(
+                f"{run.dataset}: the validation rows of split {run.split_seed} define no {metric}, "
+                "which the search needs; each task needs a domain with both classes among them"
+            )
+        values.append(np.average(auc[known], weights=weights[known]))
     return float(np.mean(values))
 
 
-def _default(study: Study, search: Search) -> dict[str, Any]:
+def _default(study: "Study", search: Search) -> dict[str, Any]:
     """What the default settings are in the space; nothing of those that lie outside."""
     found = {}
     for name, values in study.space(search).items():
