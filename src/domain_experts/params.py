@@ -147,13 +147,9 @@ class Experiment(Settings):
             raise ValueError("`search` chooses settings: leave out `vary`, `variants` and `flip`")
         if self.metric not in SEARCHED:
             raise ValueError(f"a search maximises {' or '.join(SEARCHED)}, not {self.metric}")
-        for tier in TIERS:
-            if self.datasets.get(tier) and not {tier} <= {*self.search.trials} & {
-                *self.search.passes
-            }:
-                raise ValueError(
-                    f"search: `trials` and `passes` do not say how much tier {tier} has"
-                )
+        for tier in filter(self.datasets.get, TIERS):
+            if not (tier in self.search.trials and tier in self.search.passes):
+                raise ValueError(f"search: say the `trials` and `passes` of tier {tier}")
         return self
 
     @model_validator(mode="after")

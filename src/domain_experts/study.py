@@ -295,7 +295,9 @@ class Study:
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, arm, backbone)
-        for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
+        # what is of one arm goes before what is of all, in whatever order they stand
+        changed = sorted(variant, key=lambda part: "/" in part[0])
+        for key, value in (*own, *params.tiers[self.tier].set.items(), *changed):
             owner, _, setting = key.rpartition("/")
             if owner not in ("", *ARMS):
                 raise UserError(f"{where}: '{key}': {unknown('arm', owner, ARMS)}")
