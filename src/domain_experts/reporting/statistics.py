@@ -81,6 +81,26 @@ def _mean_square(groups: Any) -> Floats:
     return found
 
 
+def half_widths(runs: pd.DataFrame, values: Sequence[str], keys: list[str] = KEYS) -> pd.DataFrame:
+    """Half of the width of the interval of each value's mean over seeds: `<value>_half`.
+
+    Args:
+        runs: as `Frames.runs`.
+        values: names of its columns; `<value>_user_se`, or else `<value>_se`, is the error that
+            the test users bring.
+        keys: what tells groups apart.
+    """
+    found = {}
+    for value in values:
+        errors = runs.reindex(columns=[f"{value}_user_se", f"{value}_se"]).bfill(axis="columns")
+        own = runs[keys].assign(value=runs[value], variance=np.square(errors.iloc[:, 0]))
+        groups = own.groupby(keys, sort=False)
+        means, n = groups["value"].mean(), groups["value"].count()
+        made = bounds(means, groups["value"].std(), n, np.sqrt(groups["variance"].mean()))
+        found[f"{value}_half"] = pd.Series((made["high"] - made["low"]) / 2, means.index)
+    return pd.DataFrame(found)
+
+
 def bounds(mean: ArrayLike, sd: ArrayLike, n: ArrayLike, error: ArrayLike) -> dict[str, Floats]:
     """A 95 % interval of means over seeds whose test rows are, or might be, the same.
 
