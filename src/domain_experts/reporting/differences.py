@@ -149,8 +149,8 @@ def differences_table(of: Frames) -> Table:
         f"After Holm: of those better or worse, how many stay so at {1 - LEVEL:.0%} if all "
         "differences of the experiment are tested at once. Other by rows: verdicts that would be "
         "others if rows, and not users, were independent. In the noise: of those better or worse, "
-        "how many are no larger than what another number of threads does to a difference. A dash: "
-        "not known.",
+        "how many are no larger than what one rounding of the initial weights does to a difference "
+        "(experiment `noise`). A dash: not known.",
         *floor_notes(frame),
         *status_notes(of, of.about),
     ]

@@ -98,7 +98,7 @@ def half_widths(runs: pd.DataFrame, values: Sequence[str], keys: list[str] = KEY
         means, n = groups["value"].mean(), groups["value"].count()
         made = bounds(means, groups["value"].std(), n, np.sqrt(groups["variance"].mean()))
         found[f"{value}_half"] = pd.Series((made["high"] - made["low"]) / 2, means.index)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, runs.groupby(keys, sort=False).size().index)
 
 
 def bounds(mean: ArrayLike, sd: ArrayLike, n: ArrayLike, error: ArrayLike) -> dict[str, Floats]:
