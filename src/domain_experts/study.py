@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from domain_experts import layout
@@ -257,6 +258,47 @@ class Study:
             other = self._by_settings.get((run.dataset, backbone, arm, variant, run.seed))
             if other:
                 yield other
+
+    def refuse_incomparable(self) -> None:
+        """Refuse what no run of an experiment can be compared with, or only in some seeds.
+
+        Raises:
+            UserError: a reference that `compare` names has no run of the tier on the same data, or
+                all of them are on other test rows; or of an arm that is compared some seeds have
+                a reference and others not.
+        """
+        for name, runs in self.expected.items():
+            for reference in self.params.experiments[name].compare:
+                if runs and reference != BEST_FLOOR:
+                    self._refuse_reference(
+                        f"params.yaml: experiments.{name}.compare", name, reference
+                    )
+
+    def _refuse_reference(self, where: str, name: str, reference: str) -> None:
+        found = [(run, [*self._referred(run, reference)]) for run in self.expected[name]]
+        others = [(run, other) for run, known in found for other in known]
+        if not others:
+            raise UserError(
+                f"{where}: no experiment of tier {self.tier} runs '{reference}' on this one's data "
+                "sets and seeds; add it to `arms`, or compare with another arm"
+            )
+        if not any(run == other or run.split_seed == other.split_seed for run, other in others):
+            run, other = others[0]
+            raise UserError(
+                f"{where}: '{reference}' is tested on other rows than every run of the experiment "
+                f"(its split has seed {other.split_seed}, that of {run.path} {run.split_seed}); "
+                "compare with an arm of the same protocol"
+            )
+        seeds: dict[Path, dict[int, bool]] = {}
+        for run, known in found:
+            seeds.setdefault(run.path.parent, {})[run.seed] = bool(known)
+        for path, there in seeds.items():
+            lacking = [str(seed) for seed, known in there.items() if not known]
+            if lacking and any(there.values()):
+                raise UserError(
+                    f"{where}: '{reference}' has no run with seed {', '.join(lacking)} that {path} "
+                    f"could be compared with; give both the same seeds (`seeds.{self.tier}`)"
+                )
 
     @cached_property
     def _backbones(self) -> dict[tuple[str, str], dict[str, None]]:

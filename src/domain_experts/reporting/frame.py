@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE
@@ -20,7 +21,7 @@ from domain_experts.results import (
     identity,
     load,
 )
-from domain_experts.runs import DEFAULT_VARIANT, Run
+from domain_experts.runs import Run
 from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
@@ -185,11 +186,10 @@ class Frames:
             dtype="str",
         )
         runs = self.runs.reindex(columns=[*_IDENTITY, "task", metric])
-        others = runs[["run", "status", "arm", "backbone", metric]].add_prefix("other_")
+        others = runs[["run", "status", "arm", "backbone", "variant", metric]].add_prefix("other_")
         frame = pairs.merge(runs, "left", "run")
         frame = frame.merge(others, "left", left_on="other", right_on="other_run")
-        best = frame["dataset"].map(self._best_floors(metric))
-        frame = frame[(frame["over"] != BEST_FLOOR) | (frame["other_arm"] == best)]
+        frame = frame[self._is_best_floor(frame, metric) | (frame["over"] != BEST_FLOOR)]
         frame = frame.reset_index(drop=True)
         frame["reference"] = frame["other_arm"] + "/" + frame["other_backbone"]
         frame["gain"] = frame[metric] - frame[f"other_{metric}"]
@@ -204,19 +204,15 @@ class Frames:
             frame = frame.merge(errors[[*keys, name]], "left", keys)
         return frame
 
-    def _best_floors(self, metric: str) -> dict[str, str]:
-        """Data set -> the floor that is best on validation rows, as far as there is one."""
-        if (better := column(metric).better) is None:
-            return {}
-        floors = [arm for arm in ARMS if ARMS[arm].floor]
-        own = self.about[
-            self.about["arm"].isin(floors) & (self.about["variant"] == DEFAULT_VARIANT)
-        ]
+    def _is_best_floor(self, pairs: pd.DataFrame, metric: str) -> "pd.Series[bool]":
+        """Which pairs have the floor that is best on validation rows of their data set."""
+        keys, better = ["dataset", "other_arm", "other_variant"], column(metric).better
+        floors = pairs.loc[pairs["over"] == BEST_FLOOR, [*keys, "other"]].drop_duplicates()
         known = self.validation.reindex(columns=[metric])
-        means = own.join(known, "run").groupby(["dataset", "arm"])[metric].mean()
-        means = means.dropna() * (1 if better == "higher" else -1)
-        chosen = means.groupby("dataset").idxmax()
-        return {str(dataset): arm for dataset, arm in chosen}
+        values = floors.join(known, "other").groupby(keys)[metric].mean().dropna()
+        values = values * {"higher": 1, "lower": -1, None: np.nan}[better]
+        best = set(values.dropna().groupby("dataset").idxmax())
+        return pd.Series([key in best for key in pairs[keys].itertuples(index=False, name=None)])
 
     def record(self, path: str) -> dict[str, Any]:
         """The record of a run that has numbers."""

@@ -19,8 +19,10 @@ LEVEL = 0.95
 NORMAL = 1e9
 """Degrees of freedom from which Student's t is the normal distribution."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
-UNKNOWN = "no interval"
-VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, UNKNOWN)
+ONE_SEED, UNKNOWN = "one seed", "no interval"
+VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
+UNTESTED = (ONE_SEED, UNKNOWN)
+"""Verdicts that are none."""
 BY_USER, BY_ROW, BY_SEED = "users", "rows", "seeds"
 """What an interval takes as independent: test users, test rows, or only seeds."""
 SAMPLING = (
@@ -79,6 +81,26 @@ def _mean_square(groups: Any) -> Floats:
     # of variances the mean: seeds draw their test rows from the same data
     found: Floats = groups.agg(lambda se: se.pow(2).mean()).to_numpy(dtype=float)
     return found
+
+
+def half_widths(runs: pd.DataFrame, values: Sequence[str], keys: list[str] = KEYS) -> pd.DataFrame:
+    """Half of the width of the interval of each value's mean over seeds: `<value>_half`.
+
+    Args:
+        runs: as `Frames.runs`.
+        values: names of its columns; `<value>_user_se`, or else `<value>_se`, is the error that
+            the test users bring.
+        keys: what tells groups apart.
+    """
+    found = {}
+    for value in values:
+        errors = runs.reindex(columns=[f"{value}_user_se", f"{value}_se"]).bfill(axis="columns")
+        own = runs[keys].assign(value=runs[value], variance=np.square(errors.iloc[:, 0]))
+        groups = own.groupby(keys, sort=False)
+        means, n = groups["value"].mean(), groups["value"].count()
+        made = bounds(means, groups["value"].std(), n, np.sqrt(groups["variance"].mean()))
+        found[f"{value}_half"] = pd.Series((made["high"] - made["low"]) / 2, means.index)
+    return pd.DataFrame(found, runs.groupby(keys, sort=False).size().index)
 
 
 def bounds(mean: ArrayLike, sd: ArrayLike, n: ArrayLike, error: ArrayLike) -> dict[str, Floats]:
@@ -142,8 +164,25 @@ def margin_of(params: Params, metric: str) -> float:
     return params.statistics.margin if metric in AUCS else math.nan
 
 
+def verdicts(frame: pd.DataFrame, margin: float, lower: bool = False) -> list[str]:
+    """What is said of each difference: its `verdict`, but of one seed none.
+
+    The interval of one seed does not know how runs of an arm differ, and would call differences
+    where there are none far more often than it promises (table `power`).
+
+    Args:
+        frame: has low, high and gain_n, as `summed` gives them.
+        margin: as `verdict` takes it.
+        lower: as `verdict` takes it.
+    """
+    return [
+        ONE_SEED if n == 1 and not math.isnan(low) else verdict(low, high, margin, lower)
+        for low, high, n in zip(frame["low"], frame["high"], frame["gain_n"], strict=True)
+    ]
+
+
 def verdict(low: float, high: float, margin: float, lower: bool = False) -> str:
-    """What an interval of a difference says: one of VERDICTS.
+    """What an interval of a difference says by itself: one of VERDICTS.
 
     Equivalent: within ± the margin, both ends included, though it may exclude 0. Better or worse:
     all on one side of 0. Else undecided. The 95 % interval makes equivalence a TOST at 2.5 %.
