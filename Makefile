@@ -39,7 +39,7 @@ paper: .venv/installed ## four pages in two columns, from the results and figure
 
 docs: .venv/installed ## README.md and the pages that hold numbers, from the results of quick and paper
 	mkdir -p docs/quick
-	cp $(foreach t,answer overview planted_sharing controls oracle,results/quick/tables/$t.md) \
+	cp $(foreach t,verdicts answer overview planted_sharing controls oracle,results/quick/tables/$t.md) \
 	  $(foreach f,gain_by_domain gate_weights,figures/quick/$f.png) docs/quick/
 	@echo '```mermaid' > docs/rulegraph.md
 	PYTHONHASHSEED=0 snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md

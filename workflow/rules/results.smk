@@ -17,6 +17,7 @@ rule evaluate_dataset:
 rule merge_results:
     input:
         [str(path) for dataset in STUDY.datasets for path in evaluated(dataset)],
+        targets("search"),
     output:
         # what is known of runs whose artifacts are gone is kept
         [update(path) for path in targets("evaluate")],
@@ -82,3 +83,16 @@ rule report:
         code=phase_code("report"),
     shell:
         "domain-experts report --tier {params.tier} 2>&1 | tee {log:q}"
+
+
+# Of no tier, and made when asked for: it checks the verdicts, and no table is made of it.
+rule simulation:
+    output:
+        [str(path) for path in layout.simulation_files()],
+    log:
+        "logs/simulation.log",
+    params:
+        settings=STUDY.params.statistics.margin,
+        code=code_of(("domain_experts.reporting.simulation",)),
+    shell:
+        "domain-experts simulate 2>&1 | tee {log:q}"

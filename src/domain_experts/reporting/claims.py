@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from domain_experts.errors import UserError
-from domain_experts.evaluation.registry import COMPARED, SHOWN
+from domain_experts.evaluation.registry import AUCS, COMPARED, SHOWN
 from domain_experts.layout import CLAIMS
 from domain_experts.params import TIERS, Experiment, validated
 from domain_experts.registry import ARMS, BACKBONES
@@ -43,7 +43,8 @@ class _Rule(Settings):
     metric: str | None = Field(default=None, description="the experiment's own, if none is named")
     margin: Margin | None = Field(
         default=None,
-        description="differences up to it are none, in units of the metric; the file's, if null",
+        description="differences up to it do not matter, in units of the metric; "
+        "`statistics.margin` of params.yaml, which is of AUCs, if null",
     )
     min_seeds: Positive = Field(default=3, description="seeds that a comparison needs")
     combine: Literal["all", "any", "most"] = Field(
@@ -110,7 +111,6 @@ class _File(Settings):
     """One file of the ledger."""
 
     paper: str
-    margin: Margin
     claims: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
 
 
@@ -120,8 +120,6 @@ class Entry:
 
     paper: str
     file: Path
-    margin: float
-    """The claim's own, or the file's."""
     claim: Claim
 
     @property
@@ -163,8 +161,7 @@ def _read(file: Path) -> Iterator[Entry]:
     content = validated(_File, values, file)
     for place, value in enumerate(content.claims, start=1):
         claim = validated(Claim, value, _where(file, value.get("id", f"no. {place}")))
-        margin = content.margin if claim.rule.margin is None else claim.rule.margin
-        yield Entry(content.paper, file, margin, claim)
+        yield Entry(content.paper, file, claim)
 
 
 def _check(entry: Entry, studies: Sequence[Study]) -> None:
@@ -174,7 +171,7 @@ def _check(entry: Entry, studies: Sequence[Study]) -> None:
         _known(entry, "experiment", name, params.experiments)
     experiments = {name: params.experiments[name] for name in rule.experiments}
     every = list(experiments.values())
-    _check_metrics(entry)
+    _check_metrics(entry, every)
     for name in rule.arms:
         arm, _, backbone = name.partition("/")
         _known(entry, "arm", arm, ARMS)
@@ -207,8 +204,14 @@ def _check(entry: Entry, studies: Sequence[Study]) -> None:
         )
 
 
-def _check_metrics(entry: Entry) -> None:
+def _check_metrics(entry: Entry, experiments: Iterable[Experiment]) -> None:
     rule = entry.claim.rule
+    metrics = {rule.metric} if rule.metric else {one.metric for one in experiments}
+    if rule.expect in ("same", "not better") and rule.margin is None and not metrics <= {*AUCS}:
+        raise UserError(
+            f"{entry.where}: '{rule.expect}' needs a `margin`: that of params.yaml is of AUCs "
+            f"({', '.join(AUCS)})"
+        )
     if rule.metric is not None:
         _known(entry, "metric", rule.metric, SHOWN if isinstance(rule, Value) else COMPARED)
     if isinstance(rule, Value) and isinstance(rule.against, str):

@@ -9,11 +9,12 @@ from rich.panel import Panel
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.reporting.answer import VERDICTS, answer, question, sentences, span
+from domain_experts.reporting.answer import answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import reference_label
 from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
+from domain_experts.reporting.statistics import VERDICTS
 from domain_experts.reporting.tables import coverage
 from domain_experts.reporting.verdicts import FACTORS, counts, decided, evidence_of, verdicts
 from domain_experts.results import ABSENT
@@ -107,11 +108,10 @@ def print_claims(study: Study, name: str | None) -> None:
         console.print(f"Published: {claim.published}")
     console.print(
         f"Rule: {rule.kind}, {rule.expect}, in {rule.combine} of {len(one.evidence)} comparisons "
-        f"of {rule.min_seeds} seeds or more; margin {one.entry.margin:g}; "
-        f"table {', '.join(rule.experiments)}."
+        f"of {rule.min_seeds} seeds or more; table {', '.join(rule.experiments)}."
     )
     for factor, verdict in zip(FACTORS, one.others, strict=True):
-        console.print(f"With margin {one.entry.margin * factor:g}: {verdict}.")
+        console.print(f"With {factor:g} times the margin: {verdict}.")
     made = evidence_of(of, one)
     own = made.printed
     own.insert(0, "Comparison", own["Who"] + " less " + own["Against"] + ", " + own["Data set"])

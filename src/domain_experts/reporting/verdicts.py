@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from domain_experts.registry import ARMS
+from domain_experts.registry import ARMS, BEST_FLOOR
 from domain_experts.reporting.claims import (
     PUBLISHED,
     Entry,
@@ -24,27 +24,35 @@ from domain_experts.reporting.frame import KEYS, WITH_NUMBERS, Frames, over_stat
 from domain_experts.reporting.notes import stale_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import MISSING, Shown, Table, number
-from domain_experts.reporting.statistics import interval_notes, summed
+from domain_experts.reporting.statistics import (
+    BETTER,
+    EQUIVALENT,
+    WORSE,
+    interval_notes,
+    margin_of,
+    summed,
+    verdict,
+)
 from domain_experts.results import ABSENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
-SUPPORTED, CONTRADICTED, EQUIVALENT = "supported", "contradicted", "equivalent"
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
 UNSUPPORTED, UNTESTABLE = "not supported", "not testable"
 VERDICTS = (SUPPORTED, CONTRADICTED, EQUIVALENT, UNSUPPORTED, UNTESTABLE)
 """Of a single comparison `not supported` means that its interval leaves it open."""
 MEANS = (
-    "Each verdict is computed from the intervals by the claim's rule in `claims/`, with a margin m "
-    "in units of the metric: better or worse needs an interval beyond m, equivalent one within ±m. "
-    "Contradicted: the interval is beyond m on the other side. Not supported: it leaves the claim "
-    "open. Not testable: too few of the comparisons could be made, so that the others might turn "
-    "the verdict."
+    "Each verdict is computed by the claim's rule in `claims/` from intervals of 95 %. Supported: "
+    "the claimed side of 0; contradicted: the other side; equivalent: within ± the margin, so that "
+    "the difference does not matter; not supported: the interval leaves the claim open; not "
+    "testable: so many comparisons could not be made that they might turn the verdict."
 )
 FACTORS = (0.5, 2.0)
 """Of the margin: does the verdict depend on it?"""
+_ERRORS = ("se", "user_se")
 _WHO = ["dataset", "backbone", "arm", "variant"]
 _EVIDENCE = [
-    *("claim", "experiment", *_WHO, "over", "metric", "gain", "low", "high", "seeds", "status"),
-    *("verdict", "why", "published"),
+    *("claim", "experiment", *_WHO, "over", "metric", "gain", "low", "high", "error", "margin"),
+    *("seeds", "status", "verdict", "why", "published"),
 ]
 
 
@@ -81,26 +89,31 @@ def decided(of: Frames) -> tuple[Verdict, ...]:
     return tuple(_verdict(of, entry) for entry in load_claims(of.study))
 
 
-def judged(expect: str, low: float, high: float, margin: float) -> str:
-    """What a 95 % interval says of one comparison; higher values are better.
+def judged(expect: str, low: float, high: float, margin: float, lower: bool = False) -> str:
+    """What a 95 % interval says of one comparison, by the rule of `statistics.verdict`.
 
-    Supported needs the whole interval on the claimed side of the margin, contradicted the whole
-    interval on the other, equivalent all of it within the margin; else it is left open.
+    Args:
+        expect: what the claim says.
+        low: lower end.
+        high: upper end.
+        margin: differences within it do not matter; NaN: none is set.
+        lower: lower values of the metric are better.
     """
-    above, below, within = low > margin, high < -margin, -margin <= low and high <= margin
+    found = verdict(low, high, margin, lower)
+    no_better = -low <= margin if lower else high <= margin
     holds, fails = {
-        "better": (above, below),
-        "above": (above, below),
-        "worse": (below, above),
-        "below": (below, above),
-        "same": (within, above or below),
-        "not better": (high <= margin, above),
+        "better": (found == BETTER, found == WORSE),
+        "above": (found == BETTER, found == WORSE),
+        "worse": (found == WORSE, found == BETTER),
+        "below": (found == WORSE, found == BETTER),
+        "same": (found == EQUIVALENT, found in (BETTER, WORSE)),
+        "not better": (found in (WORSE, EQUIVALENT) or no_better, found == BETTER),
     }[expect]
     if holds:
         return SUPPORTED
     if fails:
         return CONTRADICTED
-    return EQUIVALENT if within else UNSUPPORTED
+    return EQUIVALENT if found == EQUIVALENT else UNSUPPORTED
 
 
 def combined(found: list[str], combine: str) -> str:
@@ -109,11 +122,13 @@ def combined(found: list[str], combine: str) -> str:
     `all` is contradicted by one comparison, `any` supported by one; `most` is more than half.
     """
     counts, n = Counter(found), len(found)
+    if not n:
+        return UNTESTABLE
     needed = {"all": n, "any": 1, "most": n // 2 + 1}[combine]
     against = {"all": 1, "any": n, "most": n // 2 + 1}[combine]
-    if n and counts[SUPPORTED] >= needed:
+    if counts[SUPPORTED] >= needed:
         return SUPPORTED
-    if n and counts[CONTRADICTED] >= against:
+    if counts[CONTRADICTED] >= against:
         return CONTRADICTED
     if counts[SUPPORTED] + counts[UNTESTABLE] >= needed:
         return UNTESTABLE
@@ -150,11 +165,7 @@ def verdicts(of: Frames) -> Table:
     )
     columns = [
         Shown("Seeds", [_span_of(one.evidence["seeds"], 0) for one in found]),
-        Shown("Margin", [f"{one.entry.margin:g}" for one in found]),
-        *(
-            Shown(f"Margin × {factor:g}", [_changed(one, place) for one in found])
-            for place, factor in enumerate(FACTORS)
-        ),
+        Shown("Half, double margin", [_sensitivity(one) for one in found]),
         Shown("Name", [one.entry.claim.id for one in found]),
     ]
     rows = [
@@ -165,13 +176,12 @@ def verdicts(of: Frames) -> Table:
             "verdict": one.verdict,
             "status": one.status,
             **{name: int((one.evidence["verdict"] == name).sum()) for name in VERDICTS},
-            "margin": one.entry.margin,
             **{f"at margin x {f:g}": v for f, v in zip(FACTORS, one.others, strict=True)},
         }
         for one in found
     ]
     caption = f"Which claims hold? Tier {of.study.tier}."
-    notes = [MEANS, *counts(of), *interval_notes(_lows(found)), *_stale(of, found)]
+    notes = [MEANS, *counts(of), *_notes(found), *_stale(of, found)]
     return Table.of("verdicts", caption, pd.DataFrame(rows), printed, columns, notes)
 
 
@@ -205,31 +215,38 @@ def _evidence(of: Frames, caption: str, found: Sequence[Verdict]) -> Table:
         Shown("Metric", [column(row["metric"]).head for row in rows]),
         Shown("Difference", [_marked(row, row["gain"]) for row in rows]),
         Shown("95 % interval", [_interval(row) for row in rows]),
+        Shown("Margin", [f"{row['margin']:g}".replace("nan", MISSING) for row in rows]),
         Shown("Seeds", [number(row["seeds"], 0) for row in rows]),
         Shown("Published", [number(row["published"], signed=True) for row in rows]),
     ]
-    notes = [*interval_notes(_lows(found)), *_stale(of, found)]
+    notes = [*_notes(found), *_stale(of, found)]
     return Table.of("evidence", caption, frame, named, columns, notes)
 
 
 def _verdict(of: Frames, entry: Entry) -> Verdict:
     frame, rule = _found(of, entry), entry.claim.rule
 
-    def at(margin: float) -> list[str]:
-        rows = zip(frame["worth_low"], frame["worth_high"], frame["why"], strict=True)
+    def at(factor: float) -> list[str]:
+        rows = frame[["why", "low", "high", "margin", "metric"]].itertuples(index=False)
         return [
-            UNTESTABLE if why else judged(rule.expect, low, high, margin) for low, high, why in rows
+            UNTESTABLE
+            if why
+            else judged(rule.expect, low, high, margin * factor, _lower(rule, metric))
+            for why, low, high, margin, metric in rows
         ]
 
-    whole, *others = (
-        combined(at(entry.margin * factor), rule.combine) for factor in (1.0, *FACTORS)
-    )
-    frame = frame.assign(verdict=at(entry.margin), claim=entry.claim.id)
+    whole, *others = (combined(at(factor), rule.combine) for factor in (1.0, *FACTORS))
+    frame = frame.assign(verdict=at(1.0), claim=entry.claim.id)
     return Verdict(entry, frame[_EVIDENCE], whole, tuple(others))
 
 
+def _lower(rule: Rule, metric: str) -> bool:
+    """Whether lower values are better; what is held against a number is neither."""
+    return not isinstance(rule, Value) and column(metric).better == "lower"
+
+
 def _found(of: Frames, entry: Entry) -> pd.DataFrame:
-    """A claim's comparisons: _EVIDENCE, and its interval with higher as better."""
+    """A claim's comparisons: _EVIDENCE, less what is decided from them."""
     rule, parts = entry.claim.rule, []
     for name in rule.experiments:
         metric = rule.metric or of.study.params.experiments[name].metric
@@ -241,15 +258,10 @@ def _found(of: Frames, entry: Entry) -> pd.DataFrame:
             frame = frame.merge(_published_gains(rule, metric), "left", _WHO)
             if isinstance(rule, Trend):
                 frame = _rises(frame, rule)
-        parts.append(_over_seeds(frame, rule.min_seeds).assign(experiment=name, metric=metric))
-    found = pd.concat(parts, ignore_index=True).drop_duplicates(_WHO, ignore_index=True)
-    lower = not isinstance(rule, Value) and np.array(
-        [column(metric).better == "lower" for metric in found["metric"]], dtype=bool
-    )
-    return found.assign(
-        worth_low=np.where(lower, -found["high"], found["low"]),
-        worth_high=np.where(lower, -found["low"], found["high"]),
-    )
+        own = margin_of(of.study.params, metric) if rule.margin is None else rule.margin
+        found = _over_seeds(frame, rule.min_seeds)
+        parts.append(found.assign(experiment=name, metric=metric, margin=own))
+    return pd.concat(parts, ignore_index=True).drop_duplicates(_WHO, ignore_index=True)
 
 
 def _over_seeds(frame: pd.DataFrame, min_seeds: int) -> pd.DataFrame:
@@ -259,7 +271,9 @@ def _over_seeds(frame: pd.DataFrame, min_seeds: int) -> pd.DataFrame:
     every = pd.DataFrame(
         {"without": groups["status"].agg(_worst), "published": groups["published"].mean()}
     )
-    means = summed(frame, _WHO).set_index(keys)[["status", "gain", "gain_n", "low", "high"]]
+    means = summed(frame, _WHO).set_index(keys)[
+        ["status", "gain", "gain_n", "low", "high", "error"]
+    ]
     found = every.join(means).reset_index().rename(columns={"gain_n": "seeds"})
     found["seeds"] = found["seeds"].fillna(0)
     found["status"] = found["status"].fillna(found["without"])
@@ -309,7 +323,9 @@ def _values(runs: pd.DataFrame, rule: Value, metric: str) -> pd.DataFrame:
         other = rule.against if is_number else runs.get(rule.against, np.nan)
         against = np.broadcast_to(np.asarray(other, dtype=float), len(runs))
     gain = runs[metric] - against
-    return runs.assign(gain=gain, se=np.nan, over=str(rule.against), published=np.nan)
+    return runs.assign(
+        gain=gain, se=np.nan, user_se=np.nan, over=str(rule.against), published=np.nan
+    )
 
 
 def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
@@ -325,8 +341,14 @@ def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
         for seed, of_seed in own.groupby("seed", sort=False):
             weights = slope[of_seed[key]].to_numpy()
             whole = len(of_seed) == len(levels)
-            # other data sets have other test rows; variants share them
-            se = np.sqrt(np.square(weights * of_seed["se"]).sum(skipna=False))
+            # other data sets have other test rows; variants share them, so that theirs is unknown
+            known = whole and key == "dataset"
+            errors = {
+                name: np.sqrt(np.square(weights * of_seed[name]).sum(skipna=False))
+                if known
+                else np.nan
+                for name in _ERRORS
+            }
             rows.append(
                 dict(zip(alike, who, strict=True))
                 | {
@@ -335,11 +357,13 @@ def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
                     "over": rule.over,
                     "status": _of_trend(of_seed["status"]),
                     "gain": (weights * of_seed["gain"]).sum(skipna=False) if whole else np.nan,
-                    "se": se if whole and key == "dataset" else np.nan,
                     "published": np.nan,
                 }
+                | errors
             )
-    return pd.DataFrame(rows, columns=[*_WHO, "seed", "over", "status", "gain", "se", "published"])
+    return pd.DataFrame(
+        rows, columns=[*_WHO, "seed", "over", "status", "gain", *_ERRORS, "published"]
+    )
 
 
 def _of_trend(status: "pd.Series[str]") -> str:
@@ -405,8 +429,9 @@ def _span_of(values: "pd.Series[float]", digits: int = 4, signed: bool = False) 
     return " to ".join(dict.fromkeys(ends))
 
 
-def _changed(one: Verdict, place: int) -> str:
-    return "same" if one.others[place] == one.verdict else one.others[place]
+def _sensitivity(one: Verdict) -> str:
+    """The verdicts with other margins, if there are others."""
+    return "same" if {*one.others} == {one.verdict} else ", ".join(one.others)
 
 
 def _who(of: Frames, row: Mapping[Hashable, Any]) -> str:
@@ -415,7 +440,7 @@ def _who(of: Frames, row: Mapping[Hashable, Any]) -> str:
 
 
 def _against(row: Mapping[Hashable, Any]) -> str:
-    known = row["over"].partition("/")[0] in (*ARMS, DEFAULT_VARIANT)
+    known = row["over"].partition("/")[0] in (*ARMS, DEFAULT_VARIANT, BEST_FLOOR)
     return reference_label(row["over"]) if known else column(row["over"]).head
 
 
@@ -429,9 +454,11 @@ def _interval(row: Mapping[Hashable, Any]) -> str:
     return f"{number(row['low'], signed=True)} to {_marked(row, row['high'])}"
 
 
-def _lows(found: Sequence[Verdict]) -> "pd.Series[float]":
-    parts = [one.evidence.loc[one.evidence["seeds"] > 0, "low"] for one in found]
-    return pd.concat(parts) if parts else pd.Series(dtype=float)
+def _notes(found: Sequence[Verdict]) -> list[str]:
+    """How the intervals are made."""
+    parts = [one.evidence.loc[one.evidence["seeds"] > 0, ["low", "error"]] for one in found]
+    frame = pd.concat(parts) if parts else pd.DataFrame({"low": [], "error": []})
+    return interval_notes(frame["low"].astype(float), frame["error"])
 
 
 def _stale(of: Frames, found: Sequence[Verdict]) -> list[str]:
