@@ -7,7 +7,10 @@ CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
 ABOUT_ALL = ("answer", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
-DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
+DRAWN_OF_ALL = (
+    *("comparisons", "gain_by_domain", "published", "coverage"),
+    *("gate_weights", "moved", "learning_curves", "fusion", "modules"),
+)
 """Figures about the study as a whole."""
 
 

@@ -49,12 +49,13 @@ _SETTINGS = sorted(
 """As the names of variants have them."""
 
 
-def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
+def published(metric: str, by_cell: bool = False, source: bool = False) -> pd.DataFrame:
     """Published values of one metric: dataset, task, backbone, arm, variant, `published_<metric>`.
 
     Args:
         metric: one of METRICS; of another one there are none.
         by_cell: those of single domains, whose `number` counts from 1.
+        source: say in `source` where each is published.
 
     Raises:
         UserError: a line does not fit; the message names file and line.
@@ -64,7 +65,8 @@ def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
     own = own.rename(columns={"value": f"published_{metric}"})
     if by_cell:
         own = own.assign(number=own["domain"].astype(int))
-    return own[[*KEYS, *["number"] * by_cell, f"published_{metric}"]]
+    also = [*["number"] * by_cell, *["source"] * source]
+    return own[[*KEYS, *also, f"published_{metric}"]]
 
 
 def verdict(difference: float, sd: float) -> str:
@@ -92,7 +94,7 @@ def verdict_text(frame: pd.DataFrame, value: str) -> list[str]:
 
 @cache
 def _all() -> pd.DataFrame:
-    rows: dict[tuple[str, ...], float] = {}
+    rows: dict[tuple[str, ...], tuple[float, str]] = {}
     for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
         if not file.name.endswith(".csv"):
             continue
@@ -103,8 +105,10 @@ def _all() -> pd.DataFrame:
             key = tuple(row[name] for name in CELL)
             if key in rows:
                 raise UserError(f"{where}: this cell has a value already; keep one of the lines")
-            rows[key] = value
-    return pd.DataFrame([*rows], columns=list(CELL), dtype="str").assign(value=[*rows.values()])
+            rows[key] = value, row["source"]
+    frame = pd.DataFrame([*rows], columns=list(CELL), dtype="str")
+    known = pd.DataFrame([*rows.values()], columns=["value", "source"])
+    return frame.join(known.astype({"value": float, "source": "str"}))
 
 
 def _value(row: dict[str, str], where: str) -> float:
