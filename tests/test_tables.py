@@ -213,12 +213,13 @@ def test_fusion_weights_of_the_tested_model_are_columns(of, study):
 
 def test_published_values_stand_beside_with_a_verdict(of, study, monkeypatch):
     frame = pd.DataFrame(
-        [["planted-small", "mlp", "base", "default", "", "click", "wauc", 0.5]],
-        columns=["dataset", "backbone", "arm", "variant", "domain", "task", "metric", "value"],
+        [["planted-small", "mlp", "base", "default", "", "click", "wauc", 0.5, 0.00005, "other"]],
+        columns=[*published_module.CELL, "value", "rounding", "test_rows"],
     )
     monkeypatch.setattr(published_module, "_all", lambda: frame)
     printed = table(of, "main").printed.set_index("Arm")["Published WAUC"]
-    assert re.fullmatch(r"0\.5000 \([+−]0\.\d{4}, (not )?met\)", printed["Base"])
+    said = r"(met|better than published|worse than published)(; (half|double): [a-z ]+)*"
+    assert re.fullmatch(rf"0\.5000 \([+−]0\.\d{{4}}, {said}, other test rows\)", printed["Base"])
     assert printed["MLoRA"] == MISSING
 
 

@@ -19,20 +19,26 @@ from domain_experts.reporting.columns import (
 from domain_experts.reporting.frame import Frames, over_status, status_counts
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number
-from domain_experts.reporting.statistics import interval_notes, summed
+from domain_experts.reporting.statistics import (
+    BETTER,
+    EQUIVALENT,
+    UNDECIDED,
+    UNKNOWN,
+    VERDICTS,
+    WORSE,
+    interval_notes,
+    margin_of,
+    summed,
+    verdict,
+)
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
-SMALL = 0.0005
-"""A difference below it is called small even where its interval excludes 0."""
-BETTER, WORSE, UNTOLD, UNKNOWN = "better", "worse", "not told apart", "no interval"
-SAME = f"within {SMALL}"
-VERDICTS = (BETTER, WORSE, SAME, UNTOLD, UNKNOWN)
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
 _COLUMNS = [
-    *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high"),
+    *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high", "error"),
     *("validation", "reference_validation", "verdict"),
 ]
 
@@ -63,8 +69,11 @@ def gains(of: Frames) -> pd.DataFrame:
         found = summed(own, ["dataset", "reference", *CANDIDATE], means)
         parts.append(found.assign(experiment=name, metric=metric))
     frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    judged = frame[["metric", "gain", "low", "high"]].itertuples(index=False)
-    verdicts = [_verdict(column(metric).better == "lower", *row) for metric, *row in judged]
+    params = of.study.params
+    verdicts = [
+        verdict(low, high, margin_of(params, metric), column(metric).better == "lower")
+        for metric, low, high in zip(frame["metric"], frame["low"], frame["high"], strict=True)
+    ]
     return frame.assign(verdict=verdicts)[_COLUMNS]
 
 
@@ -103,9 +112,10 @@ def answer(of: Frames) -> Table:
     )
     ahead = _worth(frame, "reference_validation") > _worth(frame, "validation")
     notes = [
-        *interval_notes(frame["low"]),
-        f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the difference is smaller "
-        "than that.",
+        *interval_notes(frame["low"], frame["error"]),
+        f"{EQUIVALENT.capitalize()}: the interval of a difference in AUC lies within "
+        f"±{of.study.params.statistics.margin:g}; {UNDECIDED}: it holds 0, and more than that.",
+        *_one_seed(frame),
         f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on validation "
         "rows than the best of the others.",
     ]
@@ -239,11 +249,11 @@ def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
     better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
-        verdict = rows["verdict"].iloc[0]
-        if verdict == UNKNOWN:
+        said = rows["verdict"].iloc[0]
+        if said == UNKNOWN:
             return f"held against {reference} without an interval ({span(rows)})"
-        between = {SAME: " of", UNTOLD: " from"}.get(verdict, " than")
-        return f"{verdict}{between} {reference} ({span(rows)})"
+        between = {EQUIVALENT: "to", UNDECIDED: "against"}.get(said, "than")
+        return f"{said} {between} {reference} ({span(rows)})"
     return f"{better} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
 
 
@@ -265,12 +275,10 @@ def _unanswered(of: Frames, name: str) -> str:
     return "nothing to compare yet"
 
 
-def _verdict(lower: bool, gain: float, low: float, high: float) -> str:
-    """In words; `lower`: lower values of the metric are better."""
-    if pd.isna(low):
-        return UNKNOWN
-    if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
-        return SAME
-    if low <= 0 <= high:
-        return UNTOLD
-    return BETTER if (gain < 0) == lower else WORSE
+def _one_seed(frame: pd.DataFrame) -> list[str]:
+    """What a verdict from one seed is about."""
+    alone = int(((frame["gain_n"] == 1) & frame["low"].notna()).sum())
+    return [
+        f"{alone:,} of {len(frame):,} verdicts are from one seed: they are about the models that "
+        "were trained, and do not know how others of the same arms would differ."
+    ] * bool(alone)

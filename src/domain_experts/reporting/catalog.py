@@ -5,7 +5,7 @@ from domain_experts.study import Study
 
 CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
-ABOUT_ALL = ("answer", "overview", "coverage", "datasets", "domains", "cost")
+ABOUT_ALL = ("answer", "differences", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
 DRAWN_OF_ALL = (
     *("comparisons", "gain_by_domain", "published", "coverage"),

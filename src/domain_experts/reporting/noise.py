@@ -1,7 +1,7 @@
-"""The machine's own noise: how far runs move that differ in their number of threads alone.
+"""The machine's own noise: how far runs move whose initial weights differ by a rounding alone.
 
-Another number of threads sums the same terms in another order. What it changes in a number says
-nothing about a method, and a gain within it is none.
+Another order of the same sums, such as other threads or another machine bring, changes the last
+digits. What that does to a number says nothing about a method, and a gain within it is none.
 """
 
 import pandas as pd
@@ -10,17 +10,17 @@ from domain_experts.evaluation.registry import COMPARED
 from domain_experts.reporting.frame import Frames
 from domain_experts.runs import DEFAULT_VARIANT
 
-THREADS = "training.threads"
-"""The setting that changes the machine's sums and nothing else."""
+NUDGE = "training.nudge"
+"""The setting that changes the last digits of the initial weights and nothing else."""
 _ALIKE = ["dataset", "backbone", "seed"]
 
 
 def noise_band(of: Frames) -> pd.DataFrame:
-    """By data set and metric, the largest change of a gain under another number of threads.
+    """By data set and metric, the largest change of a gain by a nudge.
 
     A change of a gain is the difference, between two arms with the same backbone and seed, of how
-    far each run is from the same run under another number of threads. Of a few runs the largest
-    is all that can be said: it is no bound for the next one.
+    far each run is from the same run without the nudge. Of a few runs the largest is all that can
+    be said: it is no bound for the next one.
 
     Returns:
         dataset, metric, `band` (of gains), `run_band` (the largest change of a run's own metric)
@@ -42,11 +42,11 @@ def noise_band(of: Frames) -> pd.DataFrame:
 
 
 def _changes(of: Frames) -> pd.DataFrame:
-    """A row for each run under other threads: its metrics less those of the default run."""
+    """A row for each nudged run: its metrics less those of the default run."""
     metrics = [name for name in COMPARED if name in of.runs]
     keys = [*_ALIKE, "arm"]
     alone = {
-        path for path, run in of.results.expected.items() if dict(run.variant).keys() == {THREADS}
+        path for path, run in of.results.expected.items() if dict(run.variant).keys() == {NUDGE}
     }
     other = of.runs[of.runs["run"].isin(alone)]
     default = of.runs[of.runs["variant"] == DEFAULT_VARIANT]

@@ -23,7 +23,7 @@ from domain_experts.reporting.spec import (
     head,
     joined,
 )
-from domain_experts.reporting.statistics import DELONG, interval_notes, summed
+from domain_experts.reporting.statistics import SAMPLING, interval_notes, summed
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -122,7 +122,10 @@ def published(of: Frames) -> Spec:
         parts.append(
             found.assign(
                 panel=panel,
-                hue=found["source"].str.split(" (", regex=False).str[0],
+                hue=joined(
+                    found["source"].str.split(" (", regex=False).str[0],
+                    found[f"published_{metric}_rows"].map(printed.TEST_ROWS),
+                ),
                 x=found[f"published_{metric}"],
                 y=found[metric],
                 low=found[metric] - sd,
@@ -131,7 +134,8 @@ def published(of: Frames) -> Spec:
         )
     data = pd.concat(parts, ignore_index=True)
     says = (
-        f"Published in: {'; '.join(dict.fromkeys(data['source']))}. On the line a number is met. "
+        f"Published in: {'; '.join(dict.fromkeys(data['source']))}; in the figure: "
+        f"{'; '.join(dict.fromkeys(data['hue']))}. On the line a number is met. "
         "AUC over domains: WAUC, or the mean over domains and tasks; log loss: its mean. Bars: "
         "standard deviation over seeds, where there are several. Axes differ from panel to panel."
     )
@@ -163,13 +167,14 @@ def gain_by_domain(of: Frames) -> Spec:
     """Differences of the first experiment to its first reference, domain by domain."""
     name = experiments(of.study)[0]
     spec = of.study.params.experiments[name]
-    pairs = of.gains(name).drop(columns=["gain", "se", "task"])
+    pairs = of.gains(name).drop(columns=["gain", "se", "user_se", "task"])
     pairs = pairs[pairs["over"] == spec.references[0]]
     numbers = of.results.numbers.rename(columns={"against": "other"})
     keys = ["run", "other", "domain", "task"]
     wide = numbers.pivot_table("value", keys, "metric").reset_index()
-    wide = wide.rename(columns={"auc_difference": "gain", "auc_difference_se": "se"})
-    own = pairs.merge(wide.reindex(columns=[*keys, "gain", "se"]), on=["run", "other"])
+    kinds = {"": "gain", "_se": "se", "_user_se": "user_se"}
+    wide = wide.rename(columns={f"auc_difference{end}": own for end, own in kinds.items()})
+    own = pairs.merge(wide.reindex(columns=[*keys, *kinds.values()]), on=["run", "other"])
     own = own.merge(of.domains[["run", "domain", "task", "number"]], on=["run", "domain", "task"])
     frame = summed(own, [*RUNS, "task", "domain", "number"])
     said = words(frame, spec.labels)
@@ -185,7 +190,7 @@ def gain_by_domain(of: Frames) -> Spec:
         )
         data = banded(of, frame.assign(metric="auc"))
         kind = partial(forest, label=label)
-        bars = [f"Intervals of 95 %, from {DELONG}."] * bool(data["low"].notna().any())
+        bars = [f"Intervals of 95 %, from {SAMPLING}."] * bool(data["low"].notna().any())
         says = " ".join([f"{label}.", *bars, *band_notes(data)])
         return Spec(data, kind, of.of(name), question, says)
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
@@ -205,7 +210,7 @@ def gain_by_domain(of: Frames) -> Spec:
     norm = Normalize(-reach, reach)
     kind = partial(heat_map, label=label, norm=norm, colors="RdBu", axes=axes, columns=2)
     says = (
-        f"{label}; a sign (+ or −): above {NOISE} in size, and its 95 % interval (DeLong) excludes "
+        f"{label}; a sign (+ or −): above {NOISE} in size, and its 95 % interval excludes "
         "0. "
         "Domains by number, in the order of the table `domains`. The colour bar ends where one "
         f"difference in twenty is beyond it, or at {NOISE}."

@@ -46,8 +46,8 @@ def band_notes(frame: pd.DataFrame) -> list[str]:
         return ["No band of noise is shaded: it is not known on these data."]
     lacking = ", ".join(dict.fromkeys(frame.loc[frame["band"].isna(), "dataset"]))
     known = (
-        "Shaded: noise, the largest change of a difference when the same runs are made with "
-        "another number of threads."
+        "Shaded: noise, the largest change of a difference when the last digits of the initial "
+        "weights are others."
     )
     return [known] + [f"Not known on {lacking}."] * bool(lacking)
 
