@@ -106,8 +106,8 @@ def _heading(experiment: str, metric: str, over: str) -> str:
 
 def published(of: Frames) -> Spec:
     """Every published number against that of the runs that it can be held against."""
-    keys = [*RUNS, "task"]
-    parts = []
+    keys, columns = [*RUNS, "task"], ["x", "y", "low", "high", "panel", "hue", "source", "status"]
+    parts = [pd.DataFrame(columns=[*RUNS, *columns])]
     for metric, panel in (
         ("wauc", "AUC over domains"),
         ("macro_auc", "AUC over domains"),
@@ -117,6 +117,8 @@ def published(of: Frames) -> Spec:
         cells = metric == "auc"
         runs, own = (of.domains, [*keys, "number"]) if cells else (of.runs, keys)
         known = printed.published(metric, by_cell=cells, source=True)
+        if known.empty:
+            continue
         found = over_seeds(runs.merge(known[own]), own, [metric]).merge(known, on=own)
         sd = found[f"{metric}_sd"]
         parts.append(
@@ -132,7 +134,7 @@ def published(of: Frames) -> Spec:
                 high=found[metric] + sd,
             ).dropna(subset="y")
         )
-    data = pd.concat(parts, ignore_index=True)
+    data = pd.concat(parts[1:] or parts, ignore_index=True)
     says = (
         f"Published in: {'; '.join(dict.fromkeys(data['source']))}; in the figure: "
         f"{'; '.join(dict.fromkeys(data['hue']))}. On the line a number is met. "

@@ -3,6 +3,7 @@
 Their frames are as those of `kinds`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,8 +37,8 @@ STEP = 1.3 * SMALL / 72
 """Height of a line of a listing, inches."""
 SHORT = 40
 """Lines of a listing up to which it is as wide as a column."""
-LINEAR = 0.005
-"""Differences up to which the axis of a listing is linear if some are much larger."""
+LINEAR, BROAD = 0.005, 10
+"""Differences up to which a listing's axis is linear, if it reaches more times as far."""
 WORDS = 1.75
 """Inches for the words beside a listing's lines, ..."""
 LETTERS = int(WORDS / (0.55 * SMALL / 72))
@@ -75,7 +76,7 @@ def listing(data: pd.DataFrame, label: str) -> Drawing:
         legend(figure, known)
     x_label(figure, label)
     told = f"The axis is linear to ±{LINEAR}, and logarithmic beyond"
-    return Drawing(figure, (*(told,) * (reach > 2 * LINEAR), *left_out))
+    return Drawing(figure, (*(told,) * (reach > LINEAR * BROAD), *left_out))
 
 
 class _Line:
@@ -159,12 +160,12 @@ def _listed(
     ax.tick_params(axis="y", length=0, pad=2)
     ax.tick_params(axis="x", labelsize=SMALL)
     ax.grid(visible=False, axis="y")
-    ticks: list[float] = [0]
-    if reach > 2 * LINEAR:
-        ax.set_xscale("symlog", linthresh=LINEAR, linscale=1.2)
+    if reach > LINEAR * BROAD:
+        ax.set_xscale("symlog", linthresh=LINEAR, linscale=0.9)
+        digit = 10 ** math.floor(math.log10(0.8 * reach))
+        far = digit * math.floor(0.8 * reach / digit)
+        ax.xaxis.set_major_locator(FixedLocator([-far, -LINEAR, 0, LINEAR, far]))
         ax.xaxis.set_minor_locator(NullLocator())
-        ticks = [side * value for value in (LINEAR, 10 * LINEAR) for side in (-1, 1)] + ticks
-        ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if abs(tick) <= reach]))
     else:
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(signed))
@@ -205,8 +206,7 @@ def shares(data: pd.DataFrame, heads: Sequence[str], looks: Mapping[str, Look]) 
     """
     rows = unique(data["y"])
     step = 1.25 * (FONT - 1) / 72
-    letter = 0.55 * (FONT - 1) / 72
-    head = letter * max(map(len, heads))
+    head = 0.2 + 0.6 * (FONT - 1) / 72 * max(map(len, heads))
     tall = min(len(rows) * step + head, HEIGHT - ENDS)
     figure = Figure(figsize=(PAGE, tall), layout="constrained")
     ax = figure.subplots()
