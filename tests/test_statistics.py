@@ -12,6 +12,7 @@ from scipy import stats
 from domain_experts.reporting.statistics import (
     BETTER,
     EQUIVALENT,
+    ONE_SEED,
     UNDECIDED,
     UNKNOWN,
     VERDICTS,
@@ -22,6 +23,7 @@ from domain_experts.reporting.statistics import (
     p_value,
     summed,
     verdict,
+    verdicts,
 )
 
 KEYS = {"dataset": "d", "task": "t", "backbone": "b", "arm": "a", "variant": "v"}
@@ -129,6 +131,13 @@ def test_no_difference_at_all_is_certain():
 )
 def test_verdicts_by_hand(lower, low, high, expected):
     assert verdict(low, high, 0.001, lower) == expected
+
+
+def test_one_seed_has_an_interval_and_no_verdict():
+    two, one = (summed(gains([0.01] * n, 0.001)) for n in (2, 1))
+    assert (verdicts(two, 0.001), verdicts(one, 0.001)) == ([BETTER], [ONE_SEED])
+    assert one["low"].item() > 0
+    assert verdicts(summed(gains([0.01])), 0.001) == [UNKNOWN]
 
 
 @given(numbers, st.floats(0, 0.1), st.floats(1e-4, 0.05), st.booleans())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from scipy.stats import rankdata
 
 from domain_experts.auc import Array, Floats, auc_by_domain
 from domain_experts.evaluation.metrics import numbers, weighted_mean
@@ -163,19 +163,20 @@ def ranked(logits: Array, rows: Rows) -> Ranked:
 
 def _ranked(scores: Array, labels: Array, rows: Rows) -> tuple[Floats, Floats]:
     """(D,) AUC and (n,) parts of one task."""
-    frame = pd.DataFrame({"domain": rows.domain, "label": labels, "score": scores})
-    by_class = frame.groupby(["domain", "label"])
-    below = frame.groupby("domain")["score"].rank() - by_class["score"].rank()
-    own = by_class["label"].transform("size")
-    others = frame.groupby("domain")["label"].transform("size") - own
-    right = below / others
-    component = right.where(labels == 1, 1 - right)
-    mean = component.groupby([rows.domain, labels]).transform("mean")
-    auc = component[labels == 1].groupby(rows.domain[labels == 1]).mean()
-    return (
-        auc.reindex(range(len(rows.domains))).to_numpy(),
-        ((component - mean) / np.sqrt(own * (own - 1))).to_numpy(),
-    )
+    auc, parts = np.full(len(rows.domains), np.nan), np.full(len(scores), np.nan)
+    for d in range(len(rows.domains)):
+        own = np.flatnonzero(rows.domain == d)
+        hit = labels[own] == 1
+        if hit.any() and not hit.all():
+            right = rankdata(scores[own])
+            for one, sign in ((hit, 1), (~hit, -1)):
+                size = one.sum()
+                of_others = (right[one] - rankdata(scores[own[one]])) / (len(own) - size)
+                if sign == 1:
+                    auc[d] = of_others.mean()
+                spread = np.sqrt(size * (size - 1)) or np.nan
+                parts[own[one]] = sign * (of_others - of_others.mean()) / spread
+    return auc, parts
 
 
 def bayes(rows: Rows) -> Iterator[Row]:

@@ -22,14 +22,16 @@ from domain_experts.reporting.render import MISSING, Shown, Table, number
 from domain_experts.reporting.statistics import (
     BETTER,
     EQUIVALENT,
+    ONE_SEED,
     UNDECIDED,
     UNKNOWN,
+    UNTESTED,
     VERDICTS,
     WORSE,
     interval_notes,
     margin_of,
     summed,
-    verdict,
+    verdicts,
 )
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -67,14 +69,11 @@ def gains(of: Frames) -> pd.DataFrame:
         own = own.join(validation.rename("reference_validation"), "other")
         means = ["validation", "reference_validation"]
         found = summed(own, ["dataset", "reference", *CANDIDATE], means)
-        parts.append(found.assign(experiment=name, metric=metric))
+        margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
+        said = verdicts(found, margin, lower)
+        parts.append(found.assign(experiment=name, metric=metric, verdict=said))
     frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    params = of.study.params
-    verdicts = [
-        verdict(low, high, margin_of(params, metric), column(metric).better == "lower")
-        for metric, low, high in zip(frame["metric"], frame["low"], frame["high"], strict=True)
-    ]
-    return frame.assign(verdict=verdicts)[_COLUMNS]
+    return frame[_COLUMNS]
 
 
 def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
@@ -114,8 +113,8 @@ def answer(of: Frames) -> Table:
     notes = [
         *interval_notes(frame["low"], frame["error"]),
         f"{EQUIVALENT.capitalize()}: the interval of a difference in AUC lies within "
-        f"±{of.study.params.statistics.margin:g}; {UNDECIDED}: it holds 0, and more than that.",
-        *_one_seed(frame),
+        f"±{of.study.params.statistics.margin:g}; {UNDECIDED}: it holds 0, and more than that; "
+        f"{ONE_SEED}: it is of the test users alone, as one seed does not tell how runs differ.",
         f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on validation "
         "rows than the best of the others.",
     ]
@@ -198,11 +197,11 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
     chosen = best(of, frame)
     if chosen.empty:
         return f"The other {len(names) - 1} experiments have no answer yet."
-    known, counts = chosen[chosen["verdict"] != UNKNOWN], Counter(chosen["verdict"])
+    known, counts = chosen[~chosen["verdict"].isin(UNTESTED)], Counter(chosen["verdict"])
     text = (
         f"In the {chosen['experiment'].nunique()} other experiments with an answer, the best on "
         f"validation rows of all but the reference is better than it in {_none(counts[BETTER])} of "
-        f"{len(known)} comparisons that have an interval and worse in {_none(counts[WORSE])}"
+        f"{len(known)} comparisons over several seeds and worse in {_none(counts[WORSE])}"
     )
     better = known[known["verdict"] == BETTER]
     most = better.loc[_worth(better, "gain").groupby(better["metric"], sort=False).idxmax()]
@@ -250,8 +249,9 @@ def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
         said = rows["verdict"].iloc[0]
-        if said == UNKNOWN:
-            return f"held against {reference} without an interval ({span(rows)})"
+        if said in UNTESTED:
+            how = {ONE_SEED: "on one seed", UNKNOWN: "without an interval"}[said]
+            return f"held against {reference} {how} ({span(rows)})"
         between = {EQUIVALENT: "to", UNDECIDED: "against"}.get(said, "than")
         return f"{said} {between} {reference} ({span(rows)})"
     return f"{better} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
@@ -273,12 +273,3 @@ def _unanswered(of: Frames, name: str) -> str:
     if column(metric).better is None:
         return f"`reporting.columns` does not say which values of {metric} are better"
     return "nothing to compare yet"
-
-
-def _one_seed(frame: pd.DataFrame) -> list[str]:
-    """What a verdict from one seed is about."""
-    alone = int(((frame["gain_n"] == 1) & frame["low"].notna()).sum())
-    return [
-        f"{alone:,} of {len(frame):,} verdicts are from one seed: they are about the models that "
-        "were trained, and do not know how others of the same arms would differ."
-    ] * bool(alone)

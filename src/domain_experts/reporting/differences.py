@@ -1,6 +1,6 @@
 """Every difference of every experiment, with all that is known of its error."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from domain_experts.reporting.statistics import (
     BETTER,
     BY_USER,
     LEVEL,
+    ONE_SEED,
     VERDICTS,
     WORSE,
     Floats,
@@ -26,7 +27,7 @@ from domain_experts.reporting.statistics import (
     p_value,
     quantile,
     summed,
-    verdict,
+    verdicts,
 )
 
 FEWEST = 5
@@ -85,10 +86,10 @@ def _of_experiment(
     if known.any():
         frame.loc[known, "holm_p"] = multipletests(frame.loc[known, "p"], method="holm")[1]
     frame["equivalence_p"] = equivalence_p(*error, margin)
-    said = partial(verdict, margin=margin, lower=lower)
-    frame["verdict"] = [*map(said, frame["low"], frame["high"])]
+    frame["verdict"] = verdicts(frame, margin, lower)
     by_row = bounds(frame["gain"], frame["gain_sd"], frame["seeds"], frame["se"])
-    frame["row_verdict"] = [*map(said, by_row["low"], by_row["high"])]
+    other = frame.assign(low=by_row["low"], high=by_row["high"])
+    frame["row_verdict"] = verdicts(other, margin, lower)
     frame["noise"] = [bands.get((dataset, metric), np.nan) for dataset in frame["dataset"]]
     frame = frame.join(_over_seeds(gains, [*keys, "over"]), [*keys, "over"])
     return frame.assign(experiment=name, metric=metric)[COLUMNS]
@@ -144,8 +145,8 @@ def differences_table(of: Frames) -> Table:
     notes = [
         *interval_notes(frame["low"], frame["error"]),
         f"Equivalent: the interval of a difference in AUC lies within ±{margin:g}; undecided: it "
-        "holds 0, and more than that. A verdict from one seed is about the models that were "
-        "trained.",
+        f"holds 0, and more than that. {ONE_SEED.capitalize()}: its interval is of the test users "
+        "alone and no verdict, as it does not know how runs differ.",
         f"After Holm: of those better or worse, how many stay so at {1 - LEVEL:.0%} if all "
         "differences of the experiment are tested at once. Other by rows: verdicts that would be "
         "others if rows, and not users, were independent. In the noise: of those better or worse, "
@@ -172,7 +173,6 @@ def _counts(own: pd.DataFrame) -> dict[str, float]:
     other, within = own["verdict"] != own["row_verdict"], own["gain"].abs() <= own["noise"]
     return {
         "Differences": len(own),
-        "Several seeds": (own["seeds"] > 1).sum(),
         **{word.capitalize(): (own["verdict"] == word).sum() for word in VERDICTS},
         "After Holm": (called & (own["holm_p"] < 1 - LEVEL)).sum(),
         "Other by rows": other[by_user].sum() if by_user.any() else np.nan,

@@ -19,7 +19,7 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.columns import column, stale_marked
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
-from domain_experts.reporting.statistics import BETTER, WORSE
+from domain_experts.reporting.statistics import BETTER, ONE_SEED, WORSE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
@@ -30,7 +30,7 @@ COLUMNS = ("source", *CELL, "value", "test_rows")
 SAME, OTHER, NOT_KNOWN = "same", "other", "unknown"
 TEST_ROWS = {SAME: "", OTHER: "other test rows", NOT_KNOWN: "test rows unknown"}
 """What a cell says of them."""
-MET, ONE_SEED = "met", "one seed"
+MET = "met"
 
 _AUC = (lambda value: 0 <= value <= 1, "an AUC between 0 and 1")
 _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")

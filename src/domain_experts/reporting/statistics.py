@@ -19,8 +19,10 @@ LEVEL = 0.95
 NORMAL = 1e9
 """Degrees of freedom from which Student's t is the normal distribution."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
-UNKNOWN = "no interval"
-VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, UNKNOWN)
+ONE_SEED, UNKNOWN = "one seed", "no interval"
+VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
+UNTESTED = (ONE_SEED, UNKNOWN)
+"""Verdicts that are none."""
 BY_USER, BY_ROW, BY_SEED = "users", "rows", "seeds"
 """What an interval takes as independent: test users, test rows, or only seeds."""
 SAMPLING = (
@@ -162,8 +164,25 @@ def margin_of(params: Params, metric: str) -> float:
     return params.statistics.margin if metric in AUCS else math.nan
 
 
+def verdicts(frame: pd.DataFrame, margin: float, lower: bool = False) -> list[str]:
+    """What is said of each difference: its `verdict`, but of one seed none.
+
+    The interval of one seed does not know how runs of an arm differ, and would call differences
+    where there are none far more often than it promises (table `power`).
+
+    Args:
+        frame: has low, high and gain_n, as `summed` gives them.
+        margin: as `verdict` takes it.
+        lower: as `verdict` takes it.
+    """
+    return [
+        ONE_SEED if n == 1 and not math.isnan(low) else verdict(low, high, margin, lower)
+        for low, high, n in zip(frame["low"], frame["high"], frame["gain_n"], strict=True)
+    ]
+
+
 def verdict(low: float, high: float, margin: float, lower: bool = False) -> str:
-    """What an interval of a difference says: one of VERDICTS.
+    """What an interval of a difference says by itself: one of VERDICTS.
 
     Equivalent: within ± the margin, both ends included, though it may exclude 0. Better or worse:
     all on one side of 0. Else undecided. The 95 % interval makes equivalence a TOST at 2.5 %.
