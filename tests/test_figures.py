@@ -18,6 +18,7 @@ from domain_experts.reporting import figures, grid, inside, kinds, overall, page
 from domain_experts.reporting.catalog import experiments, figure_names
 from domain_experts.reporting.frame import frames
 from domain_experts.reporting.overall import LOOKS
+from domain_experts.reporting.ranks import Ranks
 from domain_experts.reporting.style import (
     COLUMN,
     HEIGHT,
@@ -481,6 +482,7 @@ def test_published_numbers_stand_against_those_of_their_runs(known):
     data = overall.published(known).data
     assert {"AUC over domains", "AUC by domain and task", "Log loss"} == {*data["panel"]}
     own = data[(data["panel"] == "AUC over domains") & (data["arm"] == "mdmt_released")]
+    own = own[own["variant"] == "default"]
     for row in own.to_dict("records"):
         runs = known.runs.query("dataset == @row['dataset'] and arm == @row['arm']")
         runs = runs[runs["backbone"].eq(row["backbone"]) & runs["variant"].eq("default")]
@@ -549,3 +551,21 @@ def test_panels_have_places_that_do_not_depend_on_the_run(tmp_path):
     for ax in figure.axes:
         bounds = ax.get_position(original=True).bounds
         assert bounds == pytest.approx(np.round(bounds, PLACES), abs=1e-15)
+
+
+def test_ranks_have_a_bar_for_each_clique_and_are_given_from_five_seeds(known, monkeypatch):
+    drawn = figures.draw(known, "ranks")
+    assert "same 5 seeds" in drawn.caption
+    assert not drawn.figure.axes
+    means = pd.Series({"moe_mlora": 1.2, "mlora": 1.9, "base": 2.9})
+    found = Ranks(means, blocks=10, seeds=5, p=0.01, critical=1.1)
+    monkeypatch.setattr(overall, "ranked", lambda _, name: found if name == "controls" else None)
+    drawn = figures.draw(known, "ranks")
+    (ax,) = drawn.figure.axes
+    assert rows_of(ax) == ["MoE-MLoRA", "MLoRA", "Base"]
+    bars = [
+        line for line in ax.lines if np.ptp(line.get_xdata()) == 0 and len(line.get_xdata()) == 2
+    ]
+    assert [[*map(round, bar.get_ydata())] for bar in bars] == [[0, 1], [1, 2]]
+    assert "controls: 10 blocks, 5 seeds, Friedman's p 0.01." in drawn.caption
+    assert_readable(drawn.figure)

@@ -8,7 +8,7 @@ CELLS = "_cells"
 ABOUT_ALL = ("answer", "differences", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
 DRAWN_OF_ALL = (
-    *("comparisons", "gain_by_domain", "published", "coverage"),
+    *("comparisons", "gain_by_domain", "ranks", "published", "coverage"),
     *("gate_weights", "moved", "learning_curves", "fusion", "modules"),
 )
 """Figures about the study as a whole."""

@@ -134,7 +134,8 @@ def legend(figure: Figure, entries: Mapping[str, Look], place: str = "upper") ->
         tall = math.ceil(len(words) / columns)
         return sum(max(words[i : i + tall]) for i in range(0, len(words), tall))
 
-    fitting = [n for n in range(1, len(words) + 1) if width(n) <= figure.get_figwidth()]
+    room = figure.get_figwidth() - 0.25
+    fitting = [n for n in range(1, len(words) + 1) if width(n) <= room]
     columns = max(fitting, default=1)
     _grow(figure, math.ceil(len(words) / columns))
     handles = [

@@ -101,7 +101,7 @@ def lines(
     """
     marks = marks or {}
     names = unique(data["panel"])
-    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.1, 0.45, 0.2)
+    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.05, 0.45, 0.2)
     hues = unique(data["hue"])
     many = data.groupby(["panel", "hue"])["x"].nunique().max() > MOST_TICKS
     entries: dict[str, Look] = {}

@@ -11,10 +11,12 @@ from domain_experts.registry import ARMS
 from domain_experts.reporting import published as printed
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import column, reference_label, words
-from domain_experts.reporting.frame import Frames, over_seeds
+from domain_experts.reporting.frame import Frames, made, over_seeds, over_status
 from domain_experts.reporting.grid import NOISE
 from domain_experts.reporting.kinds import forest, heat_map
-from domain_experts.reporting.pages import listing, parity, shares
+from domain_experts.reporting.pages import listing, parity, ranking, shares
+from domain_experts.reporting.ranks import FEWEST
+from domain_experts.reporting.ranks import ranks as ranked
 from domain_experts.reporting.spec import (
     RUNS,
     Spec,
@@ -79,7 +81,8 @@ def comparisons(of: Frames) -> Spec:
     says = " ".join(
         [
             "A difference a line, by experiment, metric and reference, and by data set; arms and "
-            "settings where they begin, their backbones by colour and marker.",
+            "settings where they begin, their backbones by colour and marker. References "
+            "themselves: the later to the earlier alone.",
             *interval_notes(data["low"]),
             *band_notes(data),
         ]
@@ -89,7 +92,7 @@ def comparisons(of: Frames) -> Spec:
 
 
 def _one_way(gains: pd.DataFrame, references: tuple[str, ...]) -> pd.DataFrame:
-    """Of two references that are held against each other the difference to the earlier one."""
+    """Without differences of a reference to one that is declared after it."""
     places = {over: i for i, over in enumerate(references)}
     default = gains["variant"] == DEFAULT_VARIANT
     own = [
@@ -145,6 +148,42 @@ def published(of: Frames) -> Spec:
     runs = of.runs[of.runs["dataset"].isin(data["dataset"])]
     question = "Are the published numbers met?"
     return Spec(data, kind, runs, question, says, "No run that has a published number has one.")
+
+
+def ranks(of: Frames) -> Spec:
+    """Mean ranks of each experiment's arms, where there are seeds enough."""
+    rows, parts, says = [], [of.about.iloc[:0]], []
+    for name in experiments(of.study):
+        found = ranked(of, name)
+        if found is None:
+            continue
+        runs = of.of(name)
+        runs = runs[runs["arm"].isin(found.means.index) & (runs["variant"] == DEFAULT_VARIANT)]
+        parts.append(runs)
+        status = over_status(made(runs)["status"])
+        rows += [
+            {
+                "panel": f"{name}: {head(of.study.params.experiments[name].metric)}",
+                "y": ARMS[arm].label,
+                "x": rank,
+                "critical": found.critical,
+                "cliques": tuple(i for i, own in enumerate(found.cliques) if arm in own),
+                "status": status,
+            }
+            for arm, rank in zip(found.means.index, found.means, strict=True)
+        ]
+        says.append(
+            f"{name}: {found.blocks} blocks, {found.seeds} seeds, Friedman's p {found.p:.2g}."
+        )
+    text = (
+        "Mean rank over data sets, backbones and seeds, 1 the best. A bar at the right joins arms "
+        "whose mean ranks differ by less than Nemenyi's critical difference at 5 %. "
+    )
+    missing = f"No experiment has three arms with numbers of the same {FEWEST} seeds."
+    kind = partial(ranking, label="Mean rank")
+    question = "Which arms rank first over all data sets?"
+    runs = pd.concat(parts).drop_duplicates("run")
+    return Spec(pd.DataFrame(rows), kind, runs, question, text + " ".join(says), missing)
 
 
 def coverage(of: Frames) -> Spec:
@@ -220,4 +259,10 @@ def gain_by_domain(of: Frames) -> Spec:
     return Spec(data, kind, of.of(name), question, says)
 
 
-FIGURES: tuple[Callable[[Frames], Spec], ...] = (comparisons, gain_by_domain, published, coverage)
+FIGURES: tuple[Callable[[Frames], Spec], ...] = (
+    comparisons,
+    gain_by_domain,
+    ranks,
+    published,
+    coverage,
+)

@@ -245,3 +245,34 @@ def parity(data: pd.DataFrame, label: str, y_label: str) -> Drawing:
             axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     grid.legend({hue: look_of(k) | {"linestyle": ""} for k, hue in enumerate(hues)}, data)
     return grid.drawing(label, y_label)
+
+
+def ranking(data: pd.DataFrame, label: str) -> Drawing:
+    """Mean ranks x, a row y each, the best first: a critical-difference diagram, turned.
+
+    `critical` is the critical difference of a panel; rows that share a number in `cliques` are
+    joined by a bar at the right.
+    """
+    beside = LETTER * max(map(len, data["y"])) + 0.1
+    rows = data.groupby("panel", sort=False).size()
+    heights = {name: LINE * (count + 1.5) for name, count in rows.items()}
+    grid = Grid.of(heights, 2, 0.4, 1.1, beside)
+    for _, ax, own in grid.panels(data, hollow=True):
+        count, critical = len(own), own["critical"].iloc[0]
+        places = own.assign(y=np.arange(count), low=np.nan, high=np.nan)
+        ax.hlines(places["y"], 1, own["x"], color="0.75", linewidth=0.8)
+        points(ax, places, 0, "x")
+        ax.plot([1, 1 + critical], [-1.1, -1.1], color="k", marker="|", markersize=5, linewidth=1.5)
+        ax.text(1 + critical / 2, -1.45, "critical difference", ha="center", fontsize=SMALL)
+        joined = own["cliques"].explode().dropna()
+        for number in unique(joined):
+            rows_of = np.flatnonzero([number in cliques for cliques in own["cliques"]])
+            x, ends = count + 0.25 + 0.2 * number, [rows_of[0] - 0.2, rows_of[-1] + 0.2]
+            ax.plot([x, x], ends, color="0.2", linewidth=2.5, solid_capstyle="butt")
+        ax.set_yticks(range(count), own["y"])
+        ax.set_ylim(count - 0.4, -2.1)
+        ax.set_xlim(0.8, count + 0.4 + 0.2 * (1 + joined.max() if len(joined) else 0))
+        ax.set_xticks(range(1, count + 1))
+        ax.tick_params(axis="y", length=0)
+        ax.grid(visible=False, axis="y")
+    return grid.drawing(label)
