@@ -12,7 +12,10 @@ ABOUT_ALL = (
     *("coverage", "datasets", "domains", "cost"),
 )
 """Tables about the study as a whole."""
-DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
+DRAWN_OF_ALL = (
+    *("comparisons", "gain_by_domain", "ranks", "published", "coverage"),
+    *("gate_weights", "moved", "learning_curves", "fusion", "modules"),
+)
 """Figures about the study as a whole."""
 
 

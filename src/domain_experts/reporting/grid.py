@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.style import COLUMN, FONT, HEIGHT, MARKERS, PAGE, PALETTE
@@ -25,7 +26,7 @@ LINE, LETTER = 1.45 * FONT / 72, 0.6 * FONT / 72
 WRAP = 28
 """Letters of a row's label in one line."""
 ENDS = 0.7
-"""Inches for a legend and the name of an axis."""
+"""Inches that panels leave on a page for a legend and the name of an axis."""
 Look = dict[str, Any]
 
 
@@ -72,7 +73,7 @@ class Grid:
         columns = min(columns, len(names), max(int((PAGE - beside) / (width + apart)), 1))
         rows = [names[i : i + columns] for i in range(0, len(names), columns)]
         total = COLUMN if columns * (width + apart) + beside <= COLUMN else PAGE
-        letters = int(((total - beside) / columns - apart / 2) / LETTER)
+        letters = int(((total - beside) / columns - apart) / LETTER)
         titles = {name: wrapped(name, letters) for name in names}
         extra = [max(titles[name].count("\n") for name in row) * LINE for row in rows]
         tall = [
@@ -80,7 +81,7 @@ class Grid:
             for row, more in zip(rows, extra, strict=True)
         ]
         shown = max(int((np.cumsum(tall) <= HEIGHT - ENDS).sum()), 1)
-        size = total, min(sum(tall[:shown]) + ENDS, HEIGHT)
+        size = total, min(sum(tall[:shown]), HEIGHT - ENDS)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(shown, columns, squeeze=False, height_ratios=tall[:shown]).ravel()
         kept, rest = names[: shown * columns], names[shown * columns :]
@@ -103,7 +104,7 @@ class Grid:
     def drawing(self, x: str = "", y: str = "", left_out: Iterable[str] = ()) -> Drawing:
         """What was drawn, with names for its axes."""
         if x:
-            self.figure.supxlabel(wrapped(x, int(self.figure.get_figwidth() / LETTER)))
+            x_label(self.figure, x)
         if y:
             self.figure.supylabel(y)
         return Drawing(self.figure, (*left_out, *self.left_out))
@@ -117,18 +118,36 @@ class Grid:
             legend(self.figure, entries)
 
 
-def legend(figure: Figure, entries: Mapping[str, Look]) -> None:
-    """A legend above all panels, in as many columns as fit."""
-    words = [LETTER * len(name) + 0.5 for name in entries]
+def x_label(figure: Figure, text: str) -> None:
+    """A name for the axes of all panels, below them; the figure grows by it."""
+    said = wrapped(text, int(figure.get_figwidth() / LETTER))
+    _grow(figure, said.count("\n") + 1)
+    figure.supxlabel(said)
+
+
+def legend(figure: Figure, entries: Mapping[str, Look], place: str = "upper") -> None:
+    """A legend above all panels, in as many columns as fit; the figure grows by it."""
+    letter = 0.6 * (FONT - 1) / 72
+    words = [letter * len(name) + 0.45 for name in entries]
 
     def width(columns: int) -> float:
         tall = math.ceil(len(words) / columns)
         return sum(max(words[i : i + tall]) for i in range(0, len(words), tall))
 
-    fitting = [n for n in range(1, len(words) + 1) if width(n) <= figure.get_figwidth()]
-    handles = [Line2D([], [], **look) for look in entries.values()]
-    place = {"loc": "outside upper center", "ncols": max(fitting, default=1)}
-    figure.legend(handles, list(entries), columnspacing=1.2, handlelength=2.2, **place)
+    room = figure.get_figwidth() - 0.25
+    fitting = [n for n in range(1, len(words) + 1) if width(n) <= room]
+    columns = max(fitting, default=1)
+    _grow(figure, math.ceil(len(words) / columns))
+    handles = [
+        Patch(linewidth=0.3, **look) if "facecolor" in look else Line2D([], [], **look)
+        for look in entries.values()
+    ]
+    look: Look = {"loc": f"outside {place} center", "columnspacing": 1.2, "handlelength": 2.2}
+    figure.legend(handles, list(entries), ncols=columns, **look)
+
+
+def _grow(figure: Figure, lines: int) -> None:
+    figure.set_figheight(min(figure.get_figheight() + lines * LINE + 0.1, HEIGHT))
 
 
 def points(ax: Axes, data: pd.DataFrame, hue: int, axis: str, **look: Any) -> None:
@@ -150,9 +169,9 @@ def look_of(hue: int) -> Look:
 
 def bands(ax: Axes, rows: Iterable[float], band: Iterable[float]) -> None:
     """Shade around zero, a row each, as far as noise reaches; NaN: not known, not shaded."""
-    known = [(row, reach) for row, reach in zip(rows, band, strict=True) if reach == reach]
-    for row, reach in known:
-        ax.barh(row, 2 * reach, 1.0, -reach, color="0.82", linewidth=0, zorder=0.5)
+    for row, reach in zip(rows, band, strict=True):
+        if not math.isnan(reach):
+            ax.barh(row, 2 * reach, 1.0, -reach, color="0.82", linewidth=0, zorder=0.5)
 
 
 def signed(value: float, _: int) -> str:

@@ -62,7 +62,7 @@ def forest(data: pd.DataFrame, label: str) -> Drawing:
     }
     beside = LETTER * max(len(line) for row in every for line in wrapped(row).split("\n"))
     apart = {"apart": 0.15, "beside": beside} if alike else {"apart": beside}
-    grid = Grid.of(heights, 3 if alike else 2, 0.5, 1.3, **apart)
+    grid = Grid.of(heights, 3 if alike else 2, 0.5, 1.2, **apart)
     spans = {name: _span(data[data["panel"] == name]) for name in grid.names}
     widths = [high - low for low, high in spans.values()]
     shared = max(widths) < 4 * min(widths)
@@ -101,7 +101,7 @@ def lines(
     """
     marks = marks or {}
     names = unique(data["panel"])
-    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.2, 0.45, 0.2)
+    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.05, 0.45, 0.2)
     hues = unique(data["hue"])
     many = data.groupby(["panel", "hue"])["x"].nunique().max() > MOST_TICKS
     entries: dict[str, Look] = {}
@@ -146,8 +146,6 @@ def heat_map(
     columns: int = 4,
 ) -> Drawing:
     """Cells x, y of `value`, one colour bar for all; their sign in those that are `marked`."""
-    import seaborn
-
     panels = {name: unique(own["y"]) for name, own in data.groupby("panel", sort=False)}
     alike = len({tuple(rows) for rows in panels.values()}) == 1
     heights = {name: max(LINE * min(len(rows), MOST_TICKS), 0.6) for name, rows in panels.items()}
@@ -159,8 +157,8 @@ def heat_map(
     for i, (_, ax, own) in enumerate(grid.panels(data)):
         rows, heads = unique(own["y"]), unique(own["x"])
         wide = own.pivot(index="y", columns="x", values="value").reindex(rows, columns=heads)
-        seaborn.heatmap(wide, ax=ax, cmap=colors, norm=norm, cbar=False, rasterized=False)
-        ax.set(xlabel="", ylabel="")
+        ax.pcolormesh(wide, cmap=colors, norm=norm)
+        ax.invert_yaxis()
         _signs(ax, own[own["marked"]], rows, heads, norm)
         ax.grid(visible=False)
         ax.spines[:].set_visible(True)
@@ -184,7 +182,7 @@ def _signs(
         # a cell's middle is half a cell from its edge
         at = [heads.index(x) + 0.5], [rows.index(y) + 0.5]
         far = abs(norm(value) - 0.5) > 0.3
-        look = {"color": "w" if far else "k", "markersize": 3, "markeredgewidth": 0.8}
+        look: Look = {"color": "w" if far else "k", "markersize": 3, "markeredgewidth": 0.8}
         ax.plot(*at, "+" if value > 0 else "_", **look)
 
 

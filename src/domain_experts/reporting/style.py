@@ -19,7 +19,7 @@ COLUMN, PAGE = 3.3, 7.0
 HEIGHT = 9.0
 """The tallest figure, inches: a page less its caption."""
 DPI = 200
-COLOURS = 128
+COLOURS = 256
 """Of a PNG."""
 FONT, SMALL = 8, 6
 """Points: of titles and axes, and of rows where there are very many."""
@@ -39,7 +39,7 @@ PALETTE = (
     "#a6a000",
     "#7a3b00",
 )
-"""The colour-blind palette of seaborn, without its light colours."""
+"""Told apart by the colour-blind; the first are those of the palette `colorblind` of seaborn."""
 MARKERS = "os^Dv<>p*X"
 DASHES = ("-", "--", "-.", (0, (6, 1)))
 
@@ -95,7 +95,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     canvas.draw()
     # few colours are drawn: a palette makes the file, and the report, a third as large
     pixels = np.asarray(canvas.buffer_rgba())
-    picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS)
+    most = Image.Quantize.MAXCOVERAGE  # keeps the colours of small markers
+    picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS, most)
     with replacing(folder / f"{name}.png") as temporary:
         picture.save(temporary, "PNG", optimize=True, dpi=(DPI, DPI))
     with replacing(folder / f"{name}.pdf") as temporary:
