@@ -49,7 +49,7 @@ PARTS = (
 )
 """The most important first; a tier has some of them."""
 LEFT_OUT = {
-    *("Seeds", "Margin", "Margin × 0.5", "Margin × 2", "Name"),
+    *("Seeds", "Margin", "Half, double margin", "Name"),
     *("Epochs trained", "Parameters", "500-bin WAUC"),
     *("Split seed", "Validation rows", "Smallest domain", "Largest domain"),
 }
