@@ -52,6 +52,8 @@ class Arm:
     family: Family = "ctr"
     backbone: bool = True
     planted: bool = False
+    floor: bool = False
+    """A simple model that any other must beat to be worth its cost; the registry gives it."""
     label: str = ""
     """In words; the registry gives it."""
 

@@ -24,7 +24,7 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import COMPARED, SEARCHED, SHOWN
 from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, REFERENCE
+from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.search_space import SearchSettings
 from domain_experts.settings import (
@@ -99,8 +99,9 @@ class Experiment(Settings):
     compare: tuple[str, ...] = Field(
         default=(),
         description="what differences are taken from: an arm (of the same backbone), arm/backbone, "
-        "or `default` (the arm with default settings); by default `default` if settings vary, else "
-        "`base` or the first arm",
+        "`default` (the arm with default settings) or `best_floor` (of the floors on the same "
+        "data the best on validation rows), which is always added; by default `default` if "
+        "settings vary, else `base` or the first arm",
     )
     metric: str = Field(
         default="wauc",
@@ -120,7 +121,11 @@ class Experiment(Settings):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What differences are taken from."""
+        """What differences are taken from: as `compare` says, and the best floor."""
+        return tuple(dict.fromkeys((*self._own_references, BEST_FLOOR)))
+
+    @property
+    def _own_references(self) -> tuple[str, ...]:
         if self.compare:
             return self.compare
         if self.vary or self.variants or self.flip:
@@ -161,6 +166,14 @@ class Experiment(Settings):
         return self
 
 
+class Statistics(Settings):
+    """What the verdicts on differences rest on."""
+
+    margin: float = Field(
+        gt=0, lt=0.5, description="differences in AUC within it, both ways, are equivalent"
+    )
+
+
 class Tier(Settings):
     """How much is run."""
 
@@ -189,6 +202,7 @@ class Params(Settings):
         "all -> dotted settings of its own; a tier's `set` and an experiment's variants go before "
         "them"
     )
+    statistics: Statistics
     experiments: dict[str, Experiment]
     tiers: dict[TierName, Tier]
 
@@ -210,7 +224,7 @@ class Params(Settings):
                 _refuse_backbones(where, arm, experiment)
             for reference in experiment.references:
                 arm, _, backbone = reference.partition("/")
-                _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT))
+                _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT, BEST_FLOOR))
                 _known(f"{where}.compare", backbone, (*BACKBONES, ""))
             _known(f"{where}.metric", experiment.metric, COMPARED)
             for shown in experiment.show:

@@ -112,6 +112,10 @@ LABELS = {
     "mdmt_released": "MDMT (released code)",
 }
 
+# the floors' modules stay as they are: each one's code counts for its results
+FLOORS = frozenset({"item_rate", "user_item_rate", "logistic_regression", "factorisation_machine"})
+"""Arms that are floors: simple models that any other must beat to be worth its cost."""
+
 _MODULES = (floors, methods, controls, held_out, mlora_gated, new_domain, multi, autoifs)
 _DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in module.ARMS.items()}
 
@@ -119,11 +123,16 @@ _DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in m
 def _labelled(declared: dict[str, Arm]) -> dict[str, Arm]:
     if nameless := sorted(declared.keys() - LABELS.keys()):
         raise UserError(f"registry.LABELS has no label of {', '.join(nameless)}: add one")
-    return {name: replace(declared[name], label=label) for name, label in LABELS.items()}
+    return {
+        name: replace(declared[name], label=label, floor=name in FLOORS)
+        for name, label in LABELS.items()
+    }
 
 
 ARMS = _labelled(_DECLARED)
 REFERENCE = "base"
 """What differences are taken from where an experiment has it and does not say otherwise."""
+BEST_FLOOR = "best_floor"
+"""Reference: of the floors on the same data that which is best on validation rows."""
 TRAINED_ONCE = {"experts": "adapter.experts_per_domain"}
 """Arms that are trained once, for the largest value of a setting that any experiment asks for."""

@@ -5,7 +5,7 @@ One job evaluates a data set. Whatever is trained is evaluated, whether the rest
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.errors import UserError
-from domain_experts.evaluation.compare import bayes, compare, pairs
+from domain_experts.evaluation.compare import bayes, compare, own_errors, pairs, ranked
 from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.evaluation.new_domain import held_out, new_domain_rows
@@ -69,7 +69,7 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
         about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
         facts = [*_population(interactions, split), *bayes(cut["test"])]
         rows += [about | {"status": CURRENT} | row for row in facts]
-        logits, who_of = {}, {}
+        test, logits, who_of = cut["test"], {}, {}
         for run in runs:
             record = _record(study, run)
             key = record["provenance"]["key"]
@@ -83,14 +83,13 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
                 ]
                 rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
+            rows += [
+                who | {"split": "test"} | row for row in own_errors(ranked(scores, test), test)
+            ]
             logits[run], who_of[run] = scores, who
             record["projection"] = projection(study, run, record)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
-        for run, other in pairs(study, runs):
-            about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
-            new = held_out(run) if held_out(run) == held_out(other) else None
-            compared = compare(logits[run], logits[other], cut["test"], new)
-            rows += [about | row for row in compared]
+        rows += _compared(study, logits, test, who_of)
     if interactions is not None:
         schema = interactions.schema
         data = {
@@ -103,6 +102,19 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
         records.append(_stored("", dataset, interactions.card["content"], data))
     write(table(rows), folder / RESULTS)
     write(table_of_records(records), folder / RECORDS, RECORD_COLUMNS)
+
+
+def _compared(
+    study: Study, logits: Mapping[Run, Array], test: Rows, about: Mapping[Run, Row]
+) -> Iterator[Row]:
+    """Differences between the runs of one split, as far as experiments compare them."""
+    # pairs of a run follow each other, and few runs are references
+    ranked_of = lru_cache(maxsize=32)(lambda run: ranked(logits[run], test))
+    for (run, other), named in pairs(study, logits).items():
+        new = held_out(run) if held_out(run) == held_out(other) else None
+        against = about[run] | {"split": "test", "against": other.path.as_posix()}
+        for row in compare(ranked_of(run), ranked_of(other), test, new, domains=named):
+            yield against | row
 
 
 def merge(study: Study) -> None:
@@ -223,13 +235,14 @@ def _record(study: Study, run: Run) -> dict[str, Any]:
 
 
 def _rows(interactions: Interactions, chosen: Array) -> Rows:
-    truth = interactions.truth
+    truth, user = interactions.truth, interactions.user
     return Rows(
         interactions.labels[chosen],
         interactions.domain[chosen],
         None if truth is None else truth[chosen],
         interactions.schema.domains,
         interactions.schema.tasks,
+        None if user is None else user[chosen],
     )
 
 

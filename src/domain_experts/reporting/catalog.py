@@ -7,7 +7,7 @@ CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
 SEARCH = "_search"
 """Ends the name of the table, and of the figure, of an experiment's searches."""
-ABOUT_ALL = ("answer", "overview", "coverage", "datasets", "domains", "cost")
+ABOUT_ALL = ("answer", "differences", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
 DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
 """Figures about the study as a whole."""
