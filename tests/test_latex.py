@@ -26,7 +26,6 @@ PAPER = Path("results/quick/paper")
 
 CLAIMS = """
 paper: A paper
-margin: 0.001
 claims:
 - id: gains
   says: MLoRA beats the model without adapters.
