@@ -101,7 +101,9 @@ def lines(
     """
     marks = marks or {}
     names = unique(data["panel"])
-    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.05, 0.45, 0.2)
+    apart, beside = 0.45, 0.2
+    grid = Grid.of(dict.fromkeys(names, 1.0), columns, 0.5, 1.05, apart, beside)
+    each = 0.9 * ((grid.figure.get_figwidth() - beside) / grid.columns - apart)
     hues = unique(data["hue"])
     many = data.groupby(["panel", "hue"])["x"].nunique().max() > MOST_TICKS
     entries: dict[str, Look] = {}
@@ -126,7 +128,7 @@ def lines(
             at, why = marks[name]
             entries[why] = {"color": "0.3", "linewidth": 0.8, "linestyle": "--"}
             ax.axvline(at, **entries[why])
-        _number_axis(ax, sorted(own["x"].dropna().unique()), many)
+        _number_axis(ax, sorted(own["x"].dropna().unique()), many, each)
         ends = own[["y", "low", "high"]].to_numpy(dtype=float)
         low, high = np.nanmin(ends), np.nanmax(ends)
         room = max(0.06 * (high - low), NOISE - (high - low) / 2)
@@ -215,13 +217,25 @@ def _span(data: pd.DataFrame) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _number_axis(ax: Axes, values: list[float], many: bool) -> None:
-    """Ticks at the values of a setting, if they are few; a logarithm where they span a decade."""
+def _number_axis(ax: Axes, values: list[float], many: bool, width: float) -> None:
+    """Ticks at the values of a setting, if they are few; a logarithm where they span a decade.
+
+    A value whose label would meet that of the one before it, on an axis of some inches, has none.
+    """
     if many:
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         return
+    places = np.array(values)
     if values[0] > 0 and values[-1] > 10 * values[0]:
         ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(values))
+        places = np.log(places)
+    inches = width * (places - places[0]) / max(float(np.ptp(places)), 1e-9)
+    ticks, end = [], -math.inf
+    for value, place in zip(values, inches, strict=True):
+        half = LETTER * len(f"{value:g}") / 2
+        if place - half > end:
+            ticks.append(value)
+            end = place + half
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
