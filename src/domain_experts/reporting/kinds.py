@@ -148,6 +148,8 @@ def heat_map(
     columns: int = 4,
 ) -> Drawing:
     """Cells x, y of `value`, one colour bar for all; their sign in those that are `marked`."""
+    import seaborn
+
     panels = {name: unique(own["y"]) for name, own in data.groupby("panel", sort=False)}
     alike = len({tuple(rows) for rows in panels.values()}) == 1
     heights = {name: max(LINE * min(len(rows), MOST_TICKS), 0.6) for name, rows in panels.items()}
@@ -159,8 +161,8 @@ def heat_map(
     for i, (_, ax, own) in enumerate(grid.panels(data)):
         rows, heads = unique(own["y"]), unique(own["x"])
         wide = own.pivot(index="y", columns="x", values="value").reindex(rows, columns=heads)
-        ax.pcolormesh(wide, cmap=colors, norm=norm)
-        ax.invert_yaxis()
+        seaborn.heatmap(wide, ax=ax, cmap=colors, norm=norm, cbar=False)
+        ax.set(xlabel="", ylabel="")
         _signs(ax, own[own["marked"]], rows, heads, norm)
         ax.grid(visible=False)
         ax.spines[:].set_visible(True)
