@@ -46,5 +46,8 @@ def table_names(study: Study) -> tuple[str, ...]:
 
 
 def figure_names(study: Study) -> tuple[str, ...]:
-    """Every figure: those about the study, and one an experiment."""
-    return (*DRAWN_OF_ALL, *experiments(study))
+    """Every figure: those about the study, one an experiment, and its searches."""
+    names = list(DRAWN_OF_ALL)
+    for name in experiments(study):
+        names += [name, *[name + SEARCH] * bool(study.params.experiments[name].search)]
+    return tuple(names)

@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 from domain_experts import layout
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting import inside, overall
+from domain_experts.reporting.catalog import SEARCH
 from domain_experts.reporting.columns import STALE_MARK, column, reference_label, words
 from domain_experts.reporting.frame import Frames, frames, over_seeds
 from domain_experts.reporting.kinds import forest, lines, notice
 from domain_experts.reporting.notes import missing_notes, seeds_text, stale_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import write_text
+from domain_experts.reporting.searching import search_figure
 from domain_experts.reporting.spec import (
     RUNS,
     Spec,
@@ -105,7 +107,9 @@ def draw(of: Frames, name: str) -> Drawn:
 
 
 def experiment(of: Frames, name: str) -> Spec:
-    """An experiment: its metric against the one number that it varies, else its differences."""
+    """An experiment: its metric against the number it varies, else differences; or its searches."""
+    if name.endswith(SEARCH) and name not in of.study.expected:
+        return search_figure(of, name.removesuffix(SEARCH))
     vary, variants = (getattr(of.study.params.experiments[name], k) for k in ("vary", "variants"))
     values = [value for own in vary.values() for value in own]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
