@@ -499,7 +499,7 @@ def search(make_assignment, multi_interactions):
 
 def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch):
     states, temperatures, rates = {}, [], {}
-    select, epoch = Trainer._select, AutoIFSTrainer._epoch
+    select, epoch = Trainer._select, AutoIFSTrainer._interval
 
     def spy(self, leg, number, *args):
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -514,7 +514,7 @@ def test_the_search_ends_with_its_gates_and_earlier_weights(search, monkeypatch)
         return losses
 
     monkeypatch.setattr(Trainer, "_select", spy)
-    monkeypatch.setattr(AutoIFSTrainer, "_epoch", watch)
+    monkeypatch.setattr(AutoIFSTrainer, "_interval", watch)
     assignment = search()
     outcome = train(assignment)
     own = assignment.run.settings.multi_model.autoifs

@@ -276,7 +276,7 @@ MOVED = {
 def test_each_level_moves_what_it_should(m3oe_assignment, monkeypatch, scalars, order):
     changed = {"protocol.scalars": scalars, "protocol.upper_order": order}
     trainer, lane = new_trainer(m3oe_assignment(**changed, **UPPER))
-    lower, upper = Trainer._epoch, MultiTrainer._upper_step
+    lower, upper = Trainer._interval, MultiTrainer._upper_step
     moved = {"lower": [], "upper": []}
 
     def watched(name, function):
@@ -289,7 +289,7 @@ def test_each_level_moves_what_it_should(m3oe_assignment, monkeypatch, scalars, 
 
         return inner
 
-    monkeypatch.setattr(Trainer, "_epoch", watched("lower", lower))
+    monkeypatch.setattr(Trainer, "_interval", watched("lower", lower))
     monkeypatch.setattr(MultiTrainer, "_upper_step", watched("upper", upper))
     trainer.leg("joint", [lane], epochs=2)
     fusion = {f"fusion.{name}" for name in trainer.scalars}

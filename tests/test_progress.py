@@ -35,7 +35,7 @@ def test_only_a_long_run_tells_its_epochs(monkeypatch, capsys):
     progress = Progress("a run")
     for seconds in (10, 20, 29, 31):
         now[0] = seconds
-        progress.epoch("gates", 1, rows=1000, seconds=1.0, best=0.7, epochs_left=3)
+        progress.trained("gates", 1, 1, rows=1000, seconds=1.0, best=0.7, left=3)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -238,7 +238,7 @@ def test_kill_of_the_training_process(started):
     project, process, metrics = started
     trainer_of(process).kill()
     assert process.wait() != 0
-    assert "goes on after epoch" in finish(project)
+    assert "goes on after validation" in finish(project)
     assert (project.folder / METRICS).read_bytes() == metrics
 
 
@@ -273,7 +273,7 @@ def test_kill_of_the_whole_group(started):
     os.killpg(os.getpgid(process.pid), signal.SIGKILL)
     process.wait()
     project.run("domain-experts", "unlock")
-    assert "goes on after epoch" in finish(project)
+    assert "goes on after validation" in finish(project)
     assert (project.folder / METRICS).read_bytes() == metrics
 
 

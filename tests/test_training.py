@@ -79,7 +79,7 @@ def test_an_expert_that_waits_does_not_move(make_assignment, interactions):
     own = expert_parameters(model)
     lanes = [Lane("0", rows[:640], rows, own[0], 0), Lane("1", rows[:64], rows, own[1], 1)]
     trainer._prepare({n: p for lane in lanes for n, p in lane.parameters.items()})
-    trainer._epoch("experts", 1, lanes)
+    trainer._interval("experts", 1, lanes)
     steps = {e: {trainer._optimizer.state[p]["step"].item() for p in own[e].values()} for e in own}
     assert steps == {0: {10.0}, 1: {1.0}}
 
@@ -158,6 +158,39 @@ def test_each_leg_ends_with_its_best_weights(make_assignment):
     assert [c["best"] for c in made.curve] == [a > max([-1, *aucs[:i]]) for i, a in enumerate(aucs)]
 
 
+@pytest.mark.parametrize("arm", ["base", "moe_mlora_released"])
+def test_validations_within_an_epoch_train_the_same_batches(make_assignment, arm):
+    """Without dropout, early stopping and rollback, more validations change no weight."""
+    changed = {
+        "model.dropout": 0.0,
+        "training.patience": 99,
+        "protocol.rollback": False,
+    }
+    once = train(make_assignment(arm, **changed))
+    often = train(make_assignment(arm, **changed, **{"training.validations": 4}))
+    ends = [point for point in often.curve if point["epoch"] == int(point["epoch"])]
+    known = [(p["phase"], p["lane"], p["epoch"], p["validation_auc"]) for p in once.curve]
+    assert known == [(p["phase"], p["lane"], p["epoch"], p["validation_auc"]) for p in ends]
+    assert len(often.curve) > 3 * len(once.curve)
+    assert [lane.rows_visited for lane in often.lanes] == [lane.rows_visited for lane in once.lanes]
+
+
+def test_a_lane_with_fewer_batches_than_validations_validates_after_its_batches(make_assignment):
+    made = train(
+        make_assignment("base", **{"training.batch_size": 10**6, "training.validations": 3})
+    )
+    assert [point["epoch"] for point in made.curve] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("arm", ["base", "mlora"])
+def test_a_nudge_of_one_rounding_moves_logits_by_little(make_assignment, arm):
+    exact, nudged = (
+        train(make_assignment(arm, **{"training.nudge": nudge})).logits["test"]
+        for nudge in (0.0, 1.2e-7)
+    )
+    assert 0 < np.abs(exact - nudged).max() < 1e-2
+
+
 def test_early_stopping_waits_for_patience(make_assignment):
     changed = {"training.max_epochs": 50, "training.learning_rate": 0.05, "training.patience": 2}
     curve = train(make_assignment("base", **changed)).curve
@@ -181,7 +214,7 @@ def test_released_legs_share_one_best_and_roll_back(make_assignment):
 
 def test_rollback_restarts_from_the_best_weights(make_assignment, monkeypatch):
     starts, selected = [], []
-    epoch, select = Trainer._epoch, Trainer._select
+    epoch, select = Trainer._interval, Trainer._select
 
     def spy_epoch(self, *args):
         starts.append(self.model.head.detach().clone())
@@ -192,7 +225,7 @@ def test_rollback_restarts_from_the_best_weights(make_assignment, monkeypatch):
         select(self, *args)
         selected.append((self.curve[-1]["best"], head))
 
-    monkeypatch.setattr(Trainer, "_epoch", spy_epoch)
+    monkeypatch.setattr(Trainer, "_interval", spy_epoch)
     monkeypatch.setattr(Trainer, "_select", spy_select)
     changed = {"training.max_epochs": 6, "training.learning_rate": 0.05, "training.patience": 6}
     train(make_assignment("moe_mlora_released", **changed))

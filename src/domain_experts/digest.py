@@ -8,13 +8,13 @@ from pathlib import Path
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
-# what these name counts by itself (modules; the values of settings), or is for the eye or about
-# paths alone: a new entry, message or folder changes no number
+# what these name counts by itself (modules; the values of settings; which runs there are), or is
+# for the eye or about paths alone: a new entry, message or folder changes no number
 NOT_COUNTED = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         *("digest", "declarations", "registry", "strict", "settings", "models.multi.settings"),
-        *("errors", "layout", "training.progress", "training.store"),
+        *("errors", "layout", "runs", "training.progress", "training.store"),
     )
 )
 

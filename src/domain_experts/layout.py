@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from domain_experts.runs import INDEX, Job, Run
+from domain_experts.runs import INDEX, Job, Run, Search
 
 PARAMS = Path("params.yaml")
 STORE = Path(".runs")
@@ -51,6 +51,16 @@ def split_index(tier: str, dataset: str) -> Path:
 def results(tier: str) -> Path:
     """Folder of a tier's metrics and tables."""
     return Path("results", tier)
+
+
+def searches(tier: str) -> Path:
+    """Folder of what the searches of a tier found."""
+    return results(tier) / "search"
+
+
+def search_file(tier: str, search: Search) -> Path:
+    """The trials of a search, and the settings that it chose."""
+    return results(tier) / search.path.with_name(f"{search.arm}.json")
 
 
 def tables(tier: str) -> Path:

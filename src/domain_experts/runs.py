@@ -11,11 +11,22 @@ from domain_experts.settings import RunSettings
 
 DEFAULT_VARIANT = "default"
 INDEX = "runs.json"
+SEARCH, SEARCHED_FOR = "search", "for"
+"""Keys of a variant that are no settings: the experiment whose search found its settings, and, of
+a run that another arm starts from, that arm."""
+Variant = tuple[tuple[str, Any], ...]
+"""Settings that are not the default: dotted key and value. `arm/key` is a setting of one arm alone
+among those that start from one another; a plain key is one of them all."""
 
 
-def variant_name(variant: tuple[tuple[str, Any], ...]) -> str:
+def variant_name(variant: Variant) -> str:
     """Folder name of a variant: `experts-per-domain=2`, or `default`."""
-    return ",".join(f"{_short(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
+    return ",".join(f"{_key(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
+
+
+def _key(key: str) -> str:
+    arm, _, setting = key.rpartition("/")
+    return "-".join(filter(None, (_short(arm), _short(setting))))
 
 
 def _short(value: Any) -> str:
@@ -47,13 +58,31 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Search:
+    """The choice of an arm's settings on one data set and backbone, as an experiment declares."""
+
+    experiment: str
+    dataset: str
+    backbone: str
+    arm: str
+
+    @property
+    def path(self) -> Path:
+        """Its file below a tier's results, without the suffix."""
+        return Path("search", self.experiment, self.dataset, self.backbone, self.arm)
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.dataset} {self.backbone} {self.arm}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One arm x data set x backbone x variant x seed. Its identity is its path."""
 
     dataset: str
     backbone: str
     arm: str
-    variant: tuple[tuple[str, Any], ...]
+    variant: Variant
     seed: int
     settings: RunSettings
 
@@ -64,7 +93,8 @@ class Run:
     @property
     def phase(self) -> str:
         """The arm's own phase; variants of the gate are trained in `ablations`."""
-        return "ablations" if self.variant and self.spec.phase == "gates" else self.spec.phase
+        varied = self.variant and self.search is None
+        return "ablations" if varied and self.spec.phase == "gates" else self.spec.phase
 
     @property
     def job(self) -> Job:
@@ -74,6 +104,14 @@ class Run:
     def path(self) -> Path:
         """Folder of the run below a tier's results or artifacts."""
         return self.job.path / variant_name(self.variant) / f"seed={self.seed}"
+
+    @property
+    def search(self) -> "Search | None":
+        """The search that finds its settings, if there is one."""
+        tags = dict(self.variant)
+        if SEARCH not in tags:
+            return None
+        return Search(tags[SEARCH], self.dataset, self.backbone, tags.get(SEARCHED_FOR, self.arm))
 
     @property
     def split_seed(self) -> int:

@@ -52,7 +52,14 @@ class TrainingSettings(Settings):
     batch_size: Positive
     learning_rate: float = Field(gt=0, le=1)
     max_epochs: Positive = Field(description="cap per leg; early stopping usually comes first")
-    patience: Positive = Field(description="epochs without improvement before a leg stops")
+    patience: Positive = Field(description="validations without improvement before a leg stops")
+    validations: Positive = Field(description="validations in an epoch, at equal distances")
+    nudge: float = Field(
+        ge=0,
+        lt=0.001,
+        description="relative change of all initial weights; one rounding, 1.2e-7, shows how far "
+        "arithmetic alone moves a result (experiment `noise`)",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         description="of products; bfloat16 is faster where the processor has it, but changes "
         "results: not for numbers to be reported (table `arithmetic`)"

@@ -9,6 +9,8 @@ from domain_experts.errors import UserError
 from domain_experts.files import sha256
 
 SPLITS = ("train", "validation", "test")
+UNUSED = 3
+"""Mark of a row in no split."""
 TRAIN, VALIDATION, TEST = range(3)
 DRAWN_FOR = ("content", "time")
 """Digests of the data set's card that a split's index repeats."""

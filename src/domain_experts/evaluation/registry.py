@@ -25,6 +25,8 @@ GATE = (
 )
 NEW_DOMAIN = ("new_domain_auc", "new_domain_rows")
 COMPARED = (*METRICS, "macro_log_loss", *GATE, *NEW_DOMAIN)
+SEARCHED = ("wauc", "macro_auc")
+"""What a search may maximise on validation rows."""
 
 DATA = ("bayes_wauc", "seen_users", "domains", "rows")
 RECORD = ("parameters", "epochs_trained", "wall_s", "train_rows_per_s", "epochs", "peak_memory_mb")

@@ -5,7 +5,8 @@ import json
 import platform
 import resource
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from domain_experts import layout
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.split import SPLITS, read_split
+from domain_experts.data.split import SPLITS, TEST, UNUSED, read_split
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing, sha256, write_json
@@ -48,58 +49,93 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
             one of the runs.
     """
     keep_freed_memory()
-    runs = study.runs_of(job)
-    interactions = Interactions.open(layout.interactions(job.dataset))
-    device = _device(device, threads) if _is_trained(job.arm) else "cpu"
+    bench = Bench.of(study, job, device, threads)
     entries = []
-    for run in runs:
-        key = run_key(study, run, interactions, device, threads)
-        entry = Entry(key)
+    for run in study.runs_of(job):
+        entry, progress = Entry(bench.key(run)), Progress(title(run))
         with entry.lock():
-            files = entry.finished()
-            progress = Progress(title(run))
-            if files is None:
-                names, result = _train(study, run, interactions, entry, device, threads, progress)
-                files = entry.finish(names)
-            else:
-                result = "from the run store"
+            files, result = bench.finished(run, entry, progress, _published)
             for name in files:
                 entry.publish(name, layout.run_artifacts(study.tier, run))
         progress.done(result)
         # what run.json says is not determined by the seed
         lasting = {name: digest for name, digest in files.items() if name != PROVENANCE}
-        entries.append({"path": run.path.as_posix(), "key": key, "files": lasting})
+        entries.append({"path": run.path.as_posix(), "key": entry.key, "files": lasting})
     write_json(layout.job_index(study.tier, job), {"runs": entries})
 
 
-def run_key(study: "Study", run: Run, interactions: Interactions, device: str, threads: int) -> str:
-    """Key of a run in the store: all that its bytes depend on.
+@dataclass(frozen=True)
+class Bench:
+    """What a process trains its runs with, all on one data set."""
 
-    These are its settings, its data and split, its code, torch, numpy, the device, the number of
-    threads, and the runs it starts from.
-    """
-    identity = _made_of(study, run, interactions, device, threads)
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    study: "Study"
+    interactions: Interactions
+    device: str
+    threads: int
+    test: bool = True
+    """Whether there are test rows; the trials of a search do without."""
 
+    @classmethod
+    def of(cls, study: "Study", job: Job, device: str, threads: int, test: bool = True) -> "Bench":
+        """That of a job.
 
-def _made_of(
-    study: "Study", run: Run, interactions: Interactions, device: str, threads: int
-) -> dict[str, Any]:
-    return {
-        "settings": run.payload(),
-        "data": interactions.card["content"],
-        "split": sha256(layout.split_file(study.tier, run.dataset, run.split_seed)),
-        "code": code_digest(run.job.modules),
-        **libraries(),
-        "device": device,
-        "threads": threads,
-        "upstream": {
-            up.arm: run_key(
-                study, up, interactions, device if _is_trained(up.arm) else "cpu", threads
-            )
-            for up in study.upstream(run)
-        },
-    }
+        Raises:
+            UserError: the data are missing or damaged, or there is no such device.
+        """
+        interactions = Interactions.open(layout.interactions(job.dataset))
+        device = _device(device, threads) if _is_trained(job.arm) else "cpu"
+        return cls(study, interactions, device, threads, test)
+
+    def key(self, run: Run) -> str:
+        """Key of a run in the store: all that its bytes depend on.
+
+        These are its settings, its data and split, its code, torch, numpy, the device, the number
+        of threads, and the runs it starts from.
+        """
+        return hashlib.sha256(json.dumps(self.made_of(run), sort_keys=True).encode()).hexdigest()
+
+    def made_of(self, run: Run) -> dict[str, Any]:
+        """What the key is the digest of."""
+        return {
+            "settings": run.payload(),
+            "data": self.interactions.card["content"],
+            "split": sha256(layout.split_file(self.study.tier, run.dataset, run.split_seed)),
+            "test": self.test,
+            "code": code_digest(run.job.modules),
+            **libraries(),
+            "device": self.device if _is_trained(run.arm) else "cpu",
+            "threads": self.threads,
+            "upstream": {up.arm: self.key(up) for up in self.study.upstream(run)},
+        }
+
+    def split(self, run: Run) -> np.ndarray:
+        """(N,) uint8: the run's split; without test rows these are in none."""
+        split = read_split(self.study.tier, run.dataset, run.split_seed)
+        return split if self.test else np.where(split == TEST, UNUSED, split)
+
+    def finished(
+        self,
+        run: Run,
+        entry: Entry,
+        progress: Progress,
+        upstream: Callable[["Study", Run], Upstream],
+    ) -> tuple[dict[str, str], str]:
+        """Checksums of the files of a run in its entry, where it is trained first if need be.
+
+        Args:
+            run: the run.
+            entry: its entry in the store, locked.
+            progress: is told of the training.
+            upstream: finds the weights and record of a run that this one starts from.
+
+        Returns:
+            Name of file -> checksum, and the result in words.
+        """
+        files = entry.finished()
+        if files is not None:
+            return files, "from the run store"
+        names, result = _train(self, run, entry, progress, upstream)
+        return entry.finish(names), result
 
 
 def _is_trained(arm: str) -> bool:
@@ -122,21 +158,19 @@ def _device(asked: str, threads: int) -> str:
 
 
 def _train(
-    study: "Study",
+    bench: Bench,
     run: Run,
-    interactions: Interactions,
     entry: Entry,
-    device: str,
-    threads: int,
     progress: Progress,
+    upstream: Callable[["Study", Run], Upstream],
 ) -> tuple[list[str], str]:
     """Train one run into its entry of the store; names of its files, and the result in words."""
     assignment = Assignment(
         run=run,
-        interactions=interactions,
-        split=read_split(study.tier, run.dataset, run.split_seed),
-        upstream={up.arm: _upstream(study, up) for up in study.upstream(run)},
-        device=device,
+        interactions=bench.interactions,
+        split=bench.split(run),
+        upstream={up.arm: upstream(bench.study, up) for up in bench.study.upstream(run)},
+        device=bench.device,
         checkpoint=Checkpoint(entry.checkpoint, entry.key),
         progress=progress,
     )
@@ -161,11 +195,11 @@ def _train(
             "epochs": progress.epochs,
             "sessions": progress.sessions,
             "peak_memory_mb": _peak_memory(),
-            **_made_of(study, run, interactions, device, threads),
+            **bench.made_of(run),
             "machine": _processor(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in LIBRARIES},
-            "provenance": interactions.card["provenance"],
+            "provenance": bench.interactions.card["provenance"],
             "key": entry.key,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
@@ -173,7 +207,7 @@ def _train(
     return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
 
 
-def _upstream(study: "Study", run: Run) -> Upstream:
+def _published(study: "Study", run: Run) -> Upstream:
     """Published weights and record of an upstream run."""
     folder = layout.run_artifacts(study.tier, run)
     _check(study, run, folder / MODEL)

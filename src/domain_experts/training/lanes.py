@@ -12,7 +12,7 @@ from domain_experts.models.adapter import Hard
 Part = Literal["experts", "gate", "model"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lane:
     """Rows and weights of one independent training.
 
@@ -48,15 +48,15 @@ class LaneRecord:
     part: Part
     domains: list[int]
     tasks: list[int]
-    epochs: int
+    epochs: float
     rows_visited: int
-    epoch_tested: int | None
+    epoch_tested: float | None
     moved: bool
     capped: bool
     trained: bool
     used: bool
 
-    def end_with(self, epoch: int) -> None:
+    def end_with(self, epoch: float) -> None:
         """Note whose epoch's weights the lane ends with."""
         self.epoch_tested = epoch if self.used else None
         self.moved = epoch > 0

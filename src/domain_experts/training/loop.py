@@ -84,8 +84,10 @@ class Trainer:
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
         self._resumed_leg = ""
-        self._resumed_epoch = 0
+        self._resumed_interval = 0
         self._resumed_moments: dict[str, Tensor] = {}
+        if settings.training.nudge:
+            self._nudge(1 + settings.training.nudge)
         self._resume()
 
     @property
@@ -109,31 +111,32 @@ class Trainer:
 
     def _train(self, name: str, lanes: Sequence[Lane], epochs: int | None, identity: str) -> None:
         training, protocol = self.settings.training, self.settings.protocol
-        patience = training.patience if epochs is None else epochs + 1
+        most = (training.max_epochs if epochs is None else epochs) * training.validations
+        patience = training.patience if epochs is None else most + 1
         trained = {n: p for lane in lanes for n, p in lane.parameters.items()}
         self._prepare(trained)
-        epoch = 0
+        interval = 0
         if identity == self._resumed_leg:
-            epoch = self._resumed_epoch
+            interval = self._resumed_interval
             self._set_moments()
         else:
             self._start(lanes)
             if protocol.keep_start:
                 for lane in lanes:
-                    self._select(name, epoch, lane, None, patience)
-        while epoch < (training.max_epochs if epochs is None else epochs):
+                    self._select(name, interval, lane, None, patience)
+        while interval < most:
             active = [lane for lane in lanes if not self._states[lane.name].stopped]
             if not active:
                 break
-            epoch += 1
+            interval += 1
             start = time.perf_counter()
-            losses = self._epoch(name, epoch, active)
+            losses = self._interval(name, interval, active)
             seconds = time.perf_counter() - start
-            for lane, loss in zip(active, losses, strict=True):
-                self._select(name, epoch, lane, loss, patience)
-            self._report(name, epoch, active, seconds, patience)
+            for lane, loss in losses.items():
+                self._select(name, interval, lane, loss, patience)
+            self._report(name, interval, active, seconds, patience)
             if self.checkpoint.due():
-                self._save(identity, epoch)
+                self._save(identity, interval)
         self._end(lanes)
 
     def _end(self, lanes: Sequence[Lane]) -> None:
@@ -174,7 +177,7 @@ class Trainer:
             domains=np.unique(domain).tolist(),
             tasks=list(range(len(self.rows.schema.tasks))),
             epochs=epochs,
-            rows_visited=epochs * len(lane.train),
+            rows_visited=round(epochs * len(lane.train)),
             epoch_tested=None,
             moved=False,
             capped=lane.usable and fixed is None and not stopped,
@@ -185,10 +188,15 @@ class Trainer:
         return record
 
     @torch.no_grad()
+    def _nudge(self, factor: float) -> None:
+        for parameter in self.model.parameters():
+            parameter.mul_(factor)
+
+    @torch.no_grad()
     def logits(self, index: np.ndarray, routing: int | Hard | None = None) -> Tensor:
         """Logits (n, T) of the rows `index`, routed as `Lane` says."""
         self.model.eval()
-        parts = []
+        parts = [torch.empty(0, len(self.rows.schema.tasks), device=self.rows.domain.device)]
         for start in range(0, len(index), EVALUATION_BATCH):
             chunk = torch.from_numpy(index[start : start + EVALUATION_BATCH])
             fields, dense, domain, _ = self.rows.take(chunk.to(self.rows.domain.device))
@@ -235,15 +243,23 @@ class Trainer:
         groups = [(group(True), self.decay), (group(False), 0.0)]
         return Adam(groups, self.settings.training.learning_rate)
 
-    def _epoch(self, leg: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
-        """One epoch of every lane; mean training loss of each."""
+    def _interval(self, leg: str, interval: int, lanes: Sequence[Lane]) -> dict[Lane, float]:
+        """Train every lane to its next validation.
+
+        Returns:
+            The mean training loss of each lane that had a batch.
+        """
         assert self._optimizer is not None
-        device = self.rows.domain.device
-        batches = [
-            self._batches(lane, numpy_stream(self.seed, leg, lane.name, epoch, "order"))
-            for lane in lanes
-        ]
-        masks = [numpy_stream(self.seed, leg, lane.name, epoch, "dropout") for lane in lanes]
+        device, validations = self.rows.domain.device, self.settings.training.validations
+        epoch, part = divmod(interval - 1, validations)
+        # an epoch's first streams have one name, however often it is validated
+        purpose = (epoch + 1, *[part] * (part > 0))
+        batches = []
+        for lane in lanes:
+            every = self._batches(lane, numpy_stream(self.seed, leg, lane.name, epoch + 1, "order"))
+            ends = [len(every) * p // validations for p in (part, part + 1)]
+            batches.append(every[slice(*ends)])
+        masks = [numpy_stream(self.seed, leg, lane.name, *purpose, "dropout") for lane in lanes]
         totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
         self.model.train()
         dropped = [p.requires_grad for p in self.model.dropped()]
@@ -271,8 +287,9 @@ class Trainer:
             torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
             self._optimizer.step()
             totals[stepping] += losses.detach() * torch.tensor(counts, device=device)
-        rows = torch.tensor([len(lane.train) for lane in lanes], device=device)
-        return (totals / rows).tolist()
+        rows = [sum(map(len, own)) for own in batches]
+        means = (totals / torch.tensor(rows, device=device)).tolist()
+        return {lane: mean for lane, mean, count in zip(lanes, means, rows, strict=True) if count}
 
     def _batches(self, lane: Lane, stream: np.random.Generator) -> list[np.ndarray]:
         size = self.settings.training.batch_size
@@ -281,7 +298,9 @@ class Trainer:
         domain = self.rows.domain.cpu().numpy()[lane.train]
         return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
 
-    def _select(self, leg: str, epoch: int, lane: Lane, loss: float | None, patience: int) -> None:
+    def _select(
+        self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int
+    ) -> None:
         """Validate a lane, keep its weights if they are the best so far, else count or stop."""
         protocol, state = self.settings.protocol, self._states[lane.name]
         auc = self._validation_auc(lane)
@@ -290,7 +309,7 @@ class Trainer:
             state.best, state.without_gain = auc, 0
             for name, value in self._weights(lane).items():
                 self._best[name] = value.clone()
-        elif epoch > 0:
+        elif interval > 0:
             state.without_gain += 1
             state.stopped = state.without_gain >= patience
             if protocol.rollback and not state.stopped:
@@ -299,7 +318,7 @@ class Trainer:
             {
                 "phase": leg,
                 "lane": lane.name,
-                "epoch": epoch,
+                "epoch": self._epochs(interval),
                 "train_loss": loss,
                 "validation_auc": auc,
                 "best": improved,
@@ -329,7 +348,7 @@ class Trainer:
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
 
-    def _save(self, leg: str, epoch: int) -> None:
+    def _save(self, leg: str, interval: int) -> None:
         tensors: dict[str, Tensor] = {}
         tensors |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
@@ -339,7 +358,7 @@ class Trainer:
                     tensors[f"{kind}/{name}/{moment}"] = value
         state = {
             "phase": leg,
-            "epoch": epoch,
+            "interval": interval,
             "states": {name: asdict(state) for name, state in self._states.items()},
             "lanes": [asdict(lane) for lane in self.lanes],
             "curve": self.curve,
@@ -361,12 +380,12 @@ class Trainer:
         self._restore(groups["model"])
         self._best = groups["best"]
         self._resumed_moments = groups["moments"]
-        self._resumed_leg, self._resumed_epoch = state["phase"], state["epoch"]
+        self._resumed_leg, self._resumed_interval = state["phase"], state["interval"]
         self._states = {name: LaneState(**own) for name, own in state["states"].items()}
         self.lanes = [LaneRecord(**lane) for lane in state["lanes"]]
         self.curve = state["curve"]
         self.progress.resume(state["progress"])
-        self.progress.say(f"goes on after epoch {state['epoch']} of leg {state['phase']}")
+        self.progress.say(f"goes on after validation {state['interval']} of leg {state['phase']}")
 
     def _set_moments(self) -> None:
         trained = dict(self.model.named_parameters())
@@ -375,17 +394,24 @@ class Trainer:
             self.optimizers[kind].state.setdefault(trained[name], {})[moment] = value
 
     def _report(
-        self, leg: str, epoch: int, lanes: Sequence[Lane], seconds: float, patience: int
+        self, leg: str, interval: int, lanes: Sequence[Lane], seconds: float, patience: int
     ) -> None:
         states = [self._states[lane.name] for lane in lanes]
-        self.progress.epoch(
+        share = self._epochs(1)
+        self.progress.trained(
             leg,
-            epoch,
-            rows=sum(len(lane.train) for lane in lanes),
+            self._epochs(interval),
+            epochs=share,
+            rows=round(share * sum(len(lane.train) for lane in lanes)),
             seconds=seconds,
             best=float(np.mean([state.best for state in states if state.best is not None])),
-            epochs_left=patience - min(s.without_gain for s in states),
+            left=patience - min(s.without_gain for s in states),
         )
+
+    def _epochs(self, intervals: int) -> float:
+        """How many epochs so many intervals are; a whole number where each is an epoch."""
+        validations = self.settings.training.validations
+        return intervals if validations == 1 else intervals / validations
 
 
 def _compiled(model: ClickModel) -> Callable[..., Tensor]:

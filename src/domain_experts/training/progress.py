@@ -58,7 +58,7 @@ class Progress:
     def __init__(self, title: str) -> None:
         self.title = title
         self.rows = 0
-        self.epochs = 0
+        self.epochs: float = 0
         self.training_seconds = 0.0
         self.sessions = 1
         self._earlier_seconds = 0.0
@@ -91,20 +91,27 @@ class Progress:
         """Training throughput, evaluation not counted."""
         return self.rows / self.training_seconds if self.training_seconds else None
 
-    def epoch(
-        self, leg: str, epoch: int, rows: int, seconds: float, best: float, epochs_left: int
+    def trained(
+        self,
+        leg: str,
+        epoch: float,
+        epochs: float,
+        rows: int,
+        seconds: float,
+        best: float,
+        left: int,
     ) -> None:
-        """Count an epoch over `rows` rows; `epochs_left` follow at least if none improves."""
+        """Count what was trained between two validations; `left` follow if none improves."""
         self.rows += rows
-        self.epochs += 1
+        self.epochs += epochs
         self.training_seconds += seconds
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             self.say(
-                f"{leg} epoch {epoch}: best validation AUC {best:.4f}, "
+                f"{leg} epoch {epoch:g}: best validation AUC {best:.4f}, "
                 f"{rows / seconds / 1000:,.0f} k rows/s, "
-                f"ends in {epochs_left * seconds:,.0f} s unless it improves"
+                f"ends in {left * seconds:,.0f} s unless it improves"
             )
 
     def done(self, result: str) -> None:

@@ -4,11 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from domain_experts.data.split import UNUSED
 from domain_experts.training.assignment import Assignment
 from domain_experts.training.streams import numpy_stream
-
-UNUSED = 3
-"""Mark of a row in no split."""
 
 
 def held_out(assignment: Assignment) -> Assignment:

@@ -63,17 +63,19 @@ class AutoIFSTrainer(MultiTrainer):
         chosen = [trained[name] for name in sorted(gates)]
         return SearchAdam(weights, own.weight_decay, rate, chosen, own.gate_rate * rate)
 
-    def _epoch(self, leg: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
+    def _interval(self, leg: str, interval: int, lanes: Sequence[Lane]) -> dict[Lane, float]:
         own = self.settings.multi_model.autoifs
-        steps = max(own.search_epochs - 1, 1)
-        self.model.temperature = own.temperature ** ((epoch - 1) / steps)
-        return super()._epoch(leg, epoch, lanes)
+        earlier = (interval - 1) // self.settings.training.validations
+        self.model.temperature = own.temperature ** (earlier / max(own.search_epochs - 1, 1))
+        return super()._interval(leg, interval, lanes)
 
-    def _select(self, leg: str, epoch: int, lane: Lane, loss: float | None, patience: int) -> None:
+    def _select(
+        self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int
+    ) -> None:
         kept = dict(self._best)
-        super()._select(leg, epoch, lane, loss, patience)
+        super()._select(leg, interval, lane, loss, patience)
         if not self.model.hard:
-            rewind = epoch == self.settings.multi_model.autoifs.rewind
+            rewind = self._epochs(interval) == self.settings.multi_model.autoifs.rewind
             if rewind:
                 gates = self.model.gate_parameters()
                 own = {n: w for n, w in self._weights(lane).items() if n not in gates}

@@ -67,9 +67,10 @@ class MultiTrainer(Trainer):
             trained = {name: p for name, p in trained.items() if id(p) not in apart}
         return super()._adam(trained)
 
-    def _epoch(self, leg: str, epoch: int, lanes: Sequence[Lane]) -> list[float]:
-        lower = super()._epoch(leg, epoch, lanes)
-        if self.scalars and self.protocol.scalars in ("upper", "both"):
+    def _interval(self, leg: str, interval: int, lanes: Sequence[Lane]) -> dict[Lane, float]:
+        lower = super()._interval(leg, interval, lanes)
+        epoch, rest = divmod(interval, self.settings.training.validations)
+        if not rest and self.scalars and self.protocol.scalars in ("upper", "both"):
             for lane in lanes:
                 self._upper_step(lane, (leg, lane.name, epoch))
         return lower
@@ -116,8 +117,10 @@ class MultiTrainer(Trainer):
             logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
         return loss(logits.to(dense.dtype), labels, domain, [len(batch)]).sum()
 
-    def _select(self, leg: str, epoch: int, lane: Lane, loss: float | None, patience: int) -> None:
-        super()._select(leg, epoch, lane, loss, patience)
+    def _select(
+        self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int
+    ) -> None:
+        super()._select(leg, interval, lane, loss, patience)
         if self.scalars:
             self.curve[-1]["fusion"] = self.fusion()
 
