@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from domain_experts.data.split import UNUSED
 from domain_experts.training.assignment import Assignment
-from domain_experts.training.rows import UNUSED
 from domain_experts.training.streams import numpy_stream
 
 

@@ -29,10 +29,10 @@ def train(assignment: Assignment) -> Outcome:
     texts, curve, lanes = [], [], []
     for task in range(len(assignment.interactions.schema.tasks)):
         booster, own = _boost(assignment, features, task)
-        lane = _record(assignment, task, own)
-        texts.append(booster.model_to_string(num_iteration=lane.epoch_tested))
+        best = max(point["epoch"] for point in own if point["best"])
+        texts.append(booster.model_to_string(num_iteration=best))
         curve += own
-        lanes.append(lane)
+        lanes.append(_record(assignment, task, len(own), best))
     tested = [lgb.Booster(model_str=text) for text in texts]
     return Outcome(
         logits={split: _logits(tested, features[assignment.index(split)]) for split in SPLITS[1:]},
@@ -84,7 +84,7 @@ def _boost(
             }
         )
         left = best_round + settings.patience - len(curve)
-        assignment.progress.epoch(LEG, len(curve), len(rows), seconds, best, left)
+        assignment.progress.trained(LEG, len(curve), 1, len(rows), seconds, best, left)
     return booster, curve
 
 
@@ -107,11 +107,9 @@ def _options(assignment: Assignment) -> dict[str, Any]:
     }
 
 
-def _record(assignment: Assignment, task: int, curve: list[dict[str, Any]]) -> LaneRecord:
+def _record(assignment: Assignment, task: int, rounds: int, best: int) -> LaneRecord:
     """How a task's boosting ended."""
     settings, rows = assignment.settings.trees, assignment.index("train")
-    rounds = len(curve)
-    best = max(point["epoch"] for point in curve if point["best"])
     return LaneRecord(
         LEG,
         str(task),
