@@ -186,7 +186,7 @@ def test_it_is_lightgbms_own_training_with_its_own_early_stopping(assignment, ma
         peer = lgb.train(
             {
                 "objective": "binary", "metric": "auc", "verbose": -1, "num_leaves": 5,
-                "learning_rate": 0.05, "min_data_in_leaf": 20, "lambda_l2": 1.0, "num_threads": 1,
+                "learning_rate": 0.1, "min_data_in_leaf": 20, "lambda_l2": 1.0, "num_threads": 1,
             },
             own, 40, [lgb.Dataset(x[held_out], y[held_out], reference=own)],
             callbacks=[lgb.early_stopping(10, verbose=False)],
