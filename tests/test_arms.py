@@ -536,6 +536,7 @@ def test_every_arm_reports_its_parameters(make_assignment):
         # two folds
         "experts_crossfit": (2 * base, 6 * expert, 0),
         "moe_mlora_crossfit": (base, 6 * expert, 3 * 4 + 4 * 6 + 6),
+        "mean_crossfit": (base, 6 * expert, 0),
         "shared_lora": (base, tripled, 0), "domain_finetune": (3 * base, 0, 0),
         "star": (star, 0, 0),
         "oracle_experts": (base, 2 * expert, 0), "oracle_mlora": (base, 2 * expert, 0),

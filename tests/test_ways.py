@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from assignments import finished, make_assignment, small_data, train
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +88,31 @@ def test_the_gate_weighs_all_folds_experts_on_the_base_arms_backbone(gated):
     assert made.experts == 3 * FOLDS
     assert len({expert_of(name) for name in made.state if is_expert(name)}) == 3 * FOLDS
     assert made.rows_before == sum(up.record["rows_visited"] for up in (base, experts))
+
+
+def test_the_mean_of_a_domains_experts_is_that_of_their_updates(gated, tmp_path):
+    options = {"upstream": gated.upstream, **CHANGED}
+    assignment = make_assignment(tmp_path, small_data(), "mean_crossfit", **options)
+    made = train(assignment)
+    weights = {name: torch.from_numpy(array).double() for name, array in made.state.items()}
+    rows = assignment.index("test")
+    domain = torch.from_numpy(np.asarray(assignment.interactions.domain)[rows]).long()
+    sizes = assignment.interactions.schema.sizes
+    places = assignment.interactions.fields[rows] + np.cumsum([0, *sizes[:-1]])
+    x = weights["embedding.weight"][torch.from_numpy(places).long()].flatten(1)
+    for layer in range(2):
+        own = f"tower.layers.{layer}."
+        y = x @ weights[f"{own}weight"] + weights[f"{own}bias"]
+        for d in range(3):
+            of_domain = domain == d
+            for e in range(d, 3 * FOLDS, 3):
+                a, b, c = (weights[f"{own}experts.{part}.{e}"] for part in "ABc")
+                y[of_domain] += (x[of_domain] @ a @ b + c) / FOLDS
+        x = y.clamp(min=0)
+    expected = x @ weights["head"] + weights["bias"]
+    np.testing.assert_allclose(made.logits["test"], expected.numpy(), atol=1e-5)
+    assert made.gate.sum() == pytest.approx(3)
+    assert not made.lanes
 
 
 def test_adapters_that_are_trained_further_start_from_mloras(tmp_path):

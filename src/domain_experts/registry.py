@@ -99,6 +99,7 @@ LABELS = {
     "moe_mlora_refit": "The same over Base on all rows",
     "experts_crossfit": "Experts out of fold, no gate",
     "moe_mlora_crossfit": "MoE-MLoRA, experts out of fold",
+    "mean_crossfit": "The same, own experts' mean as gate",
     "mlora_gated": "Gate over MLoRA's adapters",
     "experts_from_mlora": "MLoRA's adapters trained further",
     "moe_mlora_from_mlora": "Gate over those adapters",

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from domain_experts.models.ctr import CTRModel
+from domain_experts.models.own_experts import OwnExperts
 from domain_experts.training.arms.methods import base
 from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.deep import (
@@ -75,18 +77,32 @@ def experts(assignment: Assignment) -> Outcome:
 
 def gate(assignment: Assignment) -> Outcome:
     """A gate over the experts of all folds, on the base arm's backbone and all training rows."""
-    upstream = {name: assignment.upstream[name] for name in ("base", "experts_crossfit")}
-    trained = {n: a for n, a in upstream["experts_crossfit"].weights.items() if is_expert(n)}
-    model = new_model(assignment)
-    add_experts(model, assignment, max(map(expert_of, trained)) + 1)
+    model, rows = _experts_on_base(assignment)
     model.router = new_gate(assignment, model)
-    load_weights(model, upstream["base"].weights)
-    load_weights(model, trained)
     trainer = new_trainer(assignment, model)
     weights = {n: p for n, p in trainer.model.named_parameters() if part_of(n) == "gate"}
     trainer.leg("gate", [whole_lane(assignment, weights, "gate")])
-    rows = sum(up.record["rows_visited"] for up in upstream.values())
     return outcome(assignment, trainer, rows)
+
+
+def own_mean(assignment: Assignment) -> Outcome:
+    """The mean of each domain's own experts, on the base arm's backbone; nothing is trained."""
+    model, rows = _experts_on_base(assignment)
+    domains = len(assignment.interactions.schema.domains)
+    model.router = OwnExperts(domains, assignment.settings.crossfit.folds)
+    return outcome(assignment, new_trainer(assignment, model), rows)
+
+
+def _experts_on_base(assignment: Assignment) -> tuple[CTRModel, int]:
+    """The base arm's backbone with the experts of all folds, and the rows visited for both."""
+    upstream = {name: assignment.upstream[name] for name in ("base", "experts_crossfit")}
+    trained = {n: a for n, a in upstream["experts_crossfit"].weights.items() if is_expert(n)}
+    domains = len(assignment.interactions.schema.domains)
+    model = new_model(assignment)
+    add_experts(model, assignment, domains * assignment.settings.crossfit.folds)
+    load_weights(model, upstream["base"].weights)
+    load_weights(model, trained)
+    return model, sum(up.record["rows_visited"] for up in upstream.values())
 
 
 def _numbered(name: str, first: int) -> str:

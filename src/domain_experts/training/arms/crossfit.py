@@ -30,6 +30,13 @@ def moe_mlora_crossfit(assignment: "Assignment") -> "Outcome":
     return gate(assignment)
 
 
+def mean_crossfit(assignment: "Assignment") -> "Outcome":
+    """The mean of each domain's experts of all folds, on the base arm's backbone."""
+    from domain_experts.training.crossfit import own_mean
+
+    return own_mean(assignment)
+
+
 ARMS = {
     "experts_crossfit": Arm(
         phase="baselines",
@@ -40,6 +47,12 @@ ARMS = {
         phase="controls",
         train=moe_mlora_crossfit,
         reads=(*FROZEN, "gate", "crossfit"),
+        needs=("base", "experts_crossfit"),
+    ),
+    "mean_crossfit": Arm(
+        phase="controls",
+        train=mean_crossfit,
+        reads=(*FROZEN, "crossfit"),
         needs=("base", "experts_crossfit"),
     ),
 }
