@@ -15,6 +15,7 @@ from domain_experts.models.field_aware_fm import FieldAwareFM
 from domain_experts.registry import ARMS, FLOORS
 from domain_experts.schema import Schema
 from domain_experts.settings import ModelSettings
+from domain_experts.training import trees
 from domain_experts.training.folds import fold_of_rows
 from domain_experts.training.rate_features import rate_features
 
@@ -217,13 +218,17 @@ def test_the_curve_is_that_of_the_boosters(assignment, made):
         assert lane.tasks == [task]
 
 
-def test_the_same_bytes_each_time_and_on_any_number_of_threads(assignment, made, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+def test_the_same_bytes_each_time_and_the_same_trees_on_more_threads(assignment, made, monkeypatch):
     again = train(assignment)
     for name, text in made.state.items():
         assert np.array_equal(again.state[name], text)
+    options = trees._options(assignment)
+    assert options["num_threads"] == 1
+    monkeypatch.setattr(trees, "_options", lambda _: options | {"num_threads": 2})
+    threaded = train(assignment)
     for split, logits in made.logits.items():
         assert np.array_equal(again.logits[split], logits)
+        assert np.array_equal(threaded.logits[split], logits)
 
 
 def test_the_record_counts_thresholds_and_leaves(tmp_path):

@@ -57,7 +57,9 @@ def _boost(
     options = _options(assignment)
     data = lgb.Dataset(features[rows], labels[rows, 0], params=options)
     booster = lgb.Booster(options, data)
-    booster.add_valid(data.create_valid(features[held_out], labels[held_out, 0]), "validation")
+    # whatever is made without options brings back all threads
+    validation = data.create_valid(features[held_out], labels[held_out, 0], params=options)
+    booster.add_valid(validation, "validation")
 
     def auc(scores: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
         own, domains = domain[held_out], len(interactions.schema.domains)
