@@ -5,13 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from domain_experts.evaluation.gates import gate_shares
 from domain_experts.reporting.columns import column
 from domain_experts.reporting.frame import KEYS, over_seeds
 from domain_experts.reporting.render import mean_sd, number
-from domain_experts.reporting.statistics import summed
 
 
 def runs(values, status="current", **columns):
@@ -36,34 +34,6 @@ def test_a_seed_that_is_not_run_leaves_the_others():
 def test_a_group_without_numbers_says_why():
     for status in ("not run", "data not present"):
         assert over_seeds(runs([np.nan], status), KEYS, ["wauc"]).loc[0, "status"] == status
-
-
-def gains(values, errors):
-    return runs(values).rename(columns={"wauc": "gain"}).assign(over="base", se=errors)
-
-
-def test_the_interval_of_one_seed_is_that_of_its_test_rows():
-    row = summed(gains([0.01], [0.002])).iloc[0]
-    assert (row["low"], row["high"]) == pytest.approx(
-        (0.01 - 1.96 * 0.002, 0.01 + 1.96 * 0.002), abs=1e-6
-    )
-
-
-def test_more_seeds_do_not_shrink_the_error_of_the_test_rows():
-    row = summed(gains([0.01] * 9, [0.002] * 9)).iloc[0]
-    assert row["high"] - row["gain"] == pytest.approx(1.96 * 0.002, abs=1e-6)
-    apart = summed(gains([0.0, 0.02], [0.002] * 2)).iloc[0]
-    assert apart["high"] - apart["gain"] == pytest.approx(
-        1.96 * np.sqrt(0.002**2 + 0.01**2), abs=1e-4
-    )
-
-
-def test_without_standard_errors_the_interval_is_students():
-    values = [0.01, 0.02, 0.04]
-    row = summed(gains(values, np.nan)).iloc[0]
-    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    assert (row["low"], row["high"]) == pytest.approx((low, high))
-    assert np.isnan(summed(gains([0.01], np.nan)).iloc[0]["low"])
 
 
 def test_ranks_want_three_rows_and_share_ties():

@@ -1,7 +1,12 @@
 """Published numbers: read as data, refused where they do not fit."""
 
+import math
+
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain_experts import layout
 from domain_experts.errors import UserError
@@ -9,13 +14,13 @@ from domain_experts.params import TIERS
 from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
 from domain_experts.reporting.frame import ALL_TASKS
-from domain_experts.reporting.published import published, verdict
+from domain_experts.reporting.published import moved, published, verdict, verdict_text
 from domain_experts.reporting.tables import write_tables
 from domain_experts.results import load
 from domain_experts.runs import variant_name
 from domain_experts.study import Study
 
-HEAD = "source,dataset,backbone,arm,variant,domain,task,metric,value\n"
+HEAD = "source,dataset,backbone,arm,variant,domain,task,metric,value,test_rows\n"
 CELL = "a paper,ml-1m-gender,wdl,moe_mlora,default,,click,"
 
 
@@ -61,7 +66,7 @@ def test_all_that_is_published_is_of_what_params_yaml_has():
 
 
 def test_what_params_yaml_does_not_have_is_not_shown(cells, fabricated_whole):
-    cells(CELL.replace("ml-1m-gender", "elsewhere") + "wauc,0.8123\n")
+    cells(CELL.replace("ml-1m-gender", "elsewhere") + "wauc,0.8123,unknown\n")
     write_tables(fabricated_whole, ["main"])
     text = (layout.tables("quick") / "main.md").read_text()
     assert "MoE-MLoRA" in text
@@ -79,32 +84,39 @@ def test_the_published_means_are_those_of_their_cells_but_for_two():
 
 
 def test_a_cell_is_read(cells):
-    cells(CELL + "wauc,0.81\n")
+    cells(CELL + "wauc,0.81,same\n")
     row = published("wauc").iloc[0]
-    assert tuple(row) == ("ml-1m-gender", "click", "wdl", "moe_mlora", "default", 0.81)
+    keys = ("ml-1m-gender", "click", "wdl", "moe_mlora", "default")
+    assert tuple(row) == (*keys, 0.81, 0.005, "same")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (2 * f"{CELL}wauc,0.8\n", "line 3: this cell has a value already"),
-        (f"{CELL}accuracy,0.8\n", "line 2: metric 'accuracy' is unknown"),
-        (f"{CELL}wauc,high\n", "line 2: value 'high' is not a number"),
-        (f"{CELL}wauc,81.2\n", r"line 2: value 81\.2 is not an AUC"),
-        (f"{CELL}wauc,nan\n", "line 2: value nan is not an AUC"),
+        (2 * f"{CELL}wauc,0.8,same\n", "line 3: this cell has a value already"),
+        (f"{CELL}accuracy,0.8,same\n", "line 2: metric 'accuracy' is unknown"),
+        (f"{CELL}wauc,high,same\n", "line 2: value 'high' is not a number"),
+        (f"{CELL}wauc,81.2,same\n", r"line 2: value 81\.2 is not an AUC"),
+        (f"{CELL}wauc,nan,same\n", "line 2: value nan is not an AUC"),
         (f"{CELL}wauc\n", "line 2: expected the columns"),
-        (f"{CELL}wauc,0.8,more\n", "line 2: expected the columns"),
-        (CELL.replace("wdl", "wld") + "wauc,0.8\n", "line 2: backbone 'wld' is unknown"),
+        (f"{CELL}wauc,0.8\n", "line 2: expected the columns"),
+        (f"{CELL}wauc,0.8,\n", "line 2: test_rows is '', and must be one of same, other, unknown"),
+        (f"{CELL}rows,80,same\n", "line 2: test_rows is 'same', and must be empty"),
+        (f"{CELL}wauc,0.8,same,more\n", "line 2: expected the columns"),
+        (CELL.replace("wdl", "wld") + "wauc,0.8,same\n", "line 2: backbone 'wld' is unknown"),
         (
-            CELL.replace(",,click", ",two,click") + "auc,0.8\n",
+            CELL.replace(",,click", ",two,click") + "auc,0.8,same\n",
             "line 2: domain 'two' is not a number",
         ),
-        (CELL.replace(",,click", ",0,click") + "auc,0.8\n", "line 2: domain '0' is not a number"),
         (
-            CELL.replace("default", '"fusion=gated,domain-modul=False"') + "wauc,0.8\n",
+            CELL.replace(",,click", ",0,click") + "auc,0.8,same\n",
+            "line 2: domain '0' is not a number",
+        ),
+        (
+            CELL.replace("default", '"fusion=gated,domain-modul=False"') + "wauc,0.8,same\n",
             "line 2: setting 'domain-modul' is unknown; did you mean domain-module",
         ),
-        (CELL.replace("moe_mlora", "moe") + "wauc,0.8\n", "line 2: arm 'moe' is unknown"),
+        (CELL.replace("moe_mlora", "moe") + "wauc,0.8,same\n", "line 2: arm 'moe' is unknown"),
     ],
 )
 def test_what_does_not_fit_is_refused(cells, text, message):
@@ -114,14 +126,64 @@ def test_what_does_not_fit_is_refused(cells, text, message):
 
 
 @pytest.mark.parametrize(
-    ("difference", "sd", "expected"),
+    ("difference", "half", "expected"),
     [
-        (0.0019, float("nan"), "met"),
-        (-0.0021, float("nan"), "not met"),
-        (0.0021, 0.0005, "not met"),
-        (-0.0059, 0.003, "met"),
-        (0.0061, 0.003, "not met"),
+        (0.0019, math.nan, "one seed"),
+        (0.0019, 0.002, "met"),
+        (-0.00204, 0.002, "met"),
+        (0.003, 0.002, "better than published"),
+        (-0.003, 0.002, "worse than published"),
+        # beyond the interval, but too small to matter
+        (0.0005, 0.0002, "met"),
+        (0.0015, 0.0002, "better than published"),
     ],
 )
-def test_the_tolerance(difference, sd, expected):
-    assert verdict(difference, sd) == expected
+def test_met_is_within_the_interval_or_the_margin(difference, half, expected):
+    assert verdict(difference, half, 0.00005, 0.001) == expected
+    turned = {"better": "worse", "worse": "better"}
+    mirrored = " ".join(turned.get(word, word) for word in expected.split())
+    assert verdict(difference, half, 0.00005, 0.001, lower=True) == mirrored
+
+
+def test_the_verdict_is_told_at_half_and_double_the_tolerance_where_it_is_another():
+    assert moved(0.0015, 0.002, 0.00005, 0.001) == "met; half: better than published"
+    assert moved(0.003, 0.002, 0.00005, 0.001) == "better than published; double: met"
+    assert moved(0.01, 0.002, 0.00005, 0.001) == "better than published"
+    assert moved(0.0, 0.002, 0.00005, 0.001) == "met"
+
+
+@given(st.floats(-0.1, 0.1), st.floats(0, 0.05), st.floats(0, 0.01), st.floats(1e-4, 0.01))
+def test_more_tolerance_never_makes_a_met_value_unmet(difference, half, rounding, margin):
+    tolerances = [scale * np.array([half, rounding, margin]) for scale in (0.5, 1, 2)]
+    met = [verdict(difference, *own) == "met" for own in tolerances]
+    assert met == sorted(met)
+
+
+def test_rows_that_cannot_be_known_are_told_in_the_cell():
+    frame = pd.DataFrame(
+        {
+            "published_wauc": 0.7702,
+            "published_wauc_rounding": 0.00005,
+            "published_wauc_rows": ["same", "unknown", "other"],
+            "wauc": 0.7712,
+            "wauc_half": 0.002,
+            "status": ["current", "current", "stale"],
+        }
+    )
+    cells = verdict_text(frame, "wauc", 0.001)
+    assert cells == [
+        "0.7702 (+0.0010, met)",
+        "0.7702 (+0.0010, met, test rows unknown)",
+        "0.7702 (+0.0010, met, other test rows)°",
+    ]
+
+
+def test_of_what_is_measured_on_test_rows_it_is_said_which():
+    frame = module._all()
+    measured = ~frame["metric"].isin(module._COUNTS)
+    assert set(frame.loc[measured, "test_rows"]) == {"same", "unknown"}
+    assert set(frame.loc[~measured, "test_rows"]) == {""}
+    own = frame.loc[frame["test_rows"] == "same", "dataset"]
+    rules = load_study("paper").params.data
+    # rows that the authors cut themselves
+    assert {rules.split_rule(name).rule for name in own} == {"given"}

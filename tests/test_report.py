@@ -219,24 +219,6 @@ def test_without_runs_every_sentence_says_so(smoke, capsys):
     assert "No answer: nothing to compare yet." in written(smoke)
 
 
-@pytest.mark.parametrize(
-    ("lower", "gain", "low", "high", "verdict"),
-    [
-        (False, 0.01, 0.001, 0.02, "better"),
-        (False, -0.01, -0.02, -0.001, "worse"),
-        (True, 0.01, 0.001, 0.02, "worse"),
-        (True, -0.01, -0.02, -0.001, "better"),
-        (False, 0.0004, 0.0001, 0.0007, "within 0.0005"),
-        (False, -0.0004, -0.0005, -0.0003, "within 0.0005"),
-        (False, 0.0, -0.0002, 0.0002, "within 0.0005"),
-        (True, 0.0, -0.02, 0.02, "not told apart"),
-        (False, 0.01, float("nan"), float("nan"), "no interval"),
-    ],
-)
-def test_a_difference_too_small_to_matter_is_not_sold(lower, gain, low, high, verdict):
-    assert answer._verdict(lower, gain, low, high) == verdict
-
-
 def test_the_candidate_is_chosen_by_validation_rows_alone(smoke):
     of = frames(smoke)
     found = answer.gains(of)

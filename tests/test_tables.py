@@ -107,7 +107,10 @@ def test_an_own_experiment_has_its_table_without_a_line_of_code(of, study):
     assert OWN in experiments(study)
     made = table(of, OWN)
     assert made.caption.startswith("Does dropout pay? ")
-    assert list(made.printed["Variant"]) == ["default", "dropout=0.0", "dropout=0.25"]
+    own = made.printed[made.printed["Arm"] == "Base"]
+    assert list(own["Variant"]) == ["default", "dropout=0.0", "dropout=0.25"]
+    # the best floor stands beside, which another experiment has run
+    assert len(made.printed) == len(own) + 1
     none = runs_of(study, arm="base", variant=(("model.dropout", 0.0),))
     usual = [
         next(r for r in runs_of(study, arm="base", variant=()) if r.seed == run.seed)
@@ -123,7 +126,8 @@ def test_a_default_that_another_experiment_has_run_stands_beside(smoke):
         params["experiments"][OWN]["vary"]["model.dropout"] = [0.0]
 
     made = table(frames(change_params(take_out)), OWN)
-    assert list(made.printed["Variant"]) == ["default", "dropout=0.0"]
+    own = made.printed[made.printed["Arm"] == "Base"]
+    assert list(own["Variant"]) == ["default", "dropout=0.0"]
 
 
 def test_only_intervals_that_are_known_are_explained(of, smoke):
@@ -200,7 +204,8 @@ def test_each_switch_that_is_flipped_is_explained(smoke):
         params["experiments"][OWN] |= {"vary": {}, "variants": [{"protocol.keep_start": False}]}
 
     made = table(frames(change_params(flip)), OWN)
-    assert list(made.printed["Variant"]) == ["default", "keep-start=False"]
+    own = made.printed[made.printed["Arm"] == "Base"]
+    assert list(own["Variant"]) == ["default", "keep-start=False"]
     assert "keep-start: a leg may end with the weights it started from." in made.notes
 
 
@@ -213,12 +218,13 @@ def test_fusion_weights_of_the_tested_model_are_columns(of, study):
 
 def test_published_values_stand_beside_with_a_verdict(of, study, monkeypatch):
     frame = pd.DataFrame(
-        [["planted-small", "mlp", "base", "default", "", "click", "wauc", 0.5]],
-        columns=["dataset", "backbone", "arm", "variant", "domain", "task", "metric", "value"],
+        [["planted-small", "mlp", "base", "default", "", "click", "wauc", 0.5, 0.00005, "other"]],
+        columns=[*published_module.CELL, "value", "rounding", "test_rows"],
     )
     monkeypatch.setattr(published_module, "_all", lambda: frame)
     printed = table(of, "main").printed.set_index("Arm")["Published WAUC"]
-    assert re.fullmatch(r"0\.5000 \([+−]0\.\d{4}, (not )?met\)", printed["Base"])
+    said = r"(met|better than published|worse than published)(; (half|double): [a-z ]+)*"
+    assert re.fullmatch(rf"0\.5000 \([+−]0\.\d{{4}}, {said}, other test rows\)", printed["Base"])
     assert printed["MLoRA"] == MISSING
 
 

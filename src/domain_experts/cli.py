@@ -203,6 +203,16 @@ def plan(
 
 
 @app.command()
+def simulate() -> None:
+    """Simulated studies with and without an effect: how often verdicts find one (`power`)."""
+    _set_threads(1)
+    from domain_experts.params import load
+    from domain_experts.reporting.simulation import write_simulation
+
+    write_simulation(load().statistics.margin)
+
+
+@app.command()
 def headline(tier: TierOption) -> None:
     """Print the answer, and where everything else is."""
     from domain_experts.presence import load_study

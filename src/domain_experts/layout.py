@@ -63,6 +63,15 @@ def search_file(tier: str, search: Search) -> Path:
     return results(tier) / search.path.with_name(f"{search.arm}.json")
 
 
+SIMULATION = Path("results/simulation")
+"""Folder of what is simulated to check the verdicts; it is of no tier."""
+
+
+def simulation_files() -> list[Path]:
+    """The table and figure of the simulation."""
+    return [SIMULATION / f"power.{kind}" for kind in ("csv", "md", "tex", "png", "pdf", "txt")]
+
+
 def tables(tier: str) -> Path:
     """Folder of a tier's tables."""
     return results(tier) / "tables"

@@ -24,7 +24,7 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import COMPARED, SEARCHED, SHOWN
 from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE, REFERENCE
+from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.search_space import SearchSettings
 from domain_experts.settings import (
@@ -101,8 +101,9 @@ class Experiment(Settings):
     compare: tuple[str, ...] = Field(
         default=(),
         description="what differences are taken from: an arm (of the same backbone), arm/backbone, "
-        "or `default` (the arm with default settings); by default `default` if settings vary, else "
-        "`base` or the first arm",
+        "`default` (the arm with default settings) or `best_floor` (of the floors on the same "
+        "data the best on validation rows), which is always added; by default `default` if "
+        "settings vary, else `base` or the first arm",
     )
     metric: str = Field(
         default="wauc",
@@ -122,7 +123,11 @@ class Experiment(Settings):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What differences are taken from."""
+        """What differences are taken from: as `compare` says, and the best floor."""
+        return tuple(dict.fromkeys((*self._own_references, BEST_FLOOR)))
+
+    @property
+    def _own_references(self) -> tuple[str, ...]:
         if self.compare:
             return self.compare
         if self.vary or self.variants or self.flip:
@@ -149,13 +154,9 @@ class Experiment(Settings):
             raise ValueError("`search` chooses settings: leave out `vary`, `variants` and `flip`")
         if self.metric not in SEARCHED:
             raise ValueError(f"a search maximises {' or '.join(SEARCHED)}, not {self.metric}")
-        for tier in TIERS:
-            if self.datasets.get(tier) and not {tier} <= {*self.search.trials} & {
-                *self.search.passes
-            }:
-                raise ValueError(
-                    f"search: `trials` and `passes` do not say how much tier {tier} has"
-                )
+        for tier in filter(self.datasets.get, TIERS):
+            if not (tier in self.search.trials and tier in self.search.passes):
+                raise ValueError(f"search: say the `trials` and `passes` of tier {tier}")
         return self
 
     @model_validator(mode="after")
@@ -165,6 +166,14 @@ class Experiment(Settings):
                 "give `backbones` for all arms, or each arm its own (`arms: {mdmt: [m3oe]}`)"
             )
         return self
+
+
+class Statistics(Settings):
+    """What the verdicts on differences rest on."""
+
+    margin: float = Field(
+        gt=0, lt=0.5, description="differences in AUC within it, both ways, are equivalent"
+    )
 
 
 class Tier(Settings):
@@ -197,6 +206,7 @@ class Params(Settings):
         "all -> dotted settings of its own; a tier's `set` and an experiment's variants go before "
         "them"
     )
+    statistics: Statistics
     experiments: dict[str, Experiment]
     tiers: dict[TierName, Tier]
 
@@ -218,7 +228,7 @@ class Params(Settings):
                 _refuse_backbones(where, arm, experiment)
             for reference in experiment.references:
                 arm, _, backbone = reference.partition("/")
-                _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT))
+                _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT, BEST_FLOOR))
                 _known(f"{where}.compare", backbone, (*BACKBONES, ""))
             _known(f"{where}.metric", experiment.metric, COMPARED)
             for shown in experiment.show:

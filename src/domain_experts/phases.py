@@ -82,6 +82,11 @@ def _grid(study: Study) -> list[str]:
     return ["experiments", f"tiers.{study.tier}"]
 
 
+def _shown(study: Study) -> list[str]:
+    """Keys that say what tables and figures show."""
+    return [*_grid(study), "statistics"]
+
+
 def _results(study: Study) -> list[Path]:
     return [layout.results_file(study.tier), layout.records_file(study.tier)]
 
@@ -248,7 +253,7 @@ PHASES = {
                 Output(layout.tables(study.tier), "result"),
                 *(Output(path, "result") for path in layout.metrics_files(study.tier)),
             ],
-            keys=_grid,
+            keys=_shown,
             reads_models=False,
         ),
         Phase(
@@ -259,7 +264,7 @@ PHASES = {
             modules=("domain_experts.reporting.figures", LABELS),
             targets=_figures,
             outputs=lambda study: [Output(layout.figures(study.tier), "result")],
-            keys=_grid,
+            keys=_shown,
             reads_models=False,
         ),
         Phase(
@@ -270,7 +275,7 @@ PHASES = {
             modules=("domain_experts.reporting.report", LABELS),
             targets=lambda study: [layout.report(study.tier)],
             outputs=lambda study: [Output(layout.report(study.tier), "result")],
-            keys=_grid,
+            keys=_shown,
             reads_models=False,
         ),
     )

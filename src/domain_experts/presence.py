@@ -23,10 +23,11 @@ def load_study(tier: str | None = None, allow_missing: bool = False, path: Path 
         path: params.yaml.
 
     Raises:
-        UserError: params.yaml cannot be used.
+        UserError: params.yaml cannot be used, or an experiment compares what cannot be compared.
     """
     params = load(path)
     study = Study(params, tier or params.tier)
+    study.refuse_incomparable()
     if not allow_missing:
         return study
     return Study(params, study.tier, absent_datasets(study))

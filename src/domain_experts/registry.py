@@ -154,5 +154,7 @@ def _labelled(declared: dict[str, Arm]) -> dict[str, Arm]:
 ARMS = _labelled(_DECLARED)
 REFERENCE = "base"
 """What differences are taken from where an experiment has it and does not say otherwise."""
+BEST_FLOOR = "best_floor"
+"""Reference: of the floors on the same data that which is best on validation rows."""
 TRAINED_ONCE = {"experts": "adapter.experts_per_domain"}
 """Arms that are trained once, for the largest value of a setting that any experiment asks for."""

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from domain_experts import layout
@@ -12,7 +13,7 @@ from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.files import read_json
 from domain_experts.params import ALL, TIERS, Experiment, Params, validated
-from domain_experts.registry import ARMS, NO_BACKBONE, TRAINED_ONCE
+from domain_experts.registry import ARMS, BEST_FLOOR, NO_BACKBONE, TRAINED_ONCE
 from domain_experts.runs import (
     DEFAULT_VARIANT,
     SEARCH,
@@ -228,24 +229,84 @@ class Study:
 
         Both have one seed and one split, and so the same test rows. The reference may be a run of
         another experiment. An arm without a backbone is compared across the only backbone there is.
+        What is no floor is compared with every floor on its data; which of them is the best only
+        their results can tell.
         """
-        known = self._by_settings
-        backbones: dict[tuple[str, str], dict[str, None]] = {}
-        for dataset, backbone, arm, *_ in known:
-            backbones.setdefault((dataset, arm), {})[backbone] = None
         for reference in self.params.experiments[experiment].references:
-            arm, _, backbone = reference.partition("/")
             for run in self.expected[experiment]:
-                of = run.arm if arm == DEFAULT_VARIANT else arm
-                there = [backbone] if backbone else [*backbones.get((run.dataset, of), ())]
-                if not backbone and (run.backbone in there or len(there) != 1):
-                    there = [run.backbone]
-                # what was searched is compared with what was searched
-                alike = tuple(part for part in run.variant if part[0] == SEARCH)
-                variant = () if arm == DEFAULT_VARIANT else alike
-                other = known.get((run.dataset, there[0], of, variant, run.seed))
-                if other and other != run and other.split_seed == run.split_seed:
-                    yield run, other, reference
+                for other in self._referred(run, reference):
+                    if other != run and other.split_seed == run.split_seed:
+                        yield run, other, reference
+
+    def _referred(self, run: Run, reference: str) -> Iterator[Run]:
+        """Runs of a run's data and seed that a reference means, whatever their split."""
+        if reference == BEST_FLOOR:
+            named = [
+                (name, NO_BACKBONE) for name in ARMS if ARMS[name].floor and not run.spec.floor
+            ]
+        else:
+            arm, _, backbone = reference.partition("/")
+            of = run.arm if arm == DEFAULT_VARIANT else arm
+            there = [backbone] if backbone else [*self._backbones.get((run.dataset, of), ())]
+            if not backbone and (run.backbone in there or len(there) != 1):
+                there = [run.backbone]
+            named = [(of, there[0])]
+        # what was searched is compared with what was searched, and with floors that were not
+        own = tuple(part for part in run.variant if part[0] == SEARCH)
+        variants = [() if reference == DEFAULT_VARIANT else own, *[()] * (reference == BEST_FLOOR)]
+        for arm, backbone in named:
+            keys = [(run.dataset, backbone, arm, variant, run.seed) for variant in variants]
+            known = [self._by_settings[key] for key in keys if key in self._by_settings]
+            yield from known[:1]
+
+    def refuse_incomparable(self) -> None:
+        """Refuse what no run of an experiment can be compared with, or only in some seeds.
+
+        Raises:
+            UserError: a reference that `compare` names has no run of the tier on the same data, or
+                all of them are on other test rows; or of an arm that is compared some seeds have
+                a reference and others not.
+        """
+        for name, runs in self.expected.items():
+            for reference in self.params.experiments[name].compare:
+                if runs and reference != BEST_FLOOR:
+                    self._refuse_reference(
+                        f"params.yaml: experiments.{name}.compare", name, reference
+                    )
+
+    def _refuse_reference(self, where: str, name: str, reference: str) -> None:
+        found = [(run, [*self._referred(run, reference)]) for run in self.expected[name]]
+        others = [(run, other) for run, known in found for other in known]
+        if not others:
+            raise UserError(
+                f"{where}: no experiment of tier {self.tier} runs '{reference}' on this one's data "
+                "sets and seeds; add it to `arms`, or compare with another arm"
+            )
+        if not any(run == other or run.split_seed == other.split_seed for run, other in others):
+            run, other = others[0]
+            raise UserError(
+                f"{where}: '{reference}' is tested on other rows than every run of the experiment "
+                f"(its split has seed {other.split_seed}, that of {run.path} {run.split_seed}); "
+                "compare with an arm of the same protocol"
+            )
+        seeds: dict[Path, dict[int, bool]] = {}
+        for run, known in found:
+            seeds.setdefault(run.path.parent, {})[run.seed] = bool(known)
+        for path, there in seeds.items():
+            lacking = [str(seed) for seed, known in there.items() if not known]
+            if lacking and any(there.values()):
+                raise UserError(
+                    f"{where}: '{reference}' has no run with seed {', '.join(lacking)} that {path} "
+                    f"could be compared with; give both the same seeds (`seeds.{self.tier}`)"
+                )
+
+    @cached_property
+    def _backbones(self) -> dict[tuple[str, str], dict[str, None]]:
+        """Backbones of every expected data set and arm."""
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for run in self.expected_runs:
+            found.setdefault((run.dataset, run.arm), {})[run.backbone] = None
+        return found
 
     @cached_property
     def _by_job(self) -> dict[Job, tuple[Run, ...]]:
@@ -295,7 +356,9 @@ class Study:
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, arm, backbone)
-        for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
+        # what is of one arm goes before what is of all, in whatever order they stand
+        changed = sorted(variant, key=lambda part: "/" in part[0])
+        for key, value in (*own, *params.tiers[self.tier].set.items(), *changed):
             owner, _, setting = key.rpartition("/")
             if owner not in ("", *ARMS):
                 raise UserError(f"{where}: '{key}': {unknown('arm', owner, ARMS)}")

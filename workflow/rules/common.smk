@@ -207,7 +207,7 @@ def all_expected():
         ]
         for name, runs in STUDY.expected.items()
     }
-    return digest([expected, libraries()])
+    return digest([expected, STUDY.params.statistics.model_dump(mode="json"), libraries()])
 
 
 @cache

@@ -83,3 +83,16 @@ rule report:
         code=phase_code("report"),
     shell:
         "domain-experts report --tier {params.tier} 2>&1 | tee {log:q}"
+
+
+# Of no tier, and made when asked for: it checks the verdicts, and no table is made of it.
+rule simulation:
+    output:
+        [str(path) for path in layout.simulation_files()],
+    log:
+        "logs/simulation.log",
+    params:
+        settings=STUDY.params.statistics.margin,
+        code=code_of(("domain_experts.reporting.simulation",)),
+    shell:
+        "domain-experts simulate 2>&1 | tee {log:q}"

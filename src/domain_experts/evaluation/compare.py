@@ -2,54 +2,113 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from scipy.stats import rankdata
 
 from domain_experts.auc import Array, Floats, auc_by_domain
 from domain_experts.evaluation.metrics import numbers, weighted_mean
 from domain_experts.evaluation.rows import Row, Rows, by_domain
+from domain_experts.registry import BEST_FLOOR
 from domain_experts.runs import Run
 from domain_experts.study import Study
 
 
-def pairs(study: Study, runs: Iterable[Run]) -> list[tuple[Run, Run]]:
-    """What experiments compare among some runs: each with a reference of its seed and split."""
-    there = set(runs)
+@dataclass(frozen=True)
+class Ranked:
+    """A run's AUC by domain and task, and each row's part in its error (DeLong et al. 1988)."""
+
+    auc: Floats
+    """(D, T); NaN where a domain has one class or no rows."""
+    parts: Floats
+    """(n, T) structural components less the mean of their class, scaled so that a domain's squares
+    sum to the variance; NaN where a class has one row."""
+
+    def __sub__(self, other: "Ranked") -> "Ranked":
+        """The difference to another run on the same rows."""
+        return Ranked(self.auc - other.auc, self.parts - other.parts)
+
+
+class Summary(NamedTuple):
+    """A metric of one task or, with an empty name, over all; errors are NaN where undefined."""
+
+    task: str
+    metric: str
+    value: float
+    error: float
+    user_error: float
+
+
+def pairs(study: Study, runs: Iterable[Run]) -> dict[tuple[Run, Run], bool]:
+    """What experiments compare among some runs: each with a reference of its seed and split.
+
+    Returns:
+        The pairs, those of a run together, and whether an experiment names the reference: one of
+        several floors it does not.
+    """
+    there, found = set(runs), dict[tuple[Run, Run], bool]()
     named = itertools.chain(*map(study.comparisons, study.expected))
-    return [*dict.fromkeys((run, other) for run, other, _ in named if {run, other} <= there)]
+    for run, other, reference in named:
+        if {run, other} <= there:
+            found[run, other] = found.get((run, other), False) or reference != BEST_FLOOR
+    return dict(sorted(found.items(), key=lambda item: item[0][0].path))
 
 
-def compare(logits: Array, other: Array, rows: Rows, held_out: int | None = None) -> Iterator[Row]:
-    """Differences to another run on the same test rows, each with DeLong's standard error.
+def compare(
+    one: Ranked, other: Ranked, rows: Rows, held_out: int | None = None, domains: bool = True
+) -> Iterator[Row]:
+    """Differences to another run on the same test rows, each with its standard errors.
 
-    Of AUC by domain and task; of WAUC, macro AUC and, if a domain was held out, the AUC on it, by
-    task and, of several, over all tasks as their plain mean. Each of these is a weighted sum of
-    AUC, and so of what every row adds to it: the tasks of one row are summed before squaring, since
-    they are correlated. Domains share no rows.
+    DeLong's (`_se`) takes rows as independent. `_user_se` takes all rows of a user as one
+    observation, those in several domains too: what rows add is summed by user before squaring,
+    which is the bootstrap by user to first order (Obuchowski 1997).
 
     Args:
-        logits: (n, T).
-        other: (n, T), what is compared with.
+        one: of the n rows.
+        other: of the same rows, what is compared with.
         rows: the n rows.
         held_out: the domain that came after training, if both runs had one and the same.
+        domains: give the differences of single domains, too.
+    """
+    difference = one - other
+    if domains:
+        yield from _by_domain(difference, rows)
+    for found in summaries(difference, rows, held_out):
+        named = {
+            f"{found.metric}_difference": found.value,
+            f"{found.metric}_difference_se": found.error,
+            f"{found.metric}_difference_user_se": found.user_error,
+        }
+        for metric, value in named.items():
+            if not np.isnan(value):
+                yield {"task": found.task, "metric": metric, "value": value}
+
+
+def own_errors(one: Ranked, rows: Rows) -> Iterator[Row]:
+    """Standard errors of a run's own WAUC and macro AUC, over all tasks: `_se` and `_user_se`."""
+    last = "" if len(rows.tasks) > 1 else rows.tasks[0]
+    for found in summaries(one, rows):
+        errors = {"se": found.error, "user_se": found.user_error}
+        for name, value in errors.items():
+            if found.task == last and not np.isnan(value):
+                yield {"task": last, "metric": f"{found.metric}_{name}", "value": value}
+
+
+def summaries(of: Ranked, rows: Rows, held_out: int | None = None) -> Iterator[Summary]:
+    """WAUC, macro AUC and, of a domain that was held out, its AUC, with their errors.
+
+    By task and, of several, over all tasks as their plain mean. Each of these is a weighted sum of
+    AUC, and so of what every row adds to it: the tasks of one row are summed before squaring, since
+    they are correlated.
     """
     count = len(rows.domains)
     weights = {"wauc": np.bincount(rows.domain, minlength=count), "macro_auc": np.ones(count)}
     if held_out is not None:
         weights["new_domain_auc"] = np.arange(count) == held_out
-    by_task = [
-        paired(one, two, labels, rows.domain, count)
-        for one, two, labels in zip(logits.T, other.T, rows.labels.T, strict=True)
-    ]
-    difference, influence = (np.column_stack(part) for part in zip(*by_task, strict=True))
-    known = ~np.isnan(difference)
-    influence = np.where(known[rows.domain], influence, 0)
-    for t, task in enumerate(rows.tasks):
-        variance = np.bincount(rows.domain, influence[:, t] ** 2, count)
-        error = np.where(known[:, t], np.sqrt(variance), np.nan)
-        for metric, values in (("auc_difference", difference[:, t]), ("auc_difference_se", error)):
-            yield from by_domain(rows.domains, numbers(values), metric=metric, task=task)
+    known = ~np.isnan(of.auc)
+    parts = np.where(known[rows.domain], of.parts, 0)
     chosen = {task: [t] for t, task in enumerate(rows.tasks)}
     if len(rows.tasks) > 1:
         chosen[""] = [*range(len(rows.tasks))]
@@ -57,50 +116,67 @@ def compare(logits: Array, other: Array, rows: Rows, held_out: int | None = None
         kept = weight[:, None] * known[:, own]
         if kept.any(axis=0).all():
             share = kept / kept.sum(axis=0) / len(own)
-            value = np.sum(share * np.nan_to_num(difference[:, own]))
-            error = np.sqrt(np.sum(np.sum(share[rows.domain] * influence[:, own], axis=1) ** 2))
-            for name, found in (
-                (f"{metric}_difference", value),
-                (f"{metric}_difference_se", error),
-            ):
-                if not np.isnan(found):
-                    yield {"task": task, "metric": name, "value": found}
+            value = np.sum(share * np.nan_to_num(of.auc[:, own]))
+            added = np.sum(share[rows.domain] * parts[:, own], axis=1)
+            by_user = np.nan if rows.user is None else _norm(np.bincount(rows.user, added))
+            yield Summary(task, metric, float(value), _norm(added), by_user)
 
 
-def paired(
-    scores: Array, other: Array, labels: Array, domain: Array, domains: int
-) -> tuple[Floats, Floats]:
-    """Differences in AUC by domain, and each row's part in their errors (DeLong et al. 1988).
+def _norm(values: Array) -> float:
+    return float(np.sqrt(np.sum(values**2)))
+
+
+def _by_domain(of: Ranked, rows: Rows) -> Iterator[Row]:
+    """Differences of single domains, by task, with their errors."""
+    count = len(rows.domains)
+    # whose parts are summed before squaring: a row's, a user's
+    whose = {"auc_difference_se": np.arange(len(rows.domain))}
+    if rows.user is not None:
+        whose["auc_difference_user_se"] = rows.user.astype(np.int64)
+    groups = {
+        metric: np.unique(ids * count + rows.domain, return_inverse=True)
+        for metric, ids in whose.items()
+    }
+    for task, auc, parts in zip(rows.tasks, of.auc.T, of.parts.T, strict=True):
+        found = {"auc_difference": auc}
+        for metric, (ids, place) in groups.items():
+            variance = np.bincount(ids % count, np.bincount(place, parts) ** 2, count)
+            found[metric] = np.where(np.isnan(auc), np.nan, np.sqrt(variance))
+        for metric, values in found.items():
+            yield from by_domain(rows.domains, numbers(values), metric=metric, task=task)
+
+
+def ranked(logits: Array, rows: Rows) -> Ranked:
+    """AUC of scores, and each row's part in its error.
 
     A row's structural component is the share of its domain's rows of the other class that it is
     ranked rightly against, from midranks (Sun and Xu 2014).
 
     Args:
-        scores: (n,)
-        other: (n,), what is compared with.
-        labels: (n,) 0 or 1.
-        domain: (n,) domain ids below `domains`.
-        domains: number of domains D.
-
-    Returns:
-        (D,) differences, NaN where a domain has one class or no rows, and (n,) components less the
-        mean of their class, scaled so that a domain's squares sum to the variance; NaN where a
-        class has one row.
+        logits: (n, T) any increasing function of the predicted probabilities.
+        rows: the n rows.
     """
-    rows = pd.DataFrame({"domain": domain, "label": labels, "scores": scores, "other": other})
-    by_class = rows.groupby(["domain", "label"])
-    below = (
-        rows.groupby("domain")[["scores", "other"]].rank() - by_class[["scores", "other"]].rank()
-    )
-    own = by_class["label"].transform("size")
-    others = rows.groupby("domain")["label"].transform("size") - own
-    component = (below["scores"] - below["other"]) / others * np.where(labels == 1, 1, -1)
-    mean = component.groupby([domain, labels]).transform("mean")
-    difference = component[labels == 1].groupby(domain[labels == 1]).mean()
-    return (
-        difference.reindex(range(domains)).to_numpy(),
-        ((component - mean) / np.sqrt(own * (own - 1))).to_numpy(),
-    )
+    tasks = zip(logits.T, rows.labels.T, strict=True)
+    auc, parts = zip(*(_ranked(*task, rows) for task in tasks), strict=True)
+    return Ranked(np.column_stack(auc), np.column_stack(parts))
+
+
+def _ranked(scores: Array, labels: Array, rows: Rows) -> tuple[Floats, Floats]:
+    """(D,) AUC and (n,) parts of one task."""
+    auc, parts = np.full(len(rows.domains), np.nan), np.full(len(scores), np.nan)
+    for d in range(len(rows.domains)):
+        own = np.flatnonzero(rows.domain == d)
+        hit = labels[own] == 1
+        if hit.any() and not hit.all():
+            right = rankdata(scores[own])
+            for one, sign in ((hit, 1), (~hit, -1)):
+                size = one.sum()
+                of_others = (right[one] - rankdata(scores[own[one]])) / (len(own) - size)
+                if sign == 1:
+                    auc[d] = of_others.mean()
+                spread = np.sqrt(size * (size - 1)) or np.nan
+                parts[own[one]] = sign * (of_others - of_others.mean()) / spread
+    return auc, parts
 
 
 def bayes(rows: Rows) -> Iterator[Row]:

@@ -5,7 +5,7 @@ One job evaluates a data set. Whatever is trained is evaluated, whether the rest
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.errors import UserError
-from domain_experts.evaluation.compare import bayes, compare, pairs
+from domain_experts.evaluation.compare import bayes, compare, own_errors, pairs, ranked
 from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.evaluation.new_domain import held_out, new_domain_rows
@@ -42,6 +42,7 @@ from domain_experts.runs import Job, Run
 from domain_experts.study import Study
 
 RESULTS, RECORDS = "results.parquet", "records.parquet"
+TRIAL = r"/trial=\d+/seed=\d+$"
 WHAT = ["run", "dataset"]
 """What a record is about."""
 
@@ -68,7 +69,7 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
         about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
         facts = [*_population(interactions, split), *bayes(cut["test"])]
         rows += [about | {"status": CURRENT} | row for row in facts]
-        logits, who_of = {}, {}
+        test, logits, who_of = cut["test"], {}, {}
         for run in runs:
             record = _record(study, run)
             key = record["provenance"]["key"]
@@ -82,14 +83,13 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
                 ]
                 rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
+            rows += [
+                who | {"split": "test"} | row for row in own_errors(ranked(scores, test), test)
+            ]
             logits[run], who_of[run] = scores, who
             record["projection"] = projection(study, run, record)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
-        for run, other in pairs(study, runs):
-            about = who_of[run] | {"split": "test", "against": other.path.as_posix()}
-            new = held_out(run) if held_out(run) == held_out(other) else None
-            compared = compare(logits[run], logits[other], cut["test"], new)
-            rows += [about | row for row in compared]
+        rows += _compared(study, logits, test, who_of)
     if interactions is not None:
         schema = interactions.schema
         data = {
@@ -104,6 +104,19 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
     write(table_of_records(records), folder / RECORDS, RECORD_COLUMNS)
 
 
+def _compared(
+    study: Study, logits: Mapping[Run, Array], test: Rows, about: Mapping[Run, Row]
+) -> Iterator[Row]:
+    """Differences between the runs of one split, as far as experiments compare them."""
+    # pairs of a run follow each other, and few runs are references
+    ranked_of = lru_cache(maxsize=32)(lambda run: ranked(logits[run], test))
+    for (run, other), named in pairs(study, logits).items():
+        new = held_out(run) if held_out(run) == held_out(other) else None
+        against = about[run] | {"split": "test", "against": other.path.as_posix()}
+        for row in compare(ranked_of(run), ranked_of(other), test, new, domains=named):
+            yield against | row
+
+
 def merge(study: Study) -> None:
     """Write the results of a tier: what is evaluated, and of other runs what was known before.
 
@@ -112,14 +125,17 @@ def merge(study: Study) -> None:
     """
     folders = [layout.evaluated(study.tier, dataset) for dataset in study.all_datasets]
     there = [folder for folder in folders if (folder / RESULTS).is_file()]
-    numbers = [read(folder / RESULTS) for folder in there]
-    records = [read(folder / RECORDS, RECORD_COLUMNS) for folder in there]
+    trials, searches = searched(study)
+    numbers = [*(read(folder / RESULTS) for folder in there), trials]
+    records = [*(read(folder / RECORDS, RECORD_COLUMNS) for folder in there), searches]
     new_records = pd.concat([table_of_records([]), *records])
     path, records_path = layout.results_file(study.tier), layout.records_file(study.tier)
     if path.is_file():
         old, old_records = read(path), read(records_path, RECORD_COLUMNS)
         known = pd.MultiIndex.from_frame(new_records[WHAT])
-        kept = ~pd.MultiIndex.from_frame(old[WHAT]).isin(known) & (old["metric"] != "")
+        # of a trial its search is the record
+        about = old[WHAT].assign(run=old["run"].str.replace(TRIAL, "", regex=True))
+        kept = ~pd.MultiIndex.from_frame(about).isin(known) & (old["metric"] != "")
         numbers.insert(0, old[kept])
         kept = ~pd.MultiIndex.from_frame(old_records[WHAT]).isin(known)
         new_records = pd.concat([old_records[kept], new_records])
@@ -127,9 +143,32 @@ def merge(study: Study) -> None:
     frame = _in_order(study, pd.concat([frame, _without_numbers(study, frame)], ignore_index=True))
     results = of(study, frame, new_records)
     about_data = results.facts["status"].reindex(frame.index)
-    frame["status"] = frame["run"].map(results.status).fillna(about_data).fillna(frame["status"])
+    of_search = {search.path.as_posix(): status for search, status in results.searches.items()}
+    about_search = frame["run"].str.replace(TRIAL, "", regex=True).map(of_search)
+    of_run = frame["run"].map(results.status)
+    frame["status"] = of_run.fillna(about_data).fillna(about_search).fillna(frame["status"])
     write(frame, path)
     write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
+
+
+def searched(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Validation values of the trials of searches that have ended, and the searches' records."""
+    rows, records = [], []
+    for search in study.searches:
+        path = layout.search_file(study.tier, search)
+        if not path.is_file():
+            continue
+        record = read_json(path, "delete it and run snakemake, which makes it again")
+        name = search.path.as_posix()
+        records.append(_stored(name, search.dataset, record["code"], record))
+        for n, trial in enumerate(record["trials"], start=1):
+            settings = tuple(trial["settings"].items())
+            for seed, value in trial["seeds"].items():
+                run = study.trying(search, settings).tuned(search, int(seed))
+                who = identity(run) | {"run": f"{name}/trial={n}/seed={seed}", "status": CURRENT}
+                metric = {"metric": record["asked"]["metric"], "value": value}
+                rows.append(who | {"split": "validation", "key": record["code"]} | metric)
+    return table(rows), table_of_records(records)
 
 
 def _without_numbers(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -196,13 +235,14 @@ def _record(study: Study, run: Run) -> dict[str, Any]:
 
 
 def _rows(interactions: Interactions, chosen: Array) -> Rows:
-    truth = interactions.truth
+    truth, user = interactions.truth, interactions.user
     return Rows(
         interactions.labels[chosen],
         interactions.domain[chosen],
         None if truth is None else truth[chosen],
         interactions.schema.domains,
         interactions.schema.tasks,
+        None if user is None else user[chosen],
     )
 
 

@@ -28,8 +28,12 @@ COMPARED = (*METRICS, "macro_log_loss", *GATE, *NEW_DOMAIN)
 SEARCHED = ("wauc", "macro_auc")
 """What a search may maximise on validation rows."""
 
+AUCS = ("wauc", "macro_auc", "binned_wauc", "new_domain_auc")
+"""Those that are an AUC or a mean of AUCs."""
+ERRORS = ("wauc_se", "wauc_user_se", "macro_auc_se", "macro_auc_user_se")
+"""Standard errors that the sample of test rows, or of test users, brings."""
 DATA = ("bayes_wauc", "seen_users", "domains", "rows")
 RECORD = ("parameters", "epochs_trained", "wall_s", "train_rows_per_s", "epochs", "peak_memory_mb")
 TESTED = ("a_D", "a_T", "b_D", "b_T")
 """Scalars that tested models expose."""
-SHOWN = (*COMPARED, *DATA, *RECORD, *TESTED)
+SHOWN = (*COMPARED, *ERRORS, *DATA, *RECORD, *TESTED)

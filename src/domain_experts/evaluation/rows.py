@@ -22,6 +22,8 @@ class Rows:
     """(n,) or (n, T) true probabilities of generated data."""
     domains: tuple[str, ...]
     tasks: tuple[str, ...]
+    user: Array | None = None
+    """(n,) ids of users, from 0; None where data have none."""
 
 
 def by_domain(

@@ -19,20 +19,28 @@ from domain_experts.reporting.columns import (
 from domain_experts.reporting.frame import Frames, over_status, status_counts
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number
-from domain_experts.reporting.statistics import interval_notes, summed
+from domain_experts.reporting.statistics import (
+    BETTER,
+    EQUIVALENT,
+    ONE_SEED,
+    UNDECIDED,
+    UNKNOWN,
+    UNTESTED,
+    VERDICTS,
+    WORSE,
+    interval_notes,
+    margin_of,
+    summed,
+    verdicts,
+)
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
-SMALL = 0.0005
-"""A difference below it is called small even where its interval excludes 0."""
-BETTER, WORSE, UNTOLD, UNKNOWN = "better", "worse", "not told apart", "no interval"
-SAME = f"within {SMALL}"
-VERDICTS = (BETTER, WORSE, SAME, UNTOLD, UNKNOWN)
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
 _COLUMNS = [
-    *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high"),
+    *(*GROUP, *CANDIDATE, "metric", "status", "gain", "gain_n", "low", "high", "error"),
     *("validation", "reference_validation", "verdict"),
 ]
 
@@ -61,11 +69,11 @@ def gains(of: Frames) -> pd.DataFrame:
         own = own.join(validation.rename("reference_validation"), "other")
         means = ["validation", "reference_validation"]
         found = summed(own, ["dataset", "reference", *CANDIDATE], means)
-        parts.append(found.assign(experiment=name, metric=metric))
+        margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
+        said = verdicts(found, margin, lower)
+        parts.append(found.assign(experiment=name, metric=metric, verdict=said))
     frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    judged = frame[["metric", "gain", "low", "high"]].itertuples(index=False)
-    verdicts = [_verdict(column(metric).better == "lower", *row) for metric, *row in judged]
-    return frame.assign(verdict=verdicts)[_COLUMNS]
+    return frame[_COLUMNS]
 
 
 def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
@@ -103,9 +111,10 @@ def answer(of: Frames) -> Table:
     )
     ahead = _worth(frame, "reference_validation") > _worth(frame, "validation")
     notes = [
-        *interval_notes(frame["low"]),
-        f"{SAME}: the interval excludes 0, or lies within ±{SMALL}, and the difference is smaller "
-        "than that.",
+        *interval_notes(frame["low"], frame["error"]),
+        f"{EQUIVALENT.capitalize()}: the interval of a difference in AUC lies within "
+        f"±{of.study.params.statistics.margin:g}; {UNDECIDED}: it holds 0, and more than that; "
+        f"{ONE_SEED}: it is of the test users alone, as one seed does not tell how runs differ.",
         f"In {ahead.sum():,} of {len(frame):,} rows the reference itself is better on validation "
         "rows than the best of the others.",
     ]
@@ -188,11 +197,11 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
     chosen = best(of, frame)
     if chosen.empty:
         return f"The other {len(names) - 1} experiments have no answer yet."
-    known, counts = chosen[chosen["verdict"] != UNKNOWN], Counter(chosen["verdict"])
+    known, counts = chosen[~chosen["verdict"].isin(UNTESTED)], Counter(chosen["verdict"])
     text = (
         f"In the {chosen['experiment'].nunique()} other experiments with an answer, the best on "
         f"validation rows of all but the reference is better than it in {_none(counts[BETTER])} of "
-        f"{len(known)} comparisons that have an interval and worse in {_none(counts[WORSE])}"
+        f"{len(known)} comparisons over several seeds and worse in {_none(counts[WORSE])}"
     )
     better = known[known["verdict"] == BETTER]
     most = better.loc[_worth(better, "gain").groupby(better["metric"], sort=False).idxmax()]
@@ -239,11 +248,12 @@ def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
     better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
-        verdict = rows["verdict"].iloc[0]
-        if verdict == UNKNOWN:
-            return f"held against {reference} without an interval ({span(rows)})"
-        between = {SAME: " of", UNTOLD: " from"}.get(verdict, " than")
-        return f"{verdict}{between} {reference} ({span(rows)})"
+        said = rows["verdict"].iloc[0]
+        if said in UNTESTED:
+            how = {ONE_SEED: "on one seed", UNKNOWN: "without an interval"}[said]
+            return f"held against {reference} {how} ({span(rows)})"
+        between = {EQUIVALENT: "to", UNDECIDED: "against"}.get(said, "than")
+        return f"{said} {between} {reference} ({span(rows)})"
     return f"{better} ({'; '.join([', '.join(rest)] * bool(rest) + [differences + span(rows)])})"
 
 
@@ -263,14 +273,3 @@ def _unanswered(of: Frames, name: str) -> str:
     if column(metric).better is None:
         return f"`reporting.columns` does not say which values of {metric} are better"
     return "nothing to compare yet"
-
-
-def _verdict(lower: bool, gain: float, low: float, high: float) -> str:
-    """In words; `lower`: lower values of the metric are better."""
-    if pd.isna(low):
-        return UNKNOWN
-    if abs(gain) < SMALL and (low > 0 or high < 0 or max(-low, high) <= SMALL):
-        return SAME
-    if low <= 0 <= high:
-        return UNTOLD
-    return BETTER if (gain < 0) == lower else WORSE

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE
 from domain_experts.reporting.render import BEST, MISSING, SECOND, Shown, mean_sd
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -131,7 +131,9 @@ def run_label(arm: str, backbone: str = NO_BACKBONE, variant: str = "") -> str:
 
 
 def reference_label(over: str) -> str:
-    """A reference, as params.yaml names it, in words: an arm, arm/backbone, or the default."""
+    """A reference, as params.yaml names it, in words: an arm, arm/backbone, default, best floor."""
+    if over == BEST_FLOOR:
+        return "the best floor"
     arm, _, backbone = over.partition("/")
     return "the default" if over == DEFAULT_VARIANT else run_label(arm, backbone or NO_BACKBONE)
 

@@ -31,7 +31,7 @@ from domain_experts.reporting.kinds import NOISE, Drawing, forest, heat_map, lin
 from domain_experts.reporting.notes import missing_notes, seeds_text, stale_notes
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import write_text
-from domain_experts.reporting.statistics import DELONG, interval_notes, summed
+from domain_experts.reporting.statistics import SAMPLING, interval_notes, summed
 from domain_experts.reporting.style import save, styled
 from domain_experts.results import PROJECTION_COLUMNS, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -186,13 +186,14 @@ def gain_by_domain(of: Frames) -> Spec:
     """Differences of the first experiment to its first reference, domain by domain."""
     name = experiments(of.study)[0]
     spec = of.study.params.experiments[name]
-    pairs = of.gains(name).drop(columns=["gain", "se", "task"])
+    pairs = of.gains(name).drop(columns=["gain", "se", "user_se", "task"])
     pairs = pairs[pairs["over"] == spec.references[0]]
     numbers = of.results.numbers.rename(columns={"against": "other"})
     keys = ["run", "other", "domain", "task"]
     wide = numbers.pivot_table("value", keys, "metric").reset_index()
-    wide = wide.rename(columns={"auc_difference": "gain", "auc_difference_se": "se"})
-    own = pairs.merge(wide.reindex(columns=[*keys, "gain", "se"]), on=["run", "other"])
+    kinds = {"": "gain", "_se": "se", "_user_se": "user_se"}
+    wide = wide.rename(columns={f"auc_difference{end}": own for end, own in kinds.items()})
+    own = pairs.merge(wide.reindex(columns=[*keys, *kinds.values()]), on=["run", "other"])
     own = own.merge(of.domains[["run", "domain", "task", "number"]], on=["run", "domain", "task"])
     frame = summed(own, [*RUNS, "task", "domain", "number"])
     said = words(frame, spec.labels)
@@ -207,7 +208,7 @@ def gain_by_domain(of: Frames) -> Spec:
             panel=panel, hue=said["arm"], x=frame["gain"], y=domain, place=frame["number"]
         )
         kind = partial(forest, label=label)
-        bars = f" Intervals of 95 %, from {DELONG}." * bool(frame["low"].notna().any())
+        bars = f" Intervals of 95 %, from {SAMPLING}." * bool(frame["low"].notna().any())
         return Spec(frame, kind, of.of(name), question, f"{label}.{bars}")
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
     data = frame.assign(

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
+from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE
+from domain_experts.reporting.columns import column
 from domain_experts.results import (
     ABSENT,
     CURRENT,
@@ -164,8 +166,13 @@ class Frames:
     def gains(self, experiment: str) -> pd.DataFrame:
         """Differences in an experiment's metric to its references, which share seed and split.
 
+        The best floor is the one whose mean of the metric on validation rows, over the seeds that
+        it is run with, is best; a metric of which `columns` does not say what is better has none.
+
         A row for each run and reference: KEYS, `seed`, `status`, `over` (the reference's name),
-        `gain` and, where it is stored, its standard error on the test rows, `se`.
+        `reference` (its `arm/backbone`: of `best_floor` which floor it is), `gain` and, where they
+        are stored, its standard errors on the test rows: `se`, which takes rows as independent, and
+        `user_se`, which takes users so.
         """
         metric = self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
@@ -177,18 +184,32 @@ class Frames:
             dtype="str",
         )
         runs = self.runs[[*_IDENTITY, "task", metric]]
-        others = runs[["run", "status", "arm", "backbone", metric]].add_prefix("other_")
+        others = runs[["run", "status", "arm", "backbone", "variant", metric]].add_prefix("other_")
         frame = pairs.merge(runs, "left", "run")
         frame = frame.merge(others, "left", left_on="other", right_on="other_run")
+        frame = frame[self._is_best_floor(frame, metric) | (frame["over"] != BEST_FLOOR)]
+        frame = frame.reset_index(drop=True)
+        frame["reference"] = frame["other_arm"] + "/" + frame["other_backbone"]
         frame["gain"] = frame[metric] - frame[f"other_{metric}"]
         stale = (frame["status"] == STALE) | (frame["other_status"] == STALE)
         frame["status"] = frame["status"].mask(stale, STALE)
         numbers = self.results.numbers
-        errors = numbers[numbers["metric"] == f"{metric}_difference_se"]
-        errors = errors.rename(columns={"against": "other", "value": "se"})
-        errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
         keys = ["run", "other", "task"]
-        return frame.merge(errors[[*keys, "se"]], "left", keys)
+        for name in ("se", "user_se"):
+            errors = numbers[numbers["metric"] == f"{metric}_difference_{name}"]
+            errors = errors.rename(columns={"against": "other", "value": name})
+            errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
+            frame = frame.merge(errors[[*keys, name]], "left", keys)
+        return frame
+
+    def _is_best_floor(self, pairs: pd.DataFrame, metric: str) -> "pd.Series[bool]":
+        """Which pairs have the floor that is best on validation rows of their data set."""
+        keys, better = ["dataset", "other_arm", "other_variant"], column(metric).better
+        floors = pairs.loc[pairs["over"] == BEST_FLOOR, [*keys, "other"]].drop_duplicates()
+        values = floors.join(self.validation[metric], "other").groupby(keys)[metric].mean().dropna()
+        values = values * {"higher": 1, "lower": -1, None: np.nan}[better]
+        best = set(values.dropna().groupby("dataset").idxmax())
+        return pd.Series([key in best for key in pairs[keys].itertuples(index=False, name=None)])
 
     def record(self, path: str) -> dict[str, Any]:
         """The record of a run that has numbers."""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from domain_experts.registry import ARMS
+from domain_experts.registry import ARMS, BEST_FLOOR
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS, stale_marked
 from domain_experts.reporting.frame import KEYS, Frames, made, over_status, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
@@ -68,6 +68,23 @@ def split_notes(runs: pd.DataFrame, frame: pd.DataFrame) -> tuple["pd.Series[boo
         f"{OTHER_SPLIT} its split is fixed by a seed of its own ({fixed}), so that its test rows "
         "are others: it is neither compared nor ranked with the rest."
     ]
+
+
+def floor_notes(frame: pd.DataFrame) -> list[str]:
+    """Which floor is the best on which data.
+
+    Args:
+        frame: differences with the columns dataset, over and reference (`arm/backbone`).
+    """
+    own = frame.loc[frame["over"] == BEST_FLOOR, ["dataset", "reference"]].drop_duplicates()
+    if own.empty:
+        return []
+    arms = own["reference"].str.partition("/")[0]
+    parts = [
+        f"{ARMS[arm].label} on {', '.join(datasets.unique())}"
+        for arm, datasets in own["dataset"].groupby(arms, sort=False)
+    ]
+    return [f"The best floor, by the mean over seeds on validation rows: {'; '.join(parts)}."]
 
 
 def switch_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:

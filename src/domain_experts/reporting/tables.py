@@ -9,7 +9,7 @@ import pandas as pd
 from domain_experts import layout
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.answer import answer
-from domain_experts.reporting.catalog import CELLS, experiments
+from domain_experts.reporting.catalog import CELLS, SEARCH, experiments
 from domain_experts.reporting.columns import (
     COLUMNS,
     OTHER_SPLIT,
@@ -22,6 +22,7 @@ from domain_experts.reporting.columns import (
     with_status,
     words,
 )
+from domain_experts.reporting.differences import differences_table
 from domain_experts.reporting.frame import (
     ALL_TASKS,
     COST,
@@ -34,16 +35,18 @@ from domain_experts.reporting.frame import (
     status_text,
 )
 from domain_experts.reporting.notes import (
+    floor_notes,
     run_notes,
     seeds_text,
     split_notes,
     status_notes,
     switch_notes,
 )
-from domain_experts.reporting.published import NUMBERS, published, verdict_text
+from domain_experts.reporting.published import published, tolerance_notes, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
-from domain_experts.reporting.statistics import interval_notes, summed
+from domain_experts.reporting.searching import search_table
+from domain_experts.reporting.statistics import half_widths, interval_notes, margin_of, summed
 from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
@@ -67,6 +70,8 @@ def table(of: Frames, name: str) -> Table:
     """One of the tables that `catalog.table_names` lists."""
     if name in ABOUT:
         return ABOUT[name](of)
+    if name.endswith(SEARCH) and name not in of.study.expected:
+        return search_table(of, name, name.removesuffix(SEARCH))
     if name.endswith(CELLS) and name not in of.study.expected:
         return cells(of, name.removesuffix(CELLS))
     return comparison(of, name)
@@ -74,7 +79,7 @@ def table(of: Frames, name: str) -> Table:
 
 def comparison(of: Frames, name: str) -> Table:
     """An experiment: its metric, differences to its references, published values beside."""
-    experiment = of.study.params.experiments[name]
+    params, experiment = of.study.params, of.study.params.experiments[name]
     metric, gains = experiment.metric, of.gains(name)
     # a reference that another experiment has run is shown, too
     runs = of.runs[of.runs["run"].isin({*of.of(name)["run"], *gains["other"]})]
@@ -86,6 +91,8 @@ def comparison(of: Frames, name: str) -> Table:
         frame = frame.join(parts.add_suffix(f" {over}"), KEYS)
     for value in values:
         frame = frame.merge(published(value), "left", KEYS)
+    known = [value for value in values if frame[f"published_{value}"].notna().any()]
+    frame = frame.join(half_widths(runs, known), KEYS)
     references = [over for over in experiment.references if f"gain {over}" in frame]
     apart, notes = split_notes(runs, frame)
     named = _named(frame, experiment.labels)
@@ -104,14 +111,19 @@ def comparison(of: Frames, name: str) -> Table:
             heads = {over: f"{less} {reference_label(over)}" for over in references}
             columns += [Shown(head, gain_cells(frame, over)) for over, head in heads.items()]
         if frame[f"published_{value}"].notna().any():
-            columns.append(Shown(f"Published {spec.head}", verdict_text(frame, value)))
-            notes.append(NUMBERS)
+            columns.append(
+                Shown(
+                    f"Published {spec.head}", verdict_text(frame, value, margin_of(params, value))
+                )
+            )
+            notes += tolerance_notes(params.statistics.margin)
     columns.append(Shown("Seeds", [number(count, 0) for count in frame["seeds"]]))
     if references:
-        known = (frame.loc[frame[f"gain {over}"].notna(), f"low {over}"] for over in references)
-        lows = pd.concat(known)
+        lows = pd.concat(
+            frame.loc[frame[f"gain {over}"].notna(), f"low {over}"] for over in references
+        )
         notes += [f"{SIGNIFICANT} its 95 % interval excludes 0."] * bool(lows.notna().any())
-        notes += interval_notes(lows)
+        notes += interval_notes(lows) + floor_notes(gains)
     notes += switch_notes(of, runs)
     return _of_runs(of, name, experiment.question, runs, frame, named, columns, notes)
 
@@ -293,6 +305,7 @@ def matrix(of: Frames) -> Table:
 
 
 ABOUT = {make.__name__: make for make in (answer, overview, coverage, datasets, domains, cost)}
+ABOUT["differences"] = differences_table
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:

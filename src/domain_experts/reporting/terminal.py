@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.panel import Panel
 
 from domain_experts import layout
-from domain_experts.reporting.answer import VERDICTS, answer, question, sentences, span
+from domain_experts.reporting.answer import answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import reference_label
 from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
+from domain_experts.reporting.statistics import VERDICTS
 from domain_experts.reporting.tables import coverage
 from domain_experts.results import ABSENT
 from domain_experts.study import Study

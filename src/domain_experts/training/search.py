@@ -56,7 +56,8 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
     first = study.tuned(search, declared.seeds[0])
     bench = Bench.of(study, first.job, device, threads, test=False)
     splits = [bench.split(study.tuned(search, seed)) for seed in declared.seeds]
-    rows = declared.passes[study.tier] * sum(int((split == TRAIN).sum()) for split in splits)
+    rows = sum(int((split == TRAIN).sum()) for split in splits)
+    most = declared.passes[study.tier] * rows
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = {"tpe": _tpe, "random": optuna.samplers.RandomSampler}[declared.sampler]
     pruner = optuna.pruners.MedianPruner(STARTUP) if declared.prune else optuna.pruners.NopPruner()
@@ -65,7 +66,7 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
     )
     asked.enqueue_trial(_default(study, search))
     trials: list[dict[str, Any]] = []
-    while len(trials) < declared.trials[study.tier] and _visited(trials) < rows:
+    while len(trials) < declared.trials[study.tier] and _visited(trials) < most:
         trial = asked.ask({name: _distribution(values) for name, values in space.items()})
         settings = {name: _value(space[name], drawn) for name, drawn in trial.params.items()}
         tried = replace(bench, study=study.trying(search, tuple(settings.items())))
@@ -75,6 +76,7 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
     best = max((t for t in trials if t["value"] is not None), key=lambda t: float(t["value"]))
     result = {
         "asked": study.asked(search),
+        "rows": rows,
         "trials": trials,
         "chosen": best["settings"],
         "code": code_digest((*first.job.modules, __name__)),

@@ -1,0 +1,56 @@
+"""The machine's own noise: how far runs move whose initial weights differ by a rounding alone.
+
+Another order of the same sums, such as other threads or another machine bring, changes the last
+digits. What that does to a number says nothing about a method, and a gain within it is none.
+"""
+
+import pandas as pd
+
+from domain_experts.evaluation.registry import COMPARED
+from domain_experts.reporting.frame import Frames
+from domain_experts.runs import DEFAULT_VARIANT
+
+NUDGE = "training.nudge"
+"""The setting that changes the last digits of the initial weights and nothing else."""
+_ALIKE = ["dataset", "backbone", "seed"]
+
+
+def noise_band(of: Frames) -> pd.DataFrame:
+    """By data set and metric, the largest change of a gain by a nudge.
+
+    A change of a gain is the difference, between two arms with the same backbone and seed, of how
+    far each run is from the same run without the nudge. Of a few runs the largest is all that can
+    be said: it is no bound for the next one.
+
+    Returns:
+        dataset, metric, `band` (of gains), `run_band` (the largest change of a run's own metric)
+        and `runs`, the pairs of runs that it is from. A data set or metric without such runs has
+        no row; `band` is NaN where only one arm has them.
+    """
+    changes = _changes(of)
+    metrics = [name for name in COMPARED if name in changes]
+    rows = []
+    for dataset, own in changes.groupby("dataset", sort=False):
+        for metric in metrics:
+            known = own[own[metric].notna()]
+            if len(known):
+                gains = known.groupby([*_ALIKE, "variant"])[metric]
+                # over all pairs of arms the largest difference is that of the extremes
+                spans = (gains.max() - gains.min())[gains.size() > 1]
+                rows.append((dataset, metric, spans.max(), known[metric].abs().max(), len(known)))
+    return pd.DataFrame(rows, columns=["dataset", "metric", "band", "run_band", "runs"])
+
+
+def _changes(of: Frames) -> pd.DataFrame:
+    """A row for each nudged run: its metrics less those of the default run."""
+    metrics = [name for name in COMPARED if name in of.runs]
+    keys = [*_ALIKE, "arm"]
+    alone = {
+        path for path, run in of.results.expected.items() if dict(run.variant).keys() == {NUDGE}
+    }
+    other = of.runs[of.runs["run"].isin(alone)]
+    default = of.runs[of.runs["variant"] == DEFAULT_VARIANT]
+    both = other.merge(default, on=keys, suffixes=("", "_default"))
+    return both[[*keys, "variant"]].assign(
+        **{name: both[name] - both[f"{name}_default"] for name in metrics}
+    )

@@ -1,0 +1,81 @@
+"""Ranks of the arms of an experiment over data sets, backbones and seeds (Demšar 2006)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import friedmanchisquare, studentized_range
+
+from domain_experts.registry import NO_BACKBONE
+from domain_experts.reporting.columns import column
+from domain_experts.reporting.frame import Frames
+from domain_experts.reporting.statistics import LEVEL
+from domain_experts.runs import DEFAULT_VARIANT
+
+FEWEST = 5
+"""Seeds from which ranks are given."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks of arms, and which of them cannot be told apart.
+
+    Blocks of one data set share their users, and those of one seed their test rows: ranks are about
+    these data sets, and p takes blocks to be more independent than they are.
+    """
+
+    means: "pd.Series[float]"
+    """Arm -> mean rank over blocks, the best (1) first."""
+    blocks: int
+    """Data sets x backbones x seeds in which every arm has a number."""
+    seeds: int
+    p: float
+    """Of Friedman's test that all arms rank alike."""
+    critical: float
+    """Nemenyi's critical difference of mean ranks, at 5 % for all pairs together."""
+
+    @property
+    def cliques(self) -> tuple[tuple[str, ...], ...]:
+        """Largest groups of two arms or more whose mean ranks span no more than that."""
+        arms, values = list(self.means.index), self.means.to_numpy()
+        found: list[tuple[str, ...]] = []
+        for i, first in enumerate(values):
+            group = tuple(arms[i : int(np.searchsorted(values, first + self.critical, "right"))])
+            if len(group) > 1 and not (found and set(group) <= set(found[-1])):
+                found.append(group)
+        return tuple(found)
+
+
+def ranks(of: Frames, experiment: str) -> Ranks | None:
+    """Ranks of an experiment's arms with default settings, by its metric.
+
+    An arm without a backbone stands beside each. Arms on other test rows than the rest are left
+    out, and so are blocks that lack an arm.
+
+    Returns:
+        None for fewer than three arms, fewer than FEWEST seeds in every complete block together, or
+        a metric of which `columns` does not say what is better.
+    """
+    metric = of.study.params.experiments[experiment].metric
+    runs = of.of(experiment)
+    usual = (runs["variant"] == DEFAULT_VARIANT) & (runs["seed"] == runs["split_seed"])
+    own = runs.loc[usual & runs[metric].notna(), ["dataset", "backbone", "seed", "arm", metric]]
+    alone = own["backbone"] == NO_BACKBONE
+    blocks = own.loc[~alone, ["dataset", "backbone", "seed"]].drop_duplicates()
+    beside = own[alone].drop(columns="backbone").merge(blocks, on=["dataset", "seed"])
+    every = pd.concat([own[~alone], beside]) if len(blocks) else own
+    wide = every.pivot(index=["dataset", "backbone", "seed"], columns="arm", values=metric)
+    wide = wide.dropna()
+    seeds = wide.index.get_level_values("seed").nunique()
+    better, (count, arms) = column(metric).better, wide.shape
+    if better is None or arms < 3 or seeds < FEWEST:
+        return None
+    placed = wide.rank(axis="columns", ascending=better == "lower")
+    spread = float(studentized_range.ppf(LEVEL, arms, np.inf)) / np.sqrt(2)
+    return Ranks(
+        placed.mean().sort_values(kind="stable"),
+        count,
+        seeds,
+        float(friedmanchisquare(*wide.to_numpy().T).pvalue),
+        spread * np.sqrt(arms * (arms + 1) / (6 * count)),
+    )
