@@ -67,12 +67,20 @@ LEGS = {
     "experts_held_out": "experts",
     "moe_mlora_held_out": "gate",
     "mlora_gated": "gate",
+    "experts_from_mlora": "experts",
+    "moe_mlora_from_mlora": "gate",
+    "experts_crossfit": "experts",
+    "moe_mlora_crossfit": "gate",
+    "lightgbm": "boosting",
     "domain_finetune": "fine-tuning",
     "new_domain_adapter": "new domain",
     "new_domain_finetune": "new domain",
     "new_domain_scratch": "new domain",
 }
-GATED = ("moe_mlora", "moe_mlora_held_out", "mlora_gated")
+GATED = (
+    *("moe_mlora", "moe_mlora_held_out", "mlora_gated"),
+    *("moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_crossfit"),
+)
 FLOORS = ("item_rate", "user_item_rate")
 SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
 

@@ -520,6 +520,8 @@ def test_every_arm_reports_its_parameters(make_assignment):
     expected = {
         "item_rate": (0, 0, 0), "user_item_rate": (0, 0, 0),
         "logistic_regression": (84, 0, 0), "factorisation_machine": (83 * 5 + 1, 0, 0),
+        # two other fields; one tree of three leaves
+        "field_aware_fm": (83 * (1 + 2 * 4) + 1, 0, 0), "lightgbm": (2 * 3 - 1, 0, 0),
         "base": (base, 0, 0), "base_released": (base, 0, 0),
         "mlora": (base, 3 * expert, 0), "mlora_released": (base, 3 * expert, 0),
         "mlora_epochs": (base, 3 * expert, 0), "mlora_held_out": (base, 3 * expert, 0),
@@ -528,7 +530,13 @@ def test_every_arm_reports_its_parameters(make_assignment):
         "moe_mlora_released": (base, 3 * expert, 0),
         "base_held_out": (base, 0, 0), "experts_held_out": (base, 3 * expert, 0),
         "moe_mlora_held_out": (base, 3 * expert, gate), "moe_mlora_refit": (base, 3 * expert, gate),
-        "mlora_gated": (base, 3 * expert, gate),
+        "mlora_gated": (base, 3 * expert, gate), "experts_from_mlora": (base, 3 * expert, 0),
+        "moe_mlora_from_mlora": (base, 3 * expert, gate),
+        "moe_mlora_joint": (base, 3 * expert, gate),
+        # two folds
+        "experts_crossfit": (2 * base, 6 * expert, 0),
+        "moe_mlora_crossfit": (base, 6 * expert, 3 * 4 + 4 * 6 + 6),
+        "mean_crossfit": (base, 6 * expert, 0),
         "shared_lora": (base, tripled, 0), "domain_finetune": (3 * base, 0, 0),
         "star": (star, 0, 0),
         "oracle_experts": (base, 2 * expert, 0), "oracle_mlora": (base, 2 * expert, 0),
@@ -536,7 +544,7 @@ def test_every_arm_reports_its_parameters(make_assignment):
         "new_domain_scratch": (base, 0, 0),
     }  # fmt: skip
     assert expected.keys() == set(CTR_ARMS)
-    changed = {"training.max_epochs": 1}
+    changed = {"training.max_epochs": 1, "trees.max_rounds": 1, "trees.leaves": 3}
     made = {}
     for arm in CTR_ARMS:
         made[arm] = finished(make_assignment(arm, upstream=made, **changed))

@@ -8,19 +8,35 @@ import pytest
 from assignments import CTR_ARMS, MULTI_ARMS, finished, make_assignment, needs
 
 from domain_experts.training.deep import expert_of, is_expert
+from domain_experts.training.folds import fold_of_rows, training_on
 from domain_experts.training.rows import held_out, without_held_out
 
-CHANGED = {"training.learning_rate": 0.05, "training.patience": 1, "training.max_epochs": 4}
+PATIENCE = 5
+CHANGED = {
+    **{"training.learning_rate": 0.05, "training.patience": 1, "training.max_epochs": 4},
+    "trees.patience": PATIENCE,
+}
 SCOPES = {
     "single": {"domain": True, "task": True},
     "mtl": {"domain": True, "task": False},
     "mdl": {"domain": False, "task": True},
 }
-ROWS = {
-    "base_held_out": without_held_out,
-    "experts_held_out": held_out,
-    "moe_mlora_held_out": held_out,
-}
+
+
+def seen_by(assignment, lane):
+    """The run with the training rows that a lane sees, of the domains that it trains on."""
+    arm, number = assignment.run.arm, lane["lane"]
+    if arm == "base_held_out":
+        return without_held_out(assignment)
+    if arm in ("experts_held_out", "moe_mlora_held_out"):
+        return held_out(assignment)
+    if arm == "experts_crossfit":
+        fold = fold_of_rows(assignment, 2, "crossfit")
+        own = fold == int(number) // 3
+        return training_on(assignment, own if lane["part"] == "experts" else fold != int(number))
+    return assignment
+
+
 BACKBONES = {"single": "mlp_norm", "mtl": "m3oe", "mdl": "mmoe", "mdmt": "m3oe"}
 
 
@@ -67,12 +83,13 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
             p for p in record["curve"] if (p["phase"], p["lane"]) == (lane["phase"], lane["lane"])
         ]
         last, best = points[-1]["epoch"], [p["epoch"] for p in points if p["best"]]
+        patience = PATIENCE if arm == "lightgbm" else training.patience
         assert lane["epochs"] == last
         assert lane["trained"] and lane["used"]
         assert lane["tasks"] == [0]
         if protocol.reset_best:
             assert lane["epoch_tested"] == best[-1]
-            stopped = last - best[-1] >= training.patience
+            stopped = last - best[-1] >= patience
             assert lane["capped"] == (arm != "mlora_epochs" and not stopped)
         assert lane["moved"] == (lane["epoch_tested"] > 0)
         by_domain = lane["part"] == "experts" or arm == "domain_finetune"
@@ -85,8 +102,7 @@ def test_lanes_follow_from_the_curve(made, interactions, arm):
         else:
             own = [1, 2] if arm == "mlora_held_out" else [0, 1, 2]
         assert lane["domains"] == own
-        seen = ROWS.get(arm, lambda assignment: assignment)(assignment)
-        rows = rows_by(seen, range(3))[own].sum()
+        rows = rows_by(seen_by(assignment, lane), range(3))[own].sum()
         assert lane["rows_visited"] == lane["epochs"] * rows
         expected = {"experts": "experts", "gate": "gate"}.get(lane["phase"], "model")
         assert lane["part"] == expected

@@ -29,6 +29,7 @@ from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.search_space import SearchSettings
 from domain_experts.settings import (
     AdapterSettings,
+    CrossfitSettings,
     GateSettings,
     HeldOutSettings,
     ModelSettings,
@@ -37,6 +38,7 @@ from domain_experts.settings import (
     RateSettings,
     StarSettings,
     TrainingSettings,
+    TreesSettings,
 )
 from domain_experts.strict import Settings
 from domain_experts.suggest import unknown
@@ -193,8 +195,10 @@ class Params(Settings):
     star: StarSettings
     training: TrainingSettings
     rates: RateSettings
+    trees: TreesSettings
     new_domain: NewDomainSettings
     held_out: HeldOutSettings
+    crossfit: CrossfitSettings
     protocols: dict[ProtocolName, Protocol]
     multi_model: MultiModelSettings
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(

@@ -11,10 +11,15 @@ from domain_experts.errors import UserError
 from domain_experts.training.arms import (
     autoifs,
     controls,
+    crossfit,
+    field_aware_fm,
     floors,
+    from_mlora,
     held_out,
+    lightgbm,
     methods,
     mlora_gated,
+    moe_mlora_joint,
     multi,
     new_domain,
 )
@@ -77,6 +82,8 @@ LABELS = {
     "user_item_rate": "User + item rate",
     "logistic_regression": "Logistic regression",
     "factorisation_machine": "Factorisation machine",
+    "field_aware_fm": "Field-aware FM",
+    "lightgbm": "LightGBM",
     "base": "Base",
     "mlora": "MLoRA",
     "experts": "Experts, no gate",
@@ -90,7 +97,13 @@ LABELS = {
     "experts_held_out": "Experts on held-out rows, no gate",
     "moe_mlora_held_out": "MoE-MLoRA, experts on held-out rows",
     "moe_mlora_refit": "The same over Base on all rows",
+    "experts_crossfit": "Experts out of fold, no gate",
+    "moe_mlora_crossfit": "MoE-MLoRA, experts out of fold",
+    "mean_crossfit": "The same, own experts' mean as gate",
     "mlora_gated": "Gate over MLoRA's adapters",
+    "experts_from_mlora": "MLoRA's adapters trained further",
+    "moe_mlora_from_mlora": "Gate over those adapters",
+    "moe_mlora_joint": "MoE-MLoRA, then all trained together",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
@@ -113,10 +126,19 @@ LABELS = {
 }
 
 # the floors' modules stay as they are: each one's code counts for its results
-FLOORS = frozenset({"item_rate", "user_item_rate", "logistic_regression", "factorisation_machine"})
+FLOORS = frozenset(
+    (
+        *("item_rate", "user_item_rate", "logistic_regression", "factorisation_machine"),
+        *("field_aware_fm", "lightgbm"),
+    )
+)
 """Arms that are floors: simple models that any other must beat to be worth its cost."""
 
-_MODULES = (floors, methods, controls, held_out, mlora_gated, new_domain, multi, autoifs)
+_MODULES = (
+    *(floors, field_aware_fm, lightgbm),
+    *(methods, controls, held_out, crossfit, mlora_gated, from_mlora, moe_mlora_joint),
+    *(new_domain, multi, autoifs),
+)
 _DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in module.ARMS.items()}
 
 

@@ -11,6 +11,8 @@ from pydantic import Field
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.strict import Fraction, Init, Positive, Settings
 
+Folds = Annotated[int, Field(ge=2)]
+
 
 class ModelSettings(Settings):
     """Backbone (moe_mlora: Movielens configuration of the released code)."""
@@ -74,6 +76,18 @@ class RateSettings(Settings):
     smoothing: float = Field(gt=0, description="pseudo-rows of prior added to each id")
 
 
+class TreesSettings(Settings):
+    """Gradient-boosted trees on counts and click rates (arm `lightgbm`)."""
+
+    leaves: int = Field(ge=2, description="most leaves of a tree")
+    learning_rate: float = Field(gt=0, le=1, description="what each tree's values are scaled by")
+    max_rounds: Positive = Field(description="cap on trees; early stopping usually comes first")
+    patience: Positive = Field(description="rounds without improvement before boosting stops")
+    min_rows: Positive = Field(description="fewest training rows of a leaf")
+    l2: float = Field(ge=0, description="L2 penalty on the leaves' values")
+    folds: Folds = Field(description="folds that the training rows' rates are computed out of")
+
+
 class StarSettings(Settings):
     """STAR (Sheng et al. 2021), as the released configurations have it."""
 
@@ -92,6 +106,12 @@ class HeldOutSettings(Settings):
     """Rows for experts and gate that their backbone does not see (arms `*_held_out`)."""
 
     share: Fraction = Field(description="share of each domain's training rows")
+
+
+class CrossfitSettings(Settings):
+    """Experts on rows that their backbone has not seen, fold by fold (arms `*_crossfit`)."""
+
+    folds: Folds = Field(description="folds of the training rows, each with a backbone of its own")
 
 
 class Protocol(Settings):
@@ -153,8 +173,10 @@ class RunSettings(Settings):
     star: StarSettings
     training: TrainingSettings
     rates: RateSettings
+    trees: TreesSettings
     new_domain: NewDomainSettings
     held_out: HeldOutSettings
+    crossfit: CrossfitSettings
     protocol: Protocol
     multi_model: MultiModelSettings
 
