@@ -91,7 +91,28 @@ def train(
 
     study = load_study(tier)
     job = Job(phase, dataset, backbone, arm)
+    study.require_chosen(job)
     execute(study, job, device=study.params.device, threads=threads)
+
+
+@app.command()
+def search(
+    experiment: str,
+    dataset: str,
+    backbone: str,
+    arm: str,
+    tier: TierOption,
+    threads: Annotated[int, typer.Option(min=1, help="threads of this process")] = 1,
+) -> None:
+    """Choose an arm's settings by trials on validation rows; finished ones come from the store."""
+    _set_threads(threads)
+    from domain_experts.presence import load_study
+    from domain_experts.runs import Search
+    from domain_experts.training.search import execute
+
+    study, wanted = load_study(tier), Search(experiment, dataset, backbone, arm)
+    _refuse_unknown(f"search of tier {tier}", str(wanted), map(str, study.searches))
+    execute(study, wanted, device=study.params.device, threads=threads)
 
 
 def _set_threads(threads: int) -> None:

@@ -21,11 +21,12 @@ from domain_experts.data.specs import (
 )
 from domain_experts.declarations import Family, ProtocolName
 from domain_experts.errors import UserError
-from domain_experts.evaluation.registry import COMPARED, SHOWN
+from domain_experts.evaluation.registry import COMPARED, SEARCHED, SHOWN
 from domain_experts.layout import PARAMS
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.registry import ARMS, BACKBONES, BEST_FLOOR, NO_BACKBONE, REFERENCE
 from domain_experts.runs import DEFAULT_VARIANT
+from domain_experts.search_space import SearchSettings
 from domain_experts.settings import (
     AdapterSettings,
     GateSettings,
@@ -113,6 +114,10 @@ class Experiment(Settings):
     labels: dict[str, str] = Field(
         default={}, description="variants in words: their names as in the runs' paths"
     )
+    search: SearchSettings | None = Field(
+        default=None,
+        description="each arm is run with the settings that a search found, beside the default",
+    )
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -138,6 +143,19 @@ class Experiment(Settings):
         if isinstance(self.arms, dict):
             return self.arms[arm]
         return self.backbones.get(tier, ()) if isinstance(self.backbones, dict) else self.backbones
+
+    @model_validator(mode="after")
+    def _search_stands_alone(self) -> Self:
+        if self.search is None:
+            return self
+        if self.vary or self.variants or self.flip:
+            raise ValueError("`search` chooses settings: leave out `vary`, `variants` and `flip`")
+        if self.metric not in SEARCHED:
+            raise ValueError(f"a search maximises {' or '.join(SEARCHED)}, not {self.metric}")
+        for tier in filter(self.datasets.get, TIERS):
+            if not (tier in self.search.trials and tier in self.search.passes):
+                raise ValueError(f"search: say the `trials` and `passes` of tier {tier}")
+        return self
 
     @model_validator(mode="after")
     def _backbones_are_said_once(self) -> Self:
@@ -180,8 +198,9 @@ class Params(Settings):
     protocols: dict[ProtocolName, Protocol]
     multi_model: MultiModelSettings
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(
-        description="pattern of data set names -> backbone, family of arms (ctr, multi) or all -> "
-        "dotted settings of its own; a tier's `set` and an experiment's variants go before them"
+        description="pattern of data set names -> arm, backbone, family of arms (ctr, multi) or "
+        "all -> dotted settings of its own; a tier's `set` and an experiment's variants go before "
+        "them"
     )
     statistics: Statistics
     experiments: dict[str, Experiment]
@@ -210,14 +229,29 @@ class Params(Settings):
             _known(f"{where}.metric", experiment.metric, COMPARED)
             for shown in experiment.show:
                 _known(f"{where}.show", shown, SHOWN)
+            if experiment.search:
+                self._refuse_search(where, experiment, experiment.search)
         for pattern, entries in self.configurations.items():
             if not fnmatch.filter(self.data.datasets, pattern):
                 raise ValueError(f"configurations: '{pattern}' fits no data set")
             for backbone in entries:
-                _known(f"configurations.{pattern}", backbone, (*BACKBONES, *get_args(Family), ALL))
+                known = (*BACKBONES, *ARMS, *get_args(Family), ALL)
+                _known(f"configurations.{pattern}", backbone, known)
         if self.data.test_fraction + self.data.validation_fraction >= 1:
             raise ValueError("data: test_fraction + validation_fraction leave no training rows")
         return self
+
+    def _refuse_search(self, where: str, experiment: Experiment, search: SearchSettings) -> None:
+        """Refuse a space of no arm, and trials with the seeds of the final runs."""
+        for arm in search.space:
+            _known(f"{where}.search.space", arm, (*experiment.arms, ALL))
+        for tier in filter(experiment.datasets.get, TIERS):
+            final = experiment.seeds.get(tier, self.tiers[tier].seeds)
+            if shared := sorted({*final} & {*search.seeds}):
+                raise ValueError(
+                    f"{where}.search.seeds: {shared[0]} is a seed of the final runs of tier "
+                    f"{tier}, whose test rows the trials would have learnt from; take another one"
+                )
 
     def _refuse_without_groups(self, where: str, arm: str, experiment: Experiment) -> None:
         for dataset in itertools.chain(*experiment.datasets.values()):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
-from domain_experts.declarations import Arm
+from domain_experts.declarations import Arm, Backbone
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.study import Study
@@ -91,6 +91,10 @@ def _results(study: Study) -> list[Path]:
     return [layout.results_file(study.tier), layout.records_file(study.tier)]
 
 
+def _searches(study: Study) -> list[Path]:
+    return [layout.search_file(study.tier, search) for search in study.searches]
+
+
 def _tables(study: Study) -> list[Path]:
     return [file for name in table_names(study) for file in layout.table_files(study.tier, name)]
 
@@ -99,36 +103,44 @@ def _figures(study: Study) -> list[Path]:
     return [file for name in figure_names(study) for file in layout.figure_files(study.tier, name)]
 
 
+def _keys(arms: Iterable[Arm]) -> list[str]:
+    """Sections of params.yaml that arms, and the backbones that they may have, read."""
+    sections = {"protocol": "protocols"}
+    own = [key for backbone in _backbones(arms) for key in backbone.reads]
+    found = {key.partition(".")[0] for arm in arms for key in (*arm.reads, *own)}
+    return sorted({sections.get(key, key) for key in found} | {"configurations"})
+
+
+def _backbones(arms: Iterable[Arm]) -> list[Backbone]:
+    families = {arm.family for arm in arms if arm.backbone}
+    return [backbone for backbone in BACKBONES.values() if backbone.family in families]
+
+
+def _modules(arms: Iterable[Arm]) -> set[str]:
+    """Modules that train arms."""
+    modules = {module for arm in arms for module in (arm.trainer, "domain_experts.training.job")}
+    return modules | {backbone.module for backbone in _backbones(arms)}
+
+
 def _training(
     name: str, description: str, arms: Iterable[Arm], after: tuple[str, ...] = ()
 ) -> Phase:
     arms = tuple(arms)
-    families = {arm.family for arm in arms if arm.backbone}
-    backbones = [backbone for backbone in BACKBONES.values() if backbone.family in families]
-    modules = {module for arm in arms for module in (arm.trainer, "domain_experts.training.job")}
-    modules |= {backbone.module for backbone in backbones}
 
     def outputs(study: Study) -> list[Output]:
         if not study.jobs(name):
             return []
         return [Output(layout.artifacts(study.tier) / name, "model")]
 
-    def keys(study: Study) -> list[str]:
-        sections = {"protocol": "protocols"}
-        own = [key for b in backbones for key in b.reads]
-        read = [key for arm in arms for key in (*arm.reads, *own)]
-        found = {key.partition(".")[0] for key in read}
-        return sorted({sections.get(key, key) for key in found} | {"configurations", *_grid(study)})
-
     return Phase(
         name,
         description,
         rules=("train",),
-        after=("split", *after),
-        modules=tuple(sorted(modules)),
+        after=("split", "search", *after),
+        modules=tuple(sorted(_modules(arms))),
         targets=lambda study: [layout.job_index(study.tier, job) for job in study.jobs(name)],
         outputs=outputs,
-        keys=keys,
+        keys=lambda study: sorted({*_keys(arms), *_grid(study)}),
     )
 
 
@@ -179,6 +191,18 @@ PHASES = {
             ],
             keys=lambda study: ["data", "protocols", *_grid(study)],
         ),
+        Phase(
+            "search",
+            "Settings chosen on validation rows, with equal budgets",
+            rules=("search_settings",),
+            after=("split",),
+            modules=("domain_experts.training.search", *sorted(_modules(ARMS.values()))),
+            targets=_searches,
+            outputs=lambda study: [
+                Output(layout.searches(study.tier), "result") for _ in study.searches[:1]
+            ],
+            keys=lambda study: sorted({*_keys(ARMS.values()), *_grid(study)}),
+        ),
         _training("backbones", "Backbones, shared by all domains", _arms("backbones")),
         _training(
             "experts",
@@ -209,7 +233,7 @@ PHASES = {
             "evaluate",
             "Metrics and paired comparisons of all runs, with the status of each",
             rules=("evaluate_dataset", "merge_results"),
-            after=("split", *TRAINING),
+            after=("split", "search", *TRAINING),
             modules=("domain_experts.evaluation.evaluate",),
             targets=_results,
             outputs=lambda study: [

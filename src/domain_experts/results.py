@@ -5,8 +5,10 @@ Numbers about data, not about a run, have an empty `run`. An empty `domain` mean
 empty `task` all tasks. `against` names the arm that a paired difference is taken from. A run that
 was expected and has no numbers has one row without a metric, whose `status` says why.
 
-`records.parquet` has a row for each run, and one with an empty `run` for each data set: what
-training and data say of themselves, as JSON.
+A search's trials have rows of validation values, `run` being `search/.../trial=<n>/seed=<s>`.
+
+`records.parquet` has a row for each run, one for each search and one with an empty `run` for each
+data set: what training, searches and data say of themselves, as JSON.
 
 Both are read without torch, data or weights; nothing else is read by tables, figures and report.
 """
@@ -27,13 +29,15 @@ from domain_experts.data.registry import SOURCES
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing
-from domain_experts.runs import Run, variant_name
+from domain_experts.runs import SEARCH, Run, Search, variant_name
 from domain_experts.study import Study
 from domain_experts.versions import libraries
 
 VERSION = "1"
 CURRENT, STALE, NOT_RUN, ABSENT = "current", "stale", "not run", "data not present"
 STATUSES = (CURRENT, STALE, NOT_RUN, ABSENT)
+SEARCHES = "domain_experts.training.search"
+"""The module whose code makes searches."""
 UNRECORDED = "not recorded"
 """Of what a number was made: it cannot be told to be current."""
 COLUMNS = pa.schema(
@@ -165,6 +169,8 @@ class Results:
     data: Mapping[str, dict[str, Any]]
     """Data set -> its record: `domains`, `tasks`, `planted_groups`, `provenance`; digests of its
     `content` and, by seed, of its `splits`."""
+    found: Mapping[Search, dict[str, Any]]
+    """Search -> what it found (`training.search`)."""
 
     @cached_property
     def expected(self) -> dict[str, Run]:
@@ -215,6 +221,27 @@ class Results:
                 other = ["upstream runs"] if made_of not in (None, keys) else []
                 found[path] = tuple(dict.fromkeys([*self._differences(run), *inherited, *other]))
         return found
+
+    @cached_property
+    def searches(self) -> dict[Search, str]:
+        """Status of the study's searches that have ended."""
+        return {
+            search: STALE if self._search_differs(search) else CURRENT
+            for search in self.study.searches
+            if search in self.found
+        }
+
+    def _search_differs(self, search: Search) -> bool:
+        """Whether today's code, settings or data would have it search anew."""
+        record = self.found[search]
+        job = self.study.tuned(search, 0).job
+        today = {
+            "asked": json.loads(json.dumps(self.study.asked(search))),
+            "code": self._code((SEARCHES, *job.modules)),
+        }
+        if layout.card(search.dataset).is_file():
+            today["data"] = _read_once(layout.card(search.dataset))["content"]
+        return any(record[what] != value for what, value in today.items())
 
     @cached_property
     def _with_numbers(self) -> set[str]:
@@ -289,7 +316,8 @@ def load(study: Study) -> Results:
     stored = read(layout.results_file(study.tier))
     frame = read(layout.records_file(study.tier), RECORD_COLUMNS)
     with_numbers = stored.loc[stored["metric"] != "", "run"]
-    if lost := sorted(set(with_numbers) - set(frame["run"]) - {""}):
+    runs = with_numbers[~with_numbers.str.startswith(f"{SEARCH}/")]
+    if lost := sorted(set(runs) - set(frame["run"]) - {""}):
         path = layout.records_file(study.tier)
         raise UserError(
             f"{path} lacks the record of {lost[0]} and {len(lost) - 1} more, whose numbers are in "
@@ -301,13 +329,15 @@ def load(study: Study) -> Results:
 def of(study: Study, stored: pd.DataFrame, records: pd.DataFrame) -> Results:
     """The results of a study from its two tables."""
     known = [(row, json.loads(row["record"])) for row in records.to_dict("records")]
+    searched = {row["run"]: record for row, record in known if row["run"].startswith(f"{SEARCH}/")}
     return Results(
         study,
         stored,
-        {row["run"]: record for row, record in known if row["run"]},
+        {row["run"]: record for row, record in known if row["run"] not in ("", *searched)},
         {
             row["dataset"]: record | {"content": row["key"]}
             for row, record in known
             if not row["run"]
         },
+        {Search.at(path): record for path, record in searched.items()},
     )

@@ -21,10 +21,11 @@ among those that start from one another; a plain key is one of them all."""
 
 def variant_name(variant: Variant) -> str:
     """Folder name of a variant: `experts-per-domain=2`, or `default`."""
-    return ",".join(f"{_key(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
+    return ",".join(f"{key_name(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
 
 
-def _key(key: str) -> str:
+def key_name(key: str) -> str:
+    """A setting's name in folders and tables: its last part, after the arm that it is of."""
     arm, _, setting = key.rpartition("/")
     return "-".join(filter(None, (_short(arm), _short(setting))))
 
@@ -71,6 +72,14 @@ class Search:
         """Its file below a tier's results, without the suffix."""
         return Path("search", self.experiment, self.dataset, self.backbone, self.arm)
 
+    @classmethod
+    def at(cls, path: str) -> "Search":
+        """The search of a path."""
+        return cls(*Path(path).parts[1:])
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.dataset} {self.backbone} {self.arm}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -90,7 +99,8 @@ class Run:
     @property
     def phase(self) -> str:
         """The arm's own phase; variants of the gate are trained in `ablations`."""
-        return "ablations" if self.variant and self.spec.phase == "gates" else self.spec.phase
+        varied = self.variant and self.search is None
+        return "ablations" if varied and self.spec.phase == "gates" else self.spec.phase
 
     @property
     def job(self) -> Job:

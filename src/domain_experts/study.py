@@ -3,19 +3,31 @@
 import fnmatch
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
+from domain_experts.files import read_json
 from domain_experts.params import ALL, TIERS, Experiment, Params, validated
 from domain_experts.registry import ARMS, BEST_FLOOR, NO_BACKBONE, TRAINED_ONCE
-from domain_experts.runs import DEFAULT_VARIANT, Job, Run, reads, variant_name
+from domain_experts.runs import (
+    DEFAULT_VARIANT,
+    SEARCH,
+    SEARCHED_FOR,
+    Job,
+    Run,
+    Search,
+    Variant,
+    reads,
+    variant_name,
+)
+from domain_experts.search_space import Choices, Range, SearchSettings
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
-
-Variant = tuple[tuple[str, Any], ...]
 
 
 class Study:
@@ -33,6 +45,7 @@ class Study:
         self.tier = next(name for name in TIERS if name == tier)
         self.absent = absent
         """Data sets to do without: their runs are expected, but not made."""
+        self._chosen: dict[Search, Variant | None] = {}
 
     @cached_property
     def expected(self) -> dict[str, tuple[Run, ...]]:
@@ -44,9 +57,10 @@ class Study:
         """
         found = {}
         for name, experiment in self.params.experiments.items():
-            found[name] = tuple(dict.fromkeys(self._expand(experiment)))
+            found[name] = tuple(dict.fromkeys(self._expand(name, experiment)))
             # last, so that a key that is no setting at all is told as such
             _refuse_unread(name, experiment)
+            _refuse_nothing_to_search(name, experiment)
             self._refuse_labels(name, experiment)
         return found
 
@@ -114,10 +128,101 @@ class Study:
 
     def upstream(self, run: Run) -> tuple[Run, ...]:
         """The runs whose weights `run` starts from."""
-        found = []
-        for arm in run.spec.needs:
-            found.append(self._run(run.dataset, run.backbone, arm, run.variant, run.seed))
-        return tuple(found)
+        variant = run.variant
+        if run.search:
+            variant = ((SEARCH, run.search.experiment), (SEARCHED_FOR, run.search.arm))
+        return tuple(
+            self._run(run.dataset, run.backbone, arm, variant, run.seed) for arm in run.spec.needs
+        )
+
+    @cached_property
+    def searches(self) -> tuple[Search, ...]:
+        """The searches of the tier, data sets to do without excepted."""
+        found = (run.search for run in self.runs if run.search)
+        return tuple(dict.fromkeys(found))
+
+    def declared(self, search: Search) -> SearchSettings:
+        """What its experiment says of a search."""
+        declared = self.params.experiments[search.experiment].search
+        assert declared is not None
+        return declared
+
+    def space(self, search: Search) -> dict[str, Range | Choices]:
+        """Dotted setting -> the values that a search tries."""
+        space = self.declared(search).space
+        every = {
+            key: values
+            for key, values in space.get(ALL, {}).items()
+            if _matters(key, search.arm, search.backbone)
+        }
+        return every | space.get(search.arm, {})
+
+    def default(self, search: Search, key: str) -> Any:
+        """What a setting of a search's space is by default."""
+        owner, _, setting = key.rpartition("/")
+        settings = self.settings(owner or search.arm, (), search.dataset, search.backbone)
+        return _at(settings.model_dump(), setting)
+
+    def asked(self, search: Search) -> dict[str, Any]:
+        """All that a search's outcome depends on, but data and code."""
+        declared = self.declared(search)
+        runs = self.trying(search, ()).in_order(
+            self.trying(search, ()).tuned(search, seed) for seed in declared.seeds
+        )
+        return {
+            "metric": self.params.experiments[search.experiment].metric,
+            "trials": declared.trials[self.tier],
+            "passes": declared.passes[self.tier],
+            "space": {
+                key: values.model_dump() if isinstance(values, Range) else values
+                for key, values in self.space(search).items()
+            },
+            **declared.model_dump(include={"sampler", "prune", "seeds"}),
+            "default": [run.payload() for run in runs],
+        }
+
+    def chosen(self, search: Search) -> Variant | None:
+        """The settings that a search chose; None if it has not ended.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        if search not in self._chosen:
+            path, found = layout.search_file(self.tier, search), None
+            if path.is_file():
+                remedy = "delete it and run snakemake, which makes it again"
+                found = tuple(read_json(path, remedy)["chosen"].items())
+            self._chosen[search] = found
+        return self._chosen[search]
+
+    def trying(self, search: Search, settings: Variant) -> "Study":
+        """The same study, were these the settings that the search chose."""
+        other = Study(self.params, self.tier, self.absent)
+        other._chosen = {search: settings}
+        return other
+
+    def require_chosen(self, job: Job) -> None:
+        """Refuse to train runs whose settings are yet to be found.
+
+        Raises:
+            UserError: a search has not ended.
+        """
+        for run in self.runs_of(job):
+            if run.search and self.chosen(run.search) is None:
+                path = layout.search_file(self.tier, run.search)
+                raise UserError(
+                    f"{path} is missing: run `snakemake --config tier={self.tier} -- {path}`, the "
+                    f"search that finds the settings of {run.path}"
+                )
+
+    def declared_of(self, run: Run) -> dict[str, Any]:
+        """What a run's numbers depend on, as declared: of what is searched, the search."""
+        return self.asked(run.search) if run.search else run.payload()
+
+    def tuned(self, search: Search, seed: int) -> Run:
+        """The run of the settings that a search chose."""
+        variant = ((SEARCH, search.experiment),)
+        return self._run(search.dataset, search.backbone, search.arm, variant, seed)
 
     def comparisons(self, experiment: str) -> Iterator[tuple[Run, Run, str]]:
         """An experiment's runs, each with what it is compared with, and that reference's name.
@@ -146,10 +251,13 @@ class Study:
             if not backbone and (run.backbone in there or len(there) != 1):
                 there = [run.backbone]
             named = [(of, there[0])]
+        # what was searched is compared with what was searched, and with floors that were not
+        own = tuple(part for part in run.variant if part[0] == SEARCH)
+        variants = [() if reference == DEFAULT_VARIANT else own, *[()] * (reference == BEST_FLOOR)]
         for arm, backbone in named:
-            other = self._by_settings.get((run.dataset, backbone, arm, (), run.seed))
-            if other:
-                yield other
+            keys = [(run.dataset, backbone, arm, variant, run.seed) for variant in variants]
+            known = [self._by_settings[key] for key in keys if key in self._by_settings]
+            yield from known[:1]
 
     def refuse_incomparable(self) -> None:
         """Refuse what no run of an experiment can be compared with, or only in some seeds.
@@ -218,15 +326,21 @@ class Study:
 
     def seeds(self, dataset: str) -> tuple[int, ...]:
         """Seeds of the splits of a data set."""
-        return tuple(sorted({run.split_seed for run in self.runs if run.dataset == dataset}))
+        found = {run.split_seed for run in self.runs if run.dataset == dataset}
+        for search in self.searches:
+            if search.dataset == dataset:
+                seeds = self.declared(search).seeds
+                found |= {self.tuned(search, seed).split_seed for seed in seeds}
+        return tuple(sorted(found))
 
     def settings(
         self, arm: str, variant: Variant = (), dataset: str = "", backbone: str = NO_BACKBONE
     ) -> RunSettings:
         """The resolved settings of an arm.
 
-        params.yaml's own come first, then the data set's configuration of the arm's family and of
-        the backbone, the tier's `set`, and the variant.
+        params.yaml's own come first, then the data set's configuration of the arm's family, of the
+        backbone and of the arm, the tier's `set`, and the variant; of other arms' settings (`arm/
+        key`) nothing is taken.
 
         Raises:
             UserError: a dotted key names no setting, its value is out of range, or the experts are
@@ -242,8 +356,15 @@ class Study:
         }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, arm, backbone)
-        for key, value in (*own, *params.tiers[self.tier].set.items(), *variant):
-            *parents, last = key.split(".")
+        # what is of one arm goes before what is of all, in whatever order they stand
+        changed = sorted(variant, key=lambda part: "/" in part[0])
+        for key, value in (*own, *params.tiers[self.tier].set.items(), *changed):
+            owner, _, setting = key.rpartition("/")
+            if owner not in ("", *ARMS):
+                raise UserError(f"{where}: '{key}': {unknown('arm', owner, ARMS)}")
+            if owner not in ("", arm):
+                continue
+            *parents, last = setting.split(".")
             node: Any = values
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
@@ -256,17 +377,20 @@ class Study:
 
     def _configured(self, dataset: str, arm: str, backbone: str) -> Iterator[tuple[str, Any]]:
         """What `configurations` says of a data set, arm and backbone, the general first."""
-        for name in (ALL, ARMS[arm].family, backbone):
+        for name in (ALL, ARMS[arm].family, backbone, arm):
             for pattern, entries in self.params.configurations.items():
                 if fnmatch.fnmatchcase(dataset, pattern):
                     yield from entries.get(name, {}).items()
 
-    def _expand(self, experiment: Experiment) -> Iterator[Run]:
+    def _expand(self, name: str, experiment: Experiment) -> Iterator[Run]:
         seeds = experiment.seeds.get(self.tier, self.params.tiers[self.tier].seeds)
         for dataset, arm in itertools.product(
             experiment.datasets.get(self.tier, ()), experiment.arms
         ):
-            for variant in (*_grid(experiment), *(self._flips(arm) if experiment.flip else ())):
+            variants = [*_grid(experiment), *(self._flips(arm) if experiment.flip else ())]
+            if experiment.search:
+                variants.append(((SEARCH, name),))
+            for variant in variants:
                 for backbone in experiment.backbones_in(self.tier, arm):
                     for seed in seeds:
                         yield self._run(dataset, backbone, arm, variant, seed)
@@ -275,7 +399,7 @@ class Study:
         """Refuse labels of variants that the experiment has in no tier."""
         if not experiment.labels:
             return
-        runs = itertools.chain(*(Study(self.params, t)._expand(experiment) for t in TIERS))
+        runs = itertools.chain(*(Study(self.params, t)._expand(name, experiment) for t in TIERS))
         known = dict.fromkeys(variant_name(run.variant) for run in runs)
         for label in experiment.labels:
             if label not in known:
@@ -293,21 +417,29 @@ class Study:
                 yield ((f"protocol.{switch}", there[switch]),)
 
     def _run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
-        def resolved(changed: Variant) -> RunSettings:
-            return self.settings(arm, changed, dataset, backbone)
+        def resolved(changed: Variant, of: str = arm) -> RunSettings:
+            return self.settings(of, changed, dataset, backbone)
 
-        defaults, values = resolved(()).model_dump(), resolved(variant).model_dump()
-        changed = tuple(
-            (key, _at(values, key))
-            for key, _ in variant
-            if _at(values, key) != _at(defaults, key) and _is_read(key, reads(arm, backbone))
+        run = Run(dataset, backbone, arm, variant, seed, resolved(()))
+        if run.search:
+            return replace(run, settings=resolved(self.chosen(run.search) or ()))
+        owners = dict.fromkeys(key.rpartition("/")[0] or arm for key, _ in variant)
+        defaults, values = (
+            {of: resolved(changed, of).model_dump() for of in owners} for changed in ((), variant)
         )
-        settings = resolved(changed)
+        found = []
+        for key, _ in variant:
+            owner, _, setting = key.rpartition("/")
+            value = _at(values[owner or arm], setting)
+            if value != _at(defaults[owner or arm], setting) and _matters(key, arm, backbone):
+                found.append((key, value))
+        changed: Variant = tuple(found)
+        more: Variant = ()
         if once := TRAINED_ONCE.get(arm):
             changed = tuple((key, value) for key, value in changed if key != once)
-            most = self._most(once, dataset, backbone, _at(defaults, once))
-            settings = resolved((*changed, (once, most)))
-        return Run(dataset, backbone, arm, changed, seed, settings)
+            default = _at(run.settings.model_dump(), once)
+            more = ((once, self._most(once, dataset, backbone, default)),)
+        return replace(run, variant=changed, settings=resolved((*changed, *more)))
 
     def _most(self, setting: str, dataset: str, backbone: str, default: int) -> int:
         """The largest value of a setting that an experiment with the data and backbone asks for."""
@@ -341,19 +473,51 @@ def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
 
 def _refuse_unread(name: str, experiment: Experiment) -> None:
     """Refuse a key that varies nothing: its variants would be the default once more."""
-    read = {
-        key
-        for tier in TIERS
-        for arm in experiment.arms
-        for backbone in experiment.backbones_in(tier, arm)
-        for key in reads(arm, backbone)
-    }
-    for key in itertools.chain(experiment.vary, *experiment.variants):
-        if not _is_read(key, read):
+    spaces = experiment.search.space if experiment.search else {}
+    asked = [
+        *((ALL, key) for key in itertools.chain(experiment.vary, *experiment.variants)),
+        *((arm, key) for arm, space in spaces.items() for key in space),
+    ]
+    for owner, key in asked:
+        arms = experiment.arms if owner == ALL else (owner,)
+        if not any(
+            _matters(key, arm, backbone)
+            for tier in TIERS
+            for arm in arms
+            for backbone in experiment.backbones_in(tier, arm)
+        ):
+            who = "none of its arms and backbones" if owner == ALL else f"arm '{owner}' never"
             raise UserError(
-                f"params.yaml: experiments.{name}: none of its arms and backbones reads '{key}'; "
+                f"params.yaml: experiments.{name}: {who} reads '{key}'; "
                 "take the key out, or name an arm or backbone that reads it"
             )
+
+
+def _refuse_nothing_to_search(name: str, experiment: Experiment) -> None:
+    if experiment.search is None:
+        return
+    for arm in experiment.arms:
+        keys = {*experiment.search.space.get(ALL, {}), *experiment.search.space.get(arm, {})}
+        backbones = {b for tier in TIERS for b in experiment.backbones_in(tier, arm)}
+        if not any(_matters(key, arm, backbone) for key in keys for backbone in backbones):
+            raise UserError(
+                f"params.yaml: experiments.{name}.search.space has no setting that arm '{arm}' "
+                "reads; add one, or take the arm out of the experiment"
+            )
+
+
+def _matters(key: str, arm: str, backbone: str) -> bool:
+    """Whether an arm, or one that it starts from, reads a setting: of any of them, or its own."""
+    owner, _, setting = key.rpartition("/")
+    chain = _chain(arm)
+    readers = [name for name in chain if owner in ("", name)]
+    return any(_is_read(setting, reads(name, backbone)) for name in readers)
+
+
+def _chain(arm: str) -> tuple[str, ...]:
+    """An arm and all that it starts from."""
+    upstream = itertools.chain(*map(_chain, ARMS[arm].needs))
+    return tuple(dict.fromkeys((arm, *upstream)))
 
 
 def _is_read(key: str, keys: Iterable[str]) -> bool:

@@ -17,7 +17,7 @@ from domain_experts.errors import UserError
 from domain_experts.phases import PHASES, TRAINING
 from domain_experts.presence import load_study, require_data
 from domain_experts.reporting.catalog import figure_names, table_names
-from domain_experts.runs import Job
+from domain_experts.runs import Job, Search
 from domain_experts.suggest import unknown
 from domain_experts.training.progress import TALLY, start_tally
 from domain_experts.versions import libraries
@@ -62,8 +62,10 @@ def start():
     refuse_missing()
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
     runs = sum(len(STUDY.runs_of(job_of(job.wildcards))) for job in jobs)
-    start_tally(layout.tally(TIER), runs)
-    if len(jobs) > 2:
+    searches = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "search_settings"]
+    trials = sum(STUDY.declared(search_of(job.wildcards)).trials[TIER] for job in searches)
+    start_tally(layout.tally(TIER), runs + trials)
+    if len(jobs) + len(searches) > 2:
         forks.start(SERVER)
 
 
@@ -99,6 +101,7 @@ GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") i
 
 wildcard_constraints:
     dataset=r"[^/]+",
+    experiment=r"[^/]+",
     source=r"[^/]+",
     backbone=r"[^/]+",
     arm=r"[^/]+",
@@ -141,7 +144,7 @@ def job_of(wildcards):
 
 @cache
 def settings_of(job):
-    return digest([[str(run.path), run.payload()] for run in STUDY.runs_of(job)])
+    return digest([[str(run.path), STUDY.declared_of(run)] for run in STUDY.runs_of(job)])
 
 
 def job_settings(wildcards):
@@ -153,15 +156,33 @@ def job_code(wildcards):
 
 
 def job_inputs(wildcards):
-    """The data of a job, and the jobs that it starts from."""
-    dataset = wildcards.dataset
+    """The data of a job, its searches, and the jobs that it starts from."""
     runs = STUDY.runs_of(job_of(wildcards))
     upstream = {up.job for run in runs for up in STUDY.upstream(run)}
+    searches = {run.search for run in runs if run.search}
     return [
-        str(layout.card(dataset)),
-        str(layout.split_index(TIER, dataset)),
+        *data_inputs(wildcards),
+        *sorted(str(layout.search_file(TIER, search)) for search in searches),
         *sorted(str(layout.job_index(TIER, job)) for job in upstream),
     ]
+
+
+def data_inputs(wildcards):
+    dataset = wildcards.dataset
+    return [str(layout.card(dataset)), str(layout.split_index(TIER, dataset))]
+
+
+def search_of(wildcards):
+    return Search(wildcards.experiment, wildcards.dataset, wildcards.backbone, wildcards.arm)
+
+
+def search_settings(wildcards):
+    return digest(STUDY.asked(search_of(wildcards)))
+
+
+def search_code(wildcards):
+    job = STUDY.tuned(search_of(wildcards), 0).job
+    return code_of(("domain_experts.training.search", *job.modules))
 
 
 def dataset_indexes(wildcards):
@@ -182,7 +203,7 @@ def all_expected():
     expected = {
         name: [
             STUDY.params.experiments[name].model_dump(mode="json"),
-            *([str(run.path), run.payload()] for run in runs),
+            *([str(run.path), STUDY.declared_of(run)] for run in runs),
         ]
         for name, runs in STUDY.expected.items()
     }

@@ -17,6 +17,7 @@ rule evaluate_dataset:
 rule merge_results:
     input:
         [str(path) for dataset in STUDY.datasets for path in evaluated(dataset)],
+        targets("search"),
     output:
         # what is known of runs whose artifacts are gone is kept
         [update(path) for path in targets("evaluate")],

@@ -23,6 +23,33 @@ rule train:
         " {wildcards.arm:q} --threads {threads} --tier {params.tier} 2>&1 | tee {log:q}"
 
 
+# Its trials are runs in the store: cut off, a search goes on from the last one.
+rule search_settings:
+    input:
+        data_inputs,
+    output:
+        str(layout.search_file(TIER, Search("{experiment}", "{dataset}", "{backbone}", "{arm}"))),
+    log:
+        log_of("search/{experiment}/{dataset}/{backbone}/{arm}"),
+    threads: 1
+    resources:
+        gpu=GPU,
+    params:
+        tier=TIER,
+        settings=search_settings,
+        code=search_code,
+        libraries=libraries(),
+    shell:
+        "domain-experts search {wildcards.experiment:q} {wildcards.dataset:q}"
+        " {wildcards.backbone:q} {wildcards.arm:q} --threads {threads} --tier {params.tier}"
+        " 2>&1 | tee {log:q}"
+
+
+rule search:
+    input:
+        targets("search"),
+
+
 rule backbones:
     input:
         targets("backbones"),

@@ -42,6 +42,7 @@ from domain_experts.runs import Job, Run
 from domain_experts.study import Study
 
 RESULTS, RECORDS = "results.parquet", "records.parquet"
+TRIAL = r"/trial=\d+/seed=\d+$"
 WHAT = ["run", "dataset"]
 """What a record is about."""
 
@@ -124,14 +125,17 @@ def merge(study: Study) -> None:
     """
     folders = [layout.evaluated(study.tier, dataset) for dataset in study.all_datasets]
     there = [folder for folder in folders if (folder / RESULTS).is_file()]
-    numbers = [read(folder / RESULTS) for folder in there]
-    records = [read(folder / RECORDS, RECORD_COLUMNS) for folder in there]
+    trials, searches = searched(study)
+    numbers = [*(read(folder / RESULTS) for folder in there), trials]
+    records = [*(read(folder / RECORDS, RECORD_COLUMNS) for folder in there), searches]
     new_records = pd.concat([table_of_records([]), *records])
     path, records_path = layout.results_file(study.tier), layout.records_file(study.tier)
     if path.is_file():
         old, old_records = read(path), read(records_path, RECORD_COLUMNS)
         known = pd.MultiIndex.from_frame(new_records[WHAT])
-        kept = ~pd.MultiIndex.from_frame(old[WHAT]).isin(known) & (old["metric"] != "")
+        # of a trial its search is the record
+        about = old[WHAT].assign(run=old["run"].str.replace(TRIAL, "", regex=True))
+        kept = ~pd.MultiIndex.from_frame(about).isin(known) & (old["metric"] != "")
         numbers.insert(0, old[kept])
         kept = ~pd.MultiIndex.from_frame(old_records[WHAT]).isin(known)
         new_records = pd.concat([old_records[kept], new_records])
@@ -139,9 +143,32 @@ def merge(study: Study) -> None:
     frame = _in_order(study, pd.concat([frame, _without_numbers(study, frame)], ignore_index=True))
     results = of(study, frame, new_records)
     about_data = results.facts["status"].reindex(frame.index)
-    frame["status"] = frame["run"].map(results.status).fillna(about_data).fillna(frame["status"])
+    of_search = {search.path.as_posix(): status for search, status in results.searches.items()}
+    about_search = frame["run"].str.replace(TRIAL, "", regex=True).map(of_search)
+    of_run = frame["run"].map(results.status)
+    frame["status"] = of_run.fillna(about_data).fillna(about_search).fillna(frame["status"])
     write(frame, path)
     write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
+
+
+def searched(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Validation values of the trials of searches that have ended, and the searches' records."""
+    rows, records = [], []
+    for search in study.searches:
+        path = layout.search_file(study.tier, search)
+        if not path.is_file():
+            continue
+        record = read_json(path, "delete it and run snakemake, which makes it again")
+        name = search.path.as_posix()
+        records.append(_stored(name, search.dataset, record["code"], record))
+        for n, trial in enumerate(record["trials"], start=1):
+            settings = tuple(trial["settings"].items())
+            for seed, value in trial["seeds"].items():
+                run = study.trying(search, settings).tuned(search, int(seed))
+                who = identity(run) | {"run": f"{name}/trial={n}/seed={seed}", "status": CURRENT}
+                metric = {"metric": record["asked"]["metric"], "value": value}
+                rows.append(who | {"split": "validation", "key": record["code"]} | metric)
+    return table(rows), table_of_records(records)
 
 
 def _without_numbers(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

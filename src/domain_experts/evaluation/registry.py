@@ -25,6 +25,8 @@ GATE = (
 )
 NEW_DOMAIN = ("new_domain_auc", "new_domain_rows")
 COMPARED = (*METRICS, "macro_log_loss", *GATE, *NEW_DOMAIN)
+SEARCHED = ("wauc", "macro_auc")
+"""What a search may maximise on validation rows."""
 
 AUCS = ("wauc", "macro_auc", "binned_wauc", "new_domain_auc")
 """Those that are an AUC or a mean of AUCs."""

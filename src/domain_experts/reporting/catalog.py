@@ -5,6 +5,8 @@ from domain_experts.study import Study
 
 CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
+SEARCH = "_search"
+"""Ends the name of the table, and of the figure, of an experiment's searches."""
 ABOUT_ALL = ("answer", "differences", "overview", "coverage", "datasets", "domains", "cost")
 """Tables about the study as a whole."""
 DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
@@ -18,7 +20,7 @@ def experiments(study: Study) -> tuple[str, ...]:
         UserError: one has the name of a table or figure about the study as a whole.
     """
     names = tuple(name for name, runs in study.expected.items() if runs)
-    taken = {*ABOUT_ALL, *DRAWN_OF_ALL, *(name + CELLS for name in names)}
+    taken = {*ABOUT_ALL, *DRAWN_OF_ALL, *(name + end for name in names for end in (CELLS, SEARCH))}
     if clash := sorted(taken & {*names}):
         raise UserError(
             f"params.yaml: experiment '{clash[0]}' is named like another table or figure; give it "
@@ -33,6 +35,7 @@ def table_names(study: Study) -> tuple[str, ...]:
     for name in experiments(study):
         several = any(run.spec.family == "multi" for run in study.expected[name])
         names += [name, name + CELLS] if several else [name]
+        names += [name + SEARCH] * bool(study.params.experiments[name].search)
     return tuple(names)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from domain_experts import layout
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.answer import answer
-from domain_experts.reporting.catalog import CELLS, experiments
+from domain_experts.reporting.catalog import CELLS, SEARCH, experiments
 from domain_experts.reporting.columns import (
     COLUMNS,
     OTHER_SPLIT,
@@ -45,6 +45,7 @@ from domain_experts.reporting.notes import (
 from domain_experts.reporting.published import published, tolerance_notes, verdict_text
 from domain_experts.reporting.relative import mean_notes, published_again, relative_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
+from domain_experts.reporting.searching import search_table
 from domain_experts.reporting.statistics import half_widths, interval_notes, margin_of, summed
 from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
@@ -69,6 +70,8 @@ def table(of: Frames, name: str) -> Table:
     """One of the tables that `catalog.table_names` lists."""
     if name in ABOUT:
         return ABOUT[name](of)
+    if name.endswith(SEARCH) and name not in of.study.expected:
+        return search_table(of, name, name.removesuffix(SEARCH))
     if name.endswith(CELLS) and name not in of.study.expected:
         return cells(of, name.removesuffix(CELLS))
     return comparison(of, name)
