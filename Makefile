@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures report docs bench bench-full unlock clean
+.PHONY: help reproduce test lint tables figures report paper docs bench bench-full unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -29,18 +29,24 @@ lint: .venv/installed-lint ## style, types, and generated files in step
 	@! snakemake --lint 2>&1 | grep '^    \*' | grep -v 'Specify a conda environment or container'
 	domain-experts schema --check
 	domain-experts dvc-yaml --check
+	domain-experts checklist --check
 
 tables figures report: .venv/installed ## from the results that are there alone (TIER=paper)
 	snakemake --config tier=$(TIER) --allowed-rules tables figures report -- $@
 
+paper: .venv/installed ## four pages in two columns, from the results and figures that are there (TIER=paper)
+	@domain-experts paper --tier $(TIER)
+
 docs: .venv/installed ## README.md and the pages that hold numbers, from the results of quick and paper
 	mkdir -p docs/quick
-	cp $(foreach t,answer overview planted_sharing controls oracle,results/quick/tables/$t.md) \
+	cp $(foreach t,verdicts answer overview planted_sharing controls oracle,results/quick/tables/$t.md) \
 	  $(foreach f,gain_by_domain gate_weights,figures/quick/$f.png) docs/quick/
 	@echo '```mermaid' > docs/rulegraph.md
 	PYTHONHASHSEED=0 snakemake --forceall --config tier=quick --rulegraph mermaid-js | grep -v style >> docs/rulegraph.md
 	@echo '```' >> docs/rulegraph.md
 	.venv/bin/python scripts/docs.py --quick
+	domain-experts checklist
+	domain-experts crate --tier paper
 
 bench: .venv/installed-bench ## how fast the package is, beside other libraries (docs/benchmarks.md)
 	.venv/bin/python -m benchmarks

@@ -5,6 +5,7 @@ The quick tier's results are not in git, so what is said of them is kept in docs
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -16,8 +17,9 @@ from domain_experts.reporting.answer import sentences
 from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.published import published
-from domain_experts.reporting.render import number
+from domain_experts.reporting.render import markdown, number
 from domain_experts.reporting.statistics import summed
+from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
 from domain_experts.results import STALE
 
 TEMPLATES = {"README.md": "README.md", "paper.md": "docs/paper.md"}
@@ -35,6 +37,18 @@ def quick_facts() -> dict[str, object]:
         "sentences": sentences(of),
         "seeds": f"{len(seeds)} seeds at most",
         "caption": (layout.figures("quick") / f"{PICTURE}.txt").read_text().split("\n")[0].strip(),
+    }
+
+
+def paper_facts(of: Frames) -> dict[str, object]:
+    """What is said of the paper tier: the claims that could be decided, and its answer."""
+    made = verdicts(of)
+    known = [one.verdict != UNTESTABLE for one in decided(of)]
+    shown = made.printed.loc[known, ["Of", "Claim", "Verdict", "Evidence"]]
+    return {
+        "verdicts": markdown(replace(made, caption="", printed=shown, notes=())).strip(),
+        "counts": counts(of),
+        "sentences": sentences(of),
     }
 
 
@@ -104,7 +118,7 @@ def filled() -> dict[str, str]:
     )
     known = {
         "quick": json.loads(FACTS.read_text()),
-        "paper": {"sentences": sentences(paper.of)},
+        "paper": paper_facts(paper.of),
         "machines": between_machines(),
         "include": lambda path: Path(path).read_text().strip(),
         "value": paper.value,

@@ -81,6 +81,8 @@ def fabricate(root: Path) -> Study:
     """Write the tree below `root`, which must be the working directory."""
     values = yaml.safe_load(PARAMS.read_text())
     values["tiers"]["quick"]["seeds"] = [1, 2, 3]
+    # its settings are found by training
+    del values["experiments"]["tuned"]
     for name in ("main", "experts_per_domain"):
         values["experiments"][name]["datasets"]["quick"] = [REAL, "planted"]
     values["experiments"]["other_backbones"]["datasets"]["quick"] = [REAL]

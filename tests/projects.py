@@ -14,7 +14,15 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-TRACKED = ("workflow", "src", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore")
+TRACKED = (
+    "workflow",
+    "src",
+    "claims",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+)
 
 GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -168,4 +176,15 @@ def make_smallest(folder):
     params["experiments"] = {name: experiments[name] for name in kept}
     params["tiers"]["smoke"] |= {"seeds": [2022]}
     project.write_params(params)
+    shutil.rmtree(folder / "claims")
+    write_claim(folder)
     return project
+
+
+def write_claim(folder):
+    """A ledger of one claim, which any study with an experiment `main` can decide."""
+    rule = {"kind": "gain", "experiments": ["main"], "arms": ["moe_mlora"], "over": "base"}
+    rule |= {"expect": "better", "min_seeds": 1}
+    claim = {"id": "pays", "says": "Experts pay, on any data.", "source": "here", "rule": rule}
+    (folder / "claims").mkdir()
+    (folder / "claims/ours.yaml").write_text(yaml.safe_dump({"paper": "Ours", "claims": [claim]}))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import torch
@@ -78,6 +79,8 @@ class Edited:
         params["experiments"] = {experiment: params["experiments"][experiment]}
         params["tiers"]["smoke"] = {"seeds": [2022], "set": SETTINGS}
         self.project.write_params(params)
+        # they are about the other experiments
+        shutil.rmtree(folder / "claims")
 
     def run(self, *command, check=True):
         """Run a command with the copy's own code."""
@@ -235,3 +238,16 @@ def digests(project):
 def in_copy(project, code):
     """What a line of Python prints in the copy."""
     return project.run("python", "-c", code, PYTHONPATH=str(project.folder / "src")).stdout.strip()
+
+
+def test_a_claim_takes_what_is_written(tmp_path):
+    project = make_project(tmp_path / "copy")
+    for title in ("Add an experiment", "Add a metric", "Add a claim"):
+        apply(section(title), project.folder)
+    code = (
+        "from domain_experts.presence import load_study; "
+        "from domain_experts.reporting.claims import load_claims; "
+        "print(*(one.paper for one in load_claims(load_study('smoke')) "
+        "if one.claim.id == 'dropout-pays'))"
+    )
+    assert in_copy(project, code) == "Ours"

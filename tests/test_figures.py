@@ -8,15 +8,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import Normalize, to_rgb, to_rgba
+from matplotlib.text import Text
 from smoke import OWN, change_params
 
 from domain_experts import cli, layout, params
 from domain_experts.errors import UserError
-from domain_experts.reporting import figures, kinds
-from domain_experts.reporting.catalog import figure_names
+from domain_experts.reporting import figures, grid, inside, kinds, overall, pages
+from domain_experts.reporting.catalog import experiments, figure_names
 from domain_experts.reporting.frame import frames
-from domain_experts.reporting.style import HEIGHT, PALETTE, save, styled
+from domain_experts.reporting.overall import LOOKS
+from domain_experts.reporting.ranks import Ranks
+from domain_experts.reporting.style import (
+    COLUMN,
+    HEIGHT,
+    PAGE,
+    PALETTE,
+    PLACES,
+    SMALL,
+    save,
+    styled,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +58,7 @@ def differences(panels=("a",), rows=("one", "two"), hues=("h",), **columns):
     names = [(p, y, h) for p in panels for y in rows for h in hues]
     frame = pd.DataFrame(names, columns=["panel", "y", "hue"])
     x = np.arange(len(frame)) * 0.001
-    frame = frame.assign(x=x, low=x - 0.001, high=x + 0.001, stale=False)
+    frame = frame.assign(x=x, low=x - 0.001, high=x + 0.001, band=np.nan, stale=False)
     return frame.assign(place=frame["y"].map(list(rows).index), **columns)
 
 
@@ -73,10 +85,11 @@ def hollow(ax):
 
 
 def assert_readable(figure):
-    """No two labels or titles of a figure overlap, and it fits a page."""
+    """No two labels or titles of a figure overlap; it is as wide as a column or page of a paper."""
     width, height = figure.get_size_inches()
-    assert width <= 10
+    assert width in (COLUMN, PAGE)
     assert height <= HEIGHT
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= SMALL
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for ax in figure.axes:
@@ -121,12 +134,12 @@ def test_axes_span_the_band_of_noise():
     tiny = differences()
     tiny[["x", "low", "high"]] *= 1e-5
     (ax,) = kinds.forest(tiny, "difference").figure.axes
-    assert ax.get_xlim()[0] <= -kinds.NOISE
-    assert ax.get_xlim()[1] >= kinds.NOISE
+    assert ax.get_xlim()[0] <= -grid.NOISE
+    assert ax.get_xlim()[1] >= grid.NOISE
     for spread in (0, 2e-5):
         flat = curve([1, 2, 3]).assign(y=[0.8, 0.8 + spread, 0.8])
         (ax,) = kinds.lines(flat, "x", "y").figure.axes
-        assert np.ptp(ax.get_ylim()) == pytest.approx(2 * kinds.NOISE, rel=0.1)
+        assert np.ptp(ax.get_ylim()) == pytest.approx(2 * grid.NOISE, rel=0.1)
 
 
 def test_panels_with_nearly_the_same_rows_share_their_labels():
@@ -253,7 +266,7 @@ def test_domains_are_drawn_in_their_own_order(known):
         dataset = ax.get_title().split(",")[0]
         if dataset and rows_of(ax) and not ax.images:
             assert rows_of(ax) == list(known.results.data[dataset]["domains"])
-    assert figures.gain_by_domain(known).data["place"].max() > 1
+    assert overall.gain_by_domain(known).data["place"].max() > 1
 
 
 def test_an_experiment_shows_its_gains(known):
@@ -295,48 +308,49 @@ def test_one_value_of_a_setting_is_told_and_not_drawn(known):
 
 
 def test_gates_near_uniform_are_named_and_not_drawn(known, monkeypatch):
-    gates = figures.gate_weights(known)
-    monkeypatch.setattr(figures, "UNIFORM", np.inf)
-    none = figures.gate_weights(known)
+    gates = inside.gate_weights(known)
+    monkeypatch.setattr(inside, "UNIFORM", np.inf)
+    none = inside.gate_weights(known)
     assert len(gates.data) > len(none.data) == 0
     (told,) = none.left_out
-    assert "planted (" in told
+    assert "1 on planted" in told
+    assert "`moved`" in told
     assert told in figures.draw(known, "gate_weights").caption
 
 
 def test_a_second_gated_arm_has_panels_of_its_own(known, monkeypatch):
-    monkeypatch.setattr(figures, "GATED", ("moe_mlora", "moe_mlora_released"))
+    monkeypatch.setattr(inside, "GATED", ("moe_mlora", "moe_mlora_released"))
     gates = known.runs["arm"].eq("moe_mlora") & known.runs["variant"].eq("default")
     second = known.runs[gates].assign(arm="moe_mlora_released")
     twice = pd.concat([known.runs[known.runs["arm"] != "moe_mlora_released"], second])
     both = type(known)(known.results)
     both.__dict__["runs"] = twice
-    panels = set(figures.gate_weights(both).data["panel"])
+    panels = set(inside.gate_weights(both).data["panel"])
     assert any("planted, MoE-MLoRA, " in panel for panel in panels)
     assert any("planted, MoE-MLoRA (released code), " in panel for panel in panels)
     caption = figures.draw(both, "gate_weights").caption
     assert "the gate of MoE-MLoRA or MoE-MLoRA (released code)" in caption
     second = known.curves[known.curves["phase"] == "gate"].assign(arm="moe_mlora_released")
     both.__dict__["curves"] = pd.concat([known.curves, second])
-    hues = set(figures.learning_curves(both).data["hue"])
+    hues = set(inside.learning_curves(both).data["hue"])
     assert {"MoE-MLoRA, Wide&Deep", "MoE-MLoRA (released code), Wide&Deep"} <= hues
 
 
 def test_a_data_set_that_lacks_a_leg_is_told(known, monkeypatch):
-    monkeypatch.setattr(figures, "experiments", lambda _: ("main",))
+    monkeypatch.setattr(inside, "experiments", lambda _: ("main",))
     curves = known.curves
     few = type(known)(known.results)
     lacks = curves["dataset"].eq("planted") & curves["phase"].eq("gate")
     few.__dict__["curves"] = curves[~lacks]
-    spec = figures.learning_curves(few)
+    spec = inside.learning_curves(few)
     assert spec.left_out == ("Not drawn, as a leg has no curve: planted",)
-    assert figures.learning_curves(known).left_out == ()
+    assert inside.learning_curves(known).left_out == ()
 
 
 def test_only_intervals_that_are_drawn_are_explained(known):
     assert "Student's t" in figures.draw(known, "controls").caption
     by_domain = figures.draw(known, "gain_by_domain").caption
-    assert "DeLong's standard error" in by_domain
+    assert "the error that the test users bring" in by_domain
     assert "WAUC" not in by_domain
     none = figures.draw(known, "m3oe_ablations").caption
     assert ("Intervals of" in none) == bool(
@@ -374,3 +388,184 @@ def test_an_experiment_that_the_package_does_not_know_has_its_figure(smoke):
     assert_readable(drawn.figure)
     assert drawn.figure.get_supxlabel() == "Model dropout"
     assert hollow(drawn.figure.axes[0]) == [False, False, False]
+
+
+def test_noise_is_shaded_where_it_is_known():
+    frame = differences(rows=("one", "two", "three")).assign(band=[0.0005, np.nan, 0.002])
+    (ax,) = kinds.forest(frame, "difference").figure.axes
+    shaded = [(bar.get_y() + 0.5, bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert shaded == [(0, -0.0005, 0.001), (2, -0.002, 0.004)]
+
+
+def listed(groups, blocks, rows, **columns):
+    """A frame of differences for a listing."""
+    names = [(g, b, y) for g in groups for b in blocks for y in rows]
+    frame = pd.DataFrame(names, columns=["group", "block", "y"])
+    x = np.linspace(-0.002, 0.002, len(frame))
+    frame = frame.assign(x=x, low=x - 0.001, high=x + 0.001, hue="", band=np.nan, stale=False)
+    return frame.assign(**columns)
+
+
+def points_of(axes):
+    """Where points of axes are drawn, from left to right."""
+    drawn = [line for ax in axes for line in ax.lines if line.get_linestyle() == "None"]
+    return sorted(x for line in drawn for x in line.get_xdata())
+
+
+def words_of(axes):
+    return [text.get_text() for ax in axes for text in ax.texts if text.get_text()]
+
+
+def test_a_short_listing_is_a_column_and_says_each_word_once():
+    frame = listed(["main: WAUC, to Base"], ["one", "two"], ["MLoRA", "MLoRA", "MoE"])
+    drawing = pages.listing(frame, "difference")
+    (ax,) = drawing.figure.axes
+    assert drawing.figure.get_figwidth() == COLUMN
+    assert words_of([ax]) == ["main: WAUC, to Base", "one", "two"]
+    assert rows_of(ax) == ["", "MLoRA", "", "MoE", "MLoRA", "", "MoE"]
+    assert points_of([ax]) == pytest.approx(frame["x"])
+    assert drawing.left_out == ()
+    assert_readable(drawing.figure)
+
+
+def test_a_long_listing_goes_on_in_a_second_column_and_counts_what_has_no_room():
+    groups = [f"study {i}: WAUC, to Base" for i in range(12)]
+    frame = listed(groups, [f"data {i}" for i in range(5)], ["MLoRA", "MoE", "STAR"])
+    drawing = pages.listing(frame, "difference")
+    axes = drawing.figure.axes
+    assert drawing.figure.get_figwidth() == PAGE
+    assert words_of(axes[1:])[0].endswith("(continued)")
+    shown = len(points_of(axes))
+    assert points_of(axes) == pytest.approx(frame["x"][:shown])
+    (told,) = drawing.left_out
+    assert told.startswith(f"No room for {len(frame) - shown} comparisons: ")
+    assert told.endswith("15 of study 11")
+    assert_readable(drawing.figure)
+
+
+@pytest.mark.parametrize("largest", [0.05, 0.06, 0.1, 0.3, 1.0])
+def test_a_listing_of_small_and_large_differences_shows_both(largest):
+    frame = listed(["a"], ["b"], ["c", "d"]).assign(x=[0.0001, largest], low=np.nan, high=np.nan)
+    drawing = pages.listing(frame, "difference")
+    assert drawing.left_out == ("The axis is linear to ±0.005, and logarithmic beyond",)
+    assert drawing.figure.axes[0].get_xlim()[1] > largest
+    assert_readable(drawing.figure)
+
+
+def test_words_that_would_meet_have_lines_of_their_own():
+    frame = listed(["a"], ["b" * 30], ["c" * 30])
+    (ax,) = pages.listing(frame, "difference").figure.axes
+    assert rows_of(ax) == ["", "", "c" * 30]
+
+
+def test_all_comparisons_are_those_of_the_experiments(known):
+    frame, names = overall.comparisons(known).data, experiments(known.study)
+    for i, own in frame.groupby("experiment"):
+        gains = known.gains(names[i]).dropna(subset="gain")
+        means = gains.groupby(["dataset", "backbone", "arm", "variant", "over"])["gain"].mean()
+        found = own.set_index(means.index.names)["gain"]
+        pd.testing.assert_series_equal(found.sort_index(), means.loc[found.index].sort_index())
+    assert frame["changed"].is_monotonic_increasing
+    assert set(frame["experiment"]) == {
+        i for i, n in enumerate(names) if known.gains(n)["gain"].any()
+    }
+
+
+def test_of_two_references_one_direction_is_shown():
+    pairs = [("base", "mlora"), ("mlora", "base"), ("moe_mlora", "base"), ("moe_mlora", "mlora")]
+    gains = pd.DataFrame(pairs, columns=["arm", "over"]).assign(backbone="mlp", variant="default")
+    left = overall._one_way(gains, ("base", "mlora"))
+    assert [*zip(left["arm"], left["over"], strict=True)] == pairs[1:]
+
+
+def test_published_numbers_stand_against_those_of_their_runs(known):
+    data = overall.published(known).data
+    assert {"AUC over domains", "AUC by domain and task", "Log loss"} == {*data["panel"]}
+    own = data[(data["panel"] == "AUC over domains") & (data["arm"] == "mdmt_released")]
+    own = own[own["variant"] == "default"]
+    for row in own.to_dict("records"):
+        runs = known.runs.query("dataset == @row['dataset'] and arm == @row['arm']")
+        runs = runs[runs["backbone"].eq(row["backbone"]) & runs["variant"].eq("default")]
+        assert row["y"] == pytest.approx(runs["macro_auc"].mean())
+        assert row["high"] - row["low"] == pytest.approx(2 * runs["macro_auc"].std())
+    drawn = figures.draw(known, "published")
+    assert "M3oE (arXiv" in drawn.caption
+    for ax in drawn.figure.axes:
+        assert ax.get_xlim() == ax.get_ylim()
+        identity = ax.lines[0]
+        assert list(identity.get_xdata()) == list(identity.get_ydata())
+
+
+def test_shares_of_runs_by_status_are_those_of_the_experiments(known):
+    data = overall.coverage(known).data
+    sums = data.groupby(["y", "x"])["value"].sum()
+    assert sums.to_numpy() == pytest.approx(np.ones(len(sums)))
+    for (dataset, name), own in data[data["x"] != "all runs"].groupby(["y", "x"]):
+        runs = known.of(name)
+        status = runs.loc[runs["dataset"] == dataset, "status"]
+        for hue, share in zip(own["hue"], own["value"], strict=True):
+            assert share == pytest.approx((status == hue).mean())
+    faces = [np.dot(to_rgb(look["facecolor"]), (0.299, 0.587, 0.114)) for look in LOOKS.values()]
+    assert np.diff(faces).min() > 0.05  # told apart in grey
+
+
+def test_what_moved_is_what_the_records_say(known):
+    data = inside.moved(known).data
+    assert set(data["part"]) == set(inside.MOVED)
+    assert data["x"].between(0, 1).all()
+    planted = data[data["dataset"].eq("planted") & data["part"].eq("own")]
+    shares = known.runs[known.runs["dataset"].eq("planted") & known.runs["variant"].eq("default")]
+    for row in planted.to_dict("records"):
+        runs = shares[shares["arm"].eq(row["arm"]) & shares["backbone"].eq(row["backbone"])]
+        assert row["x"] == pytest.approx(runs["gate_own_expert"].mean())
+        assert row["chance"] == pytest.approx(1 / 8)
+
+
+def test_fusion_weights_are_those_of_the_experiments_that_show_them(known):
+    spec = inside.fusion(known)
+    asked = {run.path.as_posix() for run in known.study.expected["m3oe_automl"]}
+    assert {*spec.runs["run"]} <= asked
+    assert 0 < spec.data["hue"].nunique() <= 8
+
+
+def test_an_expert_whose_best_epoch_is_its_start_has_not_moved(known):
+    curves = known.curves
+    starts = curves["phase"].eq("experts") & curves["dataset"].eq("planted")
+    still = starts & curves["lane"].eq("0") & curves["epoch"].gt(0)
+    few = type(known)(known.results)
+    few.__dict__["curves"] = curves.assign(best=curves["best"] & ~still)
+    data = inside.moved(few).data
+    own = data[data["part"].eq("experts") & data["dataset"].eq("planted")]
+    assert set(own["x"]) == {7 / 8}
+    assert set(data.loc[data["part"].eq("experts") & data["dataset"].ne("planted"), "x"]) == {1}
+
+
+def test_modules_are_named_in_full(smoke):
+    hues = set(inside.modules(frames(smoke)).data["hue"])
+    assert {"expert of domain 1", "expert of task 1", "shared module", "fused"} <= hues
+
+
+def test_panels_have_places_that_do_not_depend_on_the_run(tmp_path):
+    figure = kinds.forest(differences(panels=("a", "b")), "difference").figure
+    save(figure, tmp_path, "one")
+    for ax in figure.axes:
+        bounds = ax.get_position(original=True).bounds
+        assert bounds == pytest.approx(np.round(bounds, PLACES), abs=1e-15)
+
+
+def test_ranks_have_a_bar_for_each_clique_and_are_given_from_five_seeds(known, monkeypatch):
+    drawn = figures.draw(known, "ranks")
+    assert "same 5 seeds" in drawn.caption
+    assert not drawn.figure.axes
+    means = pd.Series({"moe_mlora": 1.2, "mlora": 1.9, "base": 2.9})
+    found = Ranks(means, blocks=10, seeds=5, p=0.01, critical=1.1)
+    monkeypatch.setattr(overall, "ranked", lambda _, name: found if name == "controls" else None)
+    drawn = figures.draw(known, "ranks")
+    (ax,) = drawn.figure.axes
+    assert rows_of(ax) == ["MoE-MLoRA", "MLoRA", "Base"]
+    bars = [
+        line for line in ax.lines if np.ptp(line.get_xdata()) == 0 and len(line.get_xdata()) == 2
+    ]
+    assert [[*map(round, bar.get_ydata())] for bar in bars] == [[0, 1], [1, 2]]
+    assert "controls: 10 blocks, 5 seeds, Friedman's p 0.01." in drawn.caption
+    assert_readable(drawn.figure)

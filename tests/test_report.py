@@ -5,12 +5,14 @@ import re
 import struct
 import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from chromium import BINARY, chromium
 from fabricated import forget
 from markupsafe import escape
+from projects import write_claim
 from smoke import OWN, change_params
 
 from domain_experts import layout, results
@@ -96,9 +98,11 @@ def opened(smoke_tree, tmp_path_factory):
         patch.chdir(root)
         for name in ("results", "params.yaml"):
             (root / name).symlink_to(smoke_tree / name)
+        write_claim(root)
         study = load_study("smoke")
         draw(study)
         text = report.page(frames(study))
+    assert "Ours: of 1 claims 1 " in text
     # every table here is short
     short = text.replace("const LONG = 12;", "const LONG = 2;")
     assert short != text
@@ -138,14 +142,25 @@ def test_an_own_experiment_alone_is_reported_without_a_line_of_code(smoke, capsy
     assert "Base, MLP, dropout=" in capsys.readouterr().out
 
 
-def test_the_page_opens_on_the_answer_and_its_headings_are_in_order(smoke):
+def test_the_page_opens_on_the_verdicts_and_its_headings_are_in_order(smoke):
     page = Outline(written(smoke))
     levels = [level for level, _ in page.headings]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
     assert page.headings[0][1] == answer.question(frames(smoke))
-    assert next(one for one in page.ids if one != "theme") == "answer"
+    assert next(one for one in page.ids if one != "theme") == "verdicts"
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_verdicts_come_first(smoke, capsys):
+    assert "There is no ledger of claims" in written(smoke)
+    write_claim(Path())
+    text = written(smoke)
+    first = text.index("Ours: of 1 claims 1 ")
+    assert text.index("<main>") < first < text.index('<section id="answer"')
+    assert "There is no ledger of claims" not in text
+    print_headline(smoke)
+    assert capsys.readouterr().out.startswith("Ours: of 1 claims 1 ")
 
 
 def test_nothing_but_the_page_itself_is_referred_to(smoke):

@@ -21,7 +21,7 @@ from domain_experts.presence import load_study
 from domain_experts.reporting import published as published_module
 from domain_experts.reporting.catalog import experiments, table_names
 from domain_experts.reporting.frame import KEYS, frames
-from domain_experts.reporting.render import MISSING, html, latex, markdown
+from domain_experts.reporting.render import MISSING, Shown, Table, html, latex, markdown
 from domain_experts.reporting.statistics import INTERVAL
 from domain_experts.reporting.summary import write_summary
 from domain_experts.reporting.tables import table, write_tables
@@ -305,6 +305,30 @@ def test_long_tables_may_break_over_pages(of, study):
     longer = type(made)("main", made.caption, made.numbers, long, made.words, marks)
     assert r"\begin{longtable}" in latex(longer)
     assert r"\begin{longtable}" not in latex(made)
+
+
+def test_latex_fits_a_column_or_a_page():
+    def made(cell, head="Gain"):
+        words, shown = pd.DataFrame({"Arm": ["Base"]}), [Shown(head, [cell])]
+        return latex(Table.of("one", "A caption", words, words, shown))
+
+    assert r"\begin{table}[htbp]" in made("0.8")
+    assert r"\begin{table*}[tbp]" in made("0.8" * 20)
+    assert r"\resizebox{\ifdim\width>\linewidth" in made("0.8")
+    assert r"\shortstack[r]{A head of \\ three \\ lines or \\ more}" in made(
+        "0.8", "A head of three lines or more"
+    )
+    assert r"0.8079$_{\pm0.0011}$$^\circ$" in made("0.8079 ± 0.0011°")
+
+
+def test_a_long_cell_folds():
+    words = pd.DataFrame({"Claim": ["word " * 20]})
+    assert r"{>{\raggedright\arraybackslash}p{2.4in}}" in latex(Table.of("one", "", words, words))
+
+
+def test_a_table_without_rows_is_latex_too():
+    words = pd.DataFrame({"Claim": pd.Series(dtype="str")})
+    assert r"\begin{tabular}{lr}" in latex(Table.of("one", "", words, words, [Shown("Seeds", [])]))
 
 
 def test_an_unknown_table_is_refused_with_the_one_meant(smoke):

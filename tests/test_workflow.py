@@ -116,6 +116,22 @@ def test_unusable_parameters_are_refused(fresh):
     assert "Traceback" not in done.stdout
 
 
+def test_a_claim_that_cannot_be_decided_is_refused(fresh):
+    path = fresh.folder / "claims/1-moe-mlora.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("arms: [moe_mlora]", "arms: [moe_mlroa]", 1))
+    try:
+        done = fresh.snakemake("-n", check=False)
+    finally:
+        path.write_text(before)
+    assert done.returncode == 1
+    assert (
+        "claims/1-moe-mlora.yaml, claim 'moe-mlora-beats-mlora-taobao': arm 'moe_mlroa' is "
+        "unknown; did you mean moe_mlora?"
+    ) in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout
+
+
 def test_missing_data_leave_the_plan_if_asked_to(fresh):
     assert "fetch" in fresh.snakemake("-n", tier="quick").stdout
     plan = fresh.run("snakemake", "-n", "--config", "tier=quick", "allow_missing=true").stdout
@@ -134,6 +150,12 @@ def test_data_that_only_a_person_can_get_stop_the_start(fresh):
     plan = fresh.run("snakemake", "-n", "--config", "tier=paper", "allow_missing=true").stdout
     assert "fetch" not in plan
     assert "/gates/" in plan
+
+
+def test_a_changed_claim_makes_tables_and_report_again(copy):
+    path = copy.folder / "claims/ours.yaml"
+    path.write_text(path.read_text().replace("min_seeds: 1", "min_seeds: 2"))
+    assert copy.planned().keys() == {"tables", "report", "all"}
 
 
 def test_a_second_run_has_nothing_to_do(finished):

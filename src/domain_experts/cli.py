@@ -182,6 +182,15 @@ def report(tier: TierOption) -> None:
 
 
 @app.command()
+def paper(tier: TierOption) -> None:
+    """Four pages in two columns: LaTeX, and a PDF where tectonic or pdflatex is there."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.latex import write_paper
+
+    typer.echo(write_paper(load_study(tier)))
+
+
+@app.command()
 def status(tier: TierOption) -> None:
     """Count the runs of each experiment that are current, stale, not run, or without data."""
     from domain_experts.presence import load_study
@@ -203,6 +212,50 @@ def plan(
 
 
 @app.command()
+def explain(
+    cell: Annotated[
+        str,
+        typer.Argument(
+            help="EXPERIMENT/DATASET/BACKBONE/ARM[/VARIANT] or a run's path, then [:METRIC] or "
+            "[:gain over REFERENCE]"
+        ),
+    ],
+    tier: TierOption,
+) -> None:
+    """A number's road back to runs, settings, code, data and raw files, from the results alone."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.explain import print_explained
+
+    print_explained(load_study(tier), cell)
+
+
+@app.command()
+def verify(
+    tier: TierOption,
+    sample: Annotated[int, typer.Option(min=1, help="how many numbers")] = 20,
+    seed: Annotated[int, typer.Option(help="of the choice")] = 0,
+) -> None:
+    """Make a random sample of the numbers again, by scikit-learn, from the stored logits.
+
+    Exit status 1 if a number or a file's checksum differs.
+    """
+    from domain_experts.evaluation.verify import print_verification
+    from domain_experts.presence import load_study
+
+    if not print_verification(load_study(tier), sample, seed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def crate(tier: TierOption) -> None:
+    """Write ro-crate-metadata.json: what a tier's results are, who made them, how and of what."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.crate import write_crate
+
+    write_crate(load_study(tier))
+
+
+@app.command()
 def simulate() -> None:
     """Simulated studies with and without an effect: how often verdicts find one (`power`)."""
     _set_threads(1)
@@ -219,6 +272,18 @@ def headline(tier: TierOption) -> None:
     from domain_experts.reporting.terminal import print_headline
 
     print_headline(load_study(tier))
+
+
+@app.command()
+def claims(
+    tier: TierOption,
+    name: Annotated[str | None, typer.Argument(help="of one claim; all, if none is named")] = None,
+) -> None:
+    """Which claims of the papers hold: verdicts, or one claim with its rule and evidence."""
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.terminal import print_claims
+
+    print_claims(load_study(tier), name)
 
 
 @app.command()
@@ -246,6 +311,14 @@ def schema(check: Check = False) -> None:
     from domain_experts.params import json_schema
 
     _generated(Path("docs/params.schema.json"), json_schema(), check, "schema")
+
+
+@app.command()
+def checklist(check: Check = False) -> None:
+    """Write docs/checklist.md, the reproducibility checklist of Dagstuhl 24211, answered."""
+    from domain_experts.reporting.checklist import PAGE, page
+
+    _generated(PAGE, page(), check, "checklist")
 
 
 @app.command("dvc-yaml")

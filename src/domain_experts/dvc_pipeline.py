@@ -104,7 +104,7 @@ def _stage(phase: Phase, study: Study, root: Path) -> dict[str, Any]:
     stage: dict[str, Any] = {
         "cmd": f"snakemake --config tier={study.tier} --allowed-rules {' '.join(rules)} "
         f"-- {phase.name}",
-        "deps": _Inline(path.as_posix() for path in (*_code(phase), *after)),
+        "deps": _Inline(path.as_posix() for path in (*_code(phase), *phase.files, *after)),
         "outs": outs if len(outs) > 1 else _Inline(outs),
     }
     if root != Path():

@@ -5,6 +5,7 @@ from pathlib import Path
 from domain_experts.runs import INDEX, Job, Run, Search
 
 PARAMS = Path("params.yaml")
+CLAIMS = Path("claims")
 STORE = Path(".runs")
 
 

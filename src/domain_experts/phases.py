@@ -36,7 +36,8 @@ class Phase:
 
     `rules` are the Snakemake rules that make what it leaves; `after` are the phases whose outputs
     it reads, less the models if it is not `reads_models`; `targets` are the files that its rules
-    declare; `keys` are the sections of params.yaml that it reads; `modules` hold its code.
+    declare; `keys` are the sections of params.yaml that it reads; `modules` hold its code; `files`
+    are what it reads of the project beside them.
 
     Splits name the digest of the Interactions that they cut, and so stand for both.
     """
@@ -50,6 +51,7 @@ class Phase:
     outputs: Callable[[Study], list[Output]]
     keys: Callable[[Study], list[str]]
     reads_models: bool = True
+    files: tuple[Path, ...] = ()
 
     def inputs(self, study: Study) -> list[Path]:
         """Outputs of earlier phases that this one reads."""
@@ -255,6 +257,7 @@ PHASES = {
             ],
             keys=_shown,
             reads_models=False,
+            files=(layout.CLAIMS,),
         ),
         Phase(
             "figures",
@@ -277,6 +280,7 @@ PHASES = {
             outputs=lambda study: [Output(layout.report(study.tier), "result")],
             keys=_shown,
             reads_models=False,
+            files=(layout.CLAIMS,),
         ),
     )
 }

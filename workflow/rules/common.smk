@@ -17,6 +17,7 @@ from domain_experts.errors import UserError
 from domain_experts.phases import PHASES, TRAINING
 from domain_experts.presence import load_study, require_data
 from domain_experts.reporting.catalog import figure_names, table_names
+from domain_experts.reporting.claims import load_claims
 from domain_experts.runs import Job, Search
 from domain_experts.suggest import unknown
 from domain_experts.training.progress import TALLY, start_tally
@@ -82,6 +83,7 @@ def refuse_unwritable():
 try:
     refuse_unwritable()
     STUDY, ALLOWED = read_study()
+    LEDGER = load_claims(STUDY)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -208,6 +210,16 @@ def all_expected():
         for name, runs in STUDY.expected.items()
     }
     return digest([expected, STUDY.params.statistics.model_dump(mode="json"), libraries()])
+
+
+@cache
+def all_shown():
+    """The same, and the claims that are decided."""
+    ledger = [
+        [entry.paper, str(entry.file), entry.claim.model_dump(mode="json")]
+        for entry in LEDGER
+    ]
+    return digest([all_expected(), ledger])
 
 
 @cache

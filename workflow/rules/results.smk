@@ -47,7 +47,7 @@ rule tables:
         log_of("tables"),
     params:
         tier=TIER,
-        settings=all_expected(),
+        settings=all_shown(),
         code=phase_code("tables"),
     shell:
         "domain-experts tables --tier {params.tier} 2>&1 | tee {log:q}"
@@ -79,7 +79,7 @@ rule report:
         log_of("report"),
     params:
         tier=TIER,
-        settings=all_expected(),
+        settings=all_shown(),
         code=phase_code("report"),
     shell:
         "domain-experts report --tier {params.tier} 2>&1 | tee {log:q}"

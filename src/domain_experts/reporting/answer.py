@@ -36,6 +36,7 @@ from domain_experts.reporting.statistics import (
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
+NO_ANSWER = "No answer"
 CANDIDATE = ["backbone", "arm", "variant"]
 GROUP = ["experiment", "over", "dataset", "reference"]
 """Candidates that share these are held against one reference."""
@@ -145,7 +146,7 @@ def line(of: Frames, name: str) -> str:
     """An experiment in one line: how its best candidates stand to its first reference."""
     chosen = best(of, gains(of).query("experiment == @name"))
     if chosen.empty:
-        return f"No answer: {_unanswered(of, name)}."
+        return f"{NO_ANSWER}: {_unanswered(of, name)}."
     reference = reference_label(chosen["over"].iloc[0])
     stand = _counted(chosen, reference, "differences of ")
     return f"The best of the others on validation rows is {stand}."

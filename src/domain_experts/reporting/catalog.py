@@ -7,9 +7,15 @@ CELLS = "_cells"
 """Ends the name of an experiment's table by domain and task."""
 SEARCH = "_search"
 """Ends the name of the table, and of the figure, of an experiment's searches."""
-ABOUT_ALL = ("answer", "differences", "overview", "coverage", "datasets", "domains", "cost")
+ABOUT_ALL = (
+    *("verdicts", "evidence", "answer", "differences", "overview"),
+    *("coverage", "datasets", "domains", "cost"),
+)
 """Tables about the study as a whole."""
-DRAWN_OF_ALL = ("gain_by_domain", "gate_weights", "learning_curves", "fusion", "modules")
+DRAWN_OF_ALL = (
+    *("comparisons", "gain_by_domain", "ranks", "published", "coverage"),
+    *("gate_weights", "moved", "learning_curves", "fusion", "modules"),
+)
 """Figures about the study as a whole."""
 
 
@@ -40,5 +46,8 @@ def table_names(study: Study) -> tuple[str, ...]:
 
 
 def figure_names(study: Study) -> tuple[str, ...]:
-    """Every figure: those about the study, and one an experiment."""
-    return (*DRAWN_OF_ALL, *experiments(study))
+    """Every figure: those about the study, one an experiment, and its searches."""
+    names = list(DRAWN_OF_ALL)
+    for name in experiments(study):
+        names += [name, *[name + SEARCH] * bool(study.params.experiments[name].search)]
+    return tuple(names)

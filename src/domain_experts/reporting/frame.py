@@ -163,8 +163,10 @@ class Frames:
         own = {run.path.as_posix() for run in self.study.expected.get(experiment, ())}
         return self.runs[self.runs["run"].isin(own)].reset_index(drop=True)
 
-    def gains(self, experiment: str) -> pd.DataFrame:
-        """Differences in an experiment's metric to its references, which share seed and split.
+    def gains(self, experiment: str, metric: str | None = None) -> pd.DataFrame:
+        """Differences in a metric, by default the experiment's, to its references.
+
+        Both sides share seed and split.
 
         The best floor is the one whose mean of the metric on validation rows, over the seeds that
         it is run with, is best; a metric of which `columns` does not say what is better has none.
@@ -174,7 +176,7 @@ class Frames:
         are stored, its standard errors on the test rows: `se`, which takes rows as independent, and
         `user_se`, which takes users so.
         """
-        metric = self.study.params.experiments[experiment].metric
+        metric = metric or self.study.params.experiments[experiment].metric
         pairs = pd.DataFrame(
             [
                 (run.path.as_posix(), other.path.as_posix(), name)
@@ -183,7 +185,7 @@ class Frames:
             columns=["run", "other", "over"],
             dtype="str",
         )
-        runs = self.runs[[*_IDENTITY, "task", metric]]
+        runs = self.runs.reindex(columns=[*_IDENTITY, "task", metric])
         others = runs[["run", "status", "arm", "backbone", "variant", metric]].add_prefix("other_")
         frame = pairs.merge(runs, "left", "run")
         frame = frame.merge(others, "left", left_on="other", right_on="other_run")
@@ -206,7 +208,8 @@ class Frames:
         """Which pairs have the floor that is best on validation rows of their data set."""
         keys, better = ["dataset", "other_arm", "other_variant"], column(metric).better
         floors = pairs.loc[pairs["over"] == BEST_FLOOR, [*keys, "other"]].drop_duplicates()
-        values = floors.join(self.validation[metric], "other").groupby(keys)[metric].mean().dropna()
+        known = self.validation.reindex(columns=[metric])
+        values = floors.join(known, "other").groupby(keys)[metric].mean().dropna()
         values = values * {"higher": 1, "lower": -1, None: np.nan}[better]
         best = set(values.dropna().groupby("dataset").idxmax())
         return pd.Series([key in best for key in pairs[keys].itertuples(index=False, name=None)])

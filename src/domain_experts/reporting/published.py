@@ -64,7 +64,7 @@ def tolerance_notes(margin: float) -> list[str]:
     ]
 
 
-def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
+def published(metric: str, by_cell: bool = False, source: bool = False) -> pd.DataFrame:
     """Published values of one metric: dataset, task, backbone, arm, variant, `published_<metric>`.
 
     Where there are any, `published_<metric>_rounding` is half of the last digit that is printed,
@@ -73,6 +73,7 @@ def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
     Args:
         metric: one of METRICS; of another one there are none.
         by_cell: those of single domains, whose `number` counts from 1.
+        source: say in `source` where each is published.
 
     Raises:
         UserError: a line does not fit; the message names file and line.
@@ -85,7 +86,7 @@ def published(metric: str, by_cell: bool = False) -> pd.DataFrame:
     if by_cell:
         own = own.assign(number=own["domain"].astype(int))
     about = [name for name in columns.values() if len(own) or name == f"published_{metric}"]
-    return own[[*KEYS, *["number"] * by_cell, *about]]
+    return own[[*KEYS, *["number"] * by_cell, *["source"] * source, *about]]
 
 
 def verdict(
@@ -146,7 +147,7 @@ def verdict_text(frame: pd.DataFrame, value: str, margin: float) -> list[str]:
 
 @cache
 def _all() -> pd.DataFrame:
-    rows: dict[tuple[str, ...], tuple[float, float, str]] = {}
+    rows: dict[tuple[str, ...], tuple[float, float, str, str]] = {}
     for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
         if not file.name.endswith(".csv"):
             continue
@@ -158,9 +159,9 @@ def _all() -> pd.DataFrame:
             if key in rows:
                 raise UserError(f"{where}: this cell has a value already; keep one of the lines")
             digits = len(row["value"].partition(".")[2])
-            rows[key] = value, 0.5 * 10**-digits, row["test_rows"]
+            rows[key] = value, 0.5 * 10**-digits, row["test_rows"], row["source"]
     frame = pd.DataFrame([*rows], columns=list(CELL), dtype="str")
-    values = pd.DataFrame([*rows.values()], columns=["value", "rounding", "test_rows"])
+    values = pd.DataFrame([*rows.values()], columns=["value", "rounding", "test_rows", "source"])
     return frame.join(values)
 
 

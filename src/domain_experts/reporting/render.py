@@ -1,9 +1,11 @@
 """Tables as CSV (numbers), Markdown, LaTeX, HTML and on a terminal (as printed)."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import NamedTuple, Self
 
 import pandas as pd
@@ -16,12 +18,18 @@ MISSING = "–"
 BEST, SECOND = "best", "second"
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
+NARROW, FOLD = 50, 40
+"""Letters in a row beyond which it is as wide as the page, and in a cell from which it folds."""
+_FOLDED = r">{\raggedright\arraybackslash}p{2.4in}"
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
 _TAGS = {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"}
 _MARKDOWN = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 _COMMANDS = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
 _LATEX = str.maketrans(
-    {char: f"\\{char}" for char in "&%_#$"}
+    {char: f"\\{char}" for char in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "…": r"\ldots{}", "≥": r"$\geq$"}
     | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "†": r"$^\dagger$"}
+    | {char: f"${char}$" for char in "<>|"}
     | {"°": r"$^\circ$", "*": "$^*$", "α": r"$\alpha$", "β": r"$\beta$", "~": r"\textasciitilde{}"}
 )
 
@@ -116,23 +124,52 @@ def _escaped(cell: str) -> str:
     return cell.replace("|", r"\|").replace("*", r"\*")
 
 
+def tex(text: str) -> str:
+    """Text for LaTeX; what stands in backticks is set in a typewriter's face."""
+    return re.sub("`([^`]*)`", r"\\texttt{\1}", text.translate(_LATEX))
+
+
+def _tex_cell(cell: str) -> str:
+    """A cell for LaTeX; a standard deviation is set small."""
+    return re.sub(r" \$\\pm\$ ([\d.,]+)", r"$_{\\pm\1}$", tex(cell))
+
+
+def _tex_head(head: str, cells: Sequence[str]) -> str:
+    """The head of a column of numbers, in lines that are hardly longer than these."""
+    lines = wrap(head, max(10, *map(len, cells)), break_long_words=False) if cells else [head]
+    own = r" \\ ".join(map(tex, lines))
+    return rf"\shortstack[r]{{{own}}}" if len(lines) > 1 else own
+
+
 def latex(table: Table) -> str:
-    """The table for LaTeX (booktabs; longtable if it is long), with caption and label."""
-    cells = _marked(table, _COMMANDS, lambda cell: cell.translate(_LATEX))
-    cells.columns = [str(name).translate(_LATEX) for name in cells]
-    long = len(cells) > LONG
-    caption = " ".join((table.caption, *table.notes)).translate(_LATEX)
+    """The table for LaTeX, with caption and label.
+
+    It is as wide as a column of a paper or, if it holds more, as a page, and smaller where it would
+    be wider than that. A long one breaks over pages, in one column.
+    """
+    cells = _marked(table, _COMMANDS, _tex_cell)
+    names = [*map(str, table.printed)]
+    words, numbers = names[: table.words], names[table.words :]
+    heads = [_tex_head(name, list(table.printed[name])) for name in numbers]
+    named = table.printed.set_axis(names, axis=1)
+    # heads of numbers fold, those of words do not
+    longest = [max(map(len, ("" if h in numbers else h, *own))) for h, own in named.items()]
+    cells.columns = [*map(tex, words), *heads]
+    long, wide = len(cells) > LONG, sum(longest) > NARROW
+    folded = [_FOLDED if n > FOLD else "l" for n in longest[: table.words]]
     text: str = cells.style.hide(axis="index").to_latex(
-        environment="longtable" if long else "table",
-        position=None if long else "htbp",
+        environment="longtable" if long else "table*" if wide else "table",
+        position=None if long else "tbp" if wide else "htbp",
         position_float=None if long else "centering",
-        column_format="l" * table.words + "r" * (cells.shape[1] - table.words),
+        column_format="".join(folded) + "r" * len(numbers),
         hrules=True,
-        caption=caption,
+        caption=tex(" ".join((table.caption, *table.notes))),
         label=f"tab:{table.name}",
     )
-    needs = "booktabs" + (", longtable" if long else "")
-    return f"% needs the packages {needs}\n{text}"
+    if not long:
+        text = text.replace(r"\begin{tabular}", _FIT + r"\begin{tabular}")
+        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+    return f"% needs the packages array, booktabs, {'longtable' if long else 'graphicx'}\n{text}"
 
 
 def terminal(table: Table) -> RichTable:

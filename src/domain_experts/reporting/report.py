@@ -1,4 +1,4 @@
-"""The report of a tier: one page with the answer, every experiment, and where it all comes from."""
+"""The report of a tier: verdicts, the answer, every experiment, and where it all comes from."""
 
 import base64
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import Frames, frames, status_counts
 from domain_experts.reporting.render import html, write_text
 from domain_experts.reporting.tables import matrix, table
+from domain_experts.reporting.verdicts import counts
 from domain_experts.study import Study
 
 
@@ -74,6 +75,7 @@ def page(of: Frames) -> str:
     return environment.from_string(template).render(
         tier=tier,
         question=answer.question(of),
+        counts=counts(of),
         sentences=answer.sentences(of),
         about={name: table(of, name) for name in ABOUT_ALL},
         matrix=matrix(of),

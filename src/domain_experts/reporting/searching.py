@@ -1,6 +1,7 @@
 """What searches found: chosen settings, and how good a choice a smaller budget would have made."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ from scipy.special import comb
 
 from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS, column, stale_marked, words
 from domain_experts.reporting.frame import Frames
+from domain_experts.reporting.kinds import lines
 from domain_experts.reporting.render import MISSING, Shown, Table, number
+from domain_experts.reporting.spec import Spec, joined
 from domain_experts.results import STALE
 from domain_experts.runs import key_name
 
@@ -133,6 +136,28 @@ def search_table(of: Frames, name: str, experiment: str) -> Table:
         f"budgets. Tier {of.study.tier}."
     )
     return Table.of(name, caption, frame, named, columns, notes)
+
+
+def search_figure(of: Frames, experiment: str) -> Spec:
+    """The best validation value so far by trial, and the expected best of so many trials."""
+    found = trials(of, experiment)
+    label = words(found, {})
+    frame = found.assign(hue=joined(label["arm"], label["backbone"]), x=found["trial"])
+    so_far = frame.assign(panel=frame["dataset"] + ", best so far", y=frame["best"])
+    mean = frame.assign(panel=frame["dataset"] + ", expected best", y=np.nan)
+    for _, own in mean.groupby(_SEARCH, sort=False):
+        known = own["value"].dropna().tolist()
+        mean.loc[own.index, "y"] = [expected_best(known, n) for n in own["trial"]]
+    data = pd.concat([so_far, mean]).dropna(subset="y").sort_values("panel", kind="stable")
+    metric = column(of.study.params.experiments[experiment].metric).head
+    return Spec(
+        data.assign(low=np.nan, high=np.nan),
+        partial(lines, label="Trials", y_label=f"Validation {metric}", columns=2),
+        of.of(experiment),
+        f"What would a smaller budget have chosen in `{experiment}`?",
+        EXPECTED,
+        "No search has ended yet.",
+    )
 
 
 def _said(settings: Mapping[str, object]) -> str:

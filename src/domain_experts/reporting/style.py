@@ -14,13 +14,17 @@ from PIL import Image
 
 from domain_experts.files import replacing
 
+COLUMN, PAGE = 3.3, 7.0
+"""Widths of figures, inches: a column and a page of a two-column paper. They are printed as is."""
 HEIGHT = 9.0
 """The tallest figure, inches: a page less its caption."""
 DPI = 200
-COLOURS = 128
+COLOURS = 256
 """Of a PNG."""
-FONT = 9
-"""Points."""
+FONT, SMALL = 8, 6
+"""Points: of titles and axes, and of rows where there are very many."""
+PLACES = 5
+"""Decimals of the places of panels, in widths and heights of the figure."""
 
 PALETTE = (
     "#0173b2",
@@ -35,7 +39,7 @@ PALETTE = (
     "#a6a000",
     "#7a3b00",
 )
-"""The colour-blind palette of seaborn, without its light colours."""
+"""Told apart by the colour-blind; the first are those of the palette `colorblind` of seaborn."""
 MARKERS = "os^Dv<>p*X"
 DASHES = ("-", "--", "-.", (0, (6, 1)))
 
@@ -51,14 +55,18 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "axes.titlepad": 4,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
     "axes.grid": True,
     "grid.linewidth": 0.4,
-    "grid.color": "0.88",
+    "grid.color": "0.9",
     "axes.axisbelow": True,
+    # TrueType, which publishers ask for
     "pdf.fonttype": 42,
 }
 
@@ -76,14 +84,19 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `<name>.pdf` and `<name>.png` without dates or versions: equal figures, equal bytes."""
     # one solution of the layout serves both files, and `savefig` would draw each twice
     figure.set_dpi(DPI)
-    figure.draw_without_rendering()
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
     figure.set_layout_engine("none")
+    # the solver sums in the order of addresses in memory: its last digits differ from run to run
+    for ax in figure.axes:
+        ax.set_position(np.round(ax.get_position(original=True).bounds, PLACES).tolist())
     # Any: matplotlib gives the methods of its canvases no types
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     # few colours are drawn: a palette makes the file, and the report, a third as large
     pixels = np.asarray(canvas.buffer_rgba())
-    picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS)
+    most = Image.Quantize.MAXCOVERAGE  # keeps the colours of small markers
+    picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS, most)
     with replacing(folder / f"{name}.png") as temporary:
         picture.save(temporary, "PNG", optimize=True, dpi=(DPI, DPI))
     with replacing(folder / f"{name}.pdf") as temporary:

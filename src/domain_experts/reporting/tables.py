@@ -47,6 +47,7 @@ from domain_experts.reporting.relative import mean_notes, published_again, relat
 from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.searching import search_table
 from domain_experts.reporting.statistics import half_widths, interval_notes, margin_of, summed
+from domain_experts.reporting.verdicts import evidence, verdicts
 from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.study import Study
@@ -304,8 +305,8 @@ def matrix(of: Frames) -> Table:
     return Table.of("matrix", caption, named, named)
 
 
-ABOUT = {make.__name__: make for make in (answer, overview, coverage, datasets, domains, cost)}
-ABOUT["differences"] = differences_table
+_MAKERS = (verdicts, evidence, answer, overview, coverage, datasets, domains, cost)
+ABOUT = {make.__name__: make for make in _MAKERS} | {"differences": differences_table}
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:

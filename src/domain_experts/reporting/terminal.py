@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from domain_experts import layout
+from domain_experts.errors import UserError
 from domain_experts.reporting.answer import answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import reference_label
@@ -15,18 +16,22 @@ from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
 from domain_experts.reporting.statistics import VERDICTS
 from domain_experts.reporting.tables import coverage
+from domain_experts.reporting.verdicts import FACTORS, counts, decided, evidence_of, verdicts
 from domain_experts.results import ABSENT
 from domain_experts.study import Study
+from domain_experts.suggest import unknown
 
 
 def print_headline(study: Study) -> None:
-    """Print a tier's answer with intervals, what is not in it, and where everything else is.
+    """Print how many claims hold, a tier's answer, what is not in it, and where the rest is.
 
     Raises:
         UserError: the results are missing or cannot be used.
     """
     of, tier = frames(study), study.tier
     console = Console(highlight=False)
+    for said in counts(of):
+        console.print(said)
     for part in (_first(of), _others(of)):
         if len(part.printed):
             console.print(terminal(part))
@@ -75,6 +80,47 @@ def _others(of: Frames) -> Table:
     caption = "Other experiments: best of the others on validation rows, less the reference"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
     return Table("others", caption, found, printed, 2)
+
+
+def print_claims(study: Study, name: str | None) -> None:
+    """Print the verdicts on all claims, or one claim with its rule and evidence.
+
+    Raises:
+        UserError: the results or the ledger cannot be used, or no claim has the name.
+    """
+    of = frames(study)
+    found, console = {one.entry.claim.id: one for one in decided(of)}, Console(highlight=False)
+    if name is None:
+        made = verdicts(of)
+        console.print(
+            terminal(replace(made, printed=made.printed[["Name", "Verdict", "Claim"]], words=3))
+        )
+        for said in counts(of):
+            console.print(said)
+        return
+    if name not in found:
+        raise UserError(unknown("claim", name, found))
+    one = found[name]
+    claim, rule = one.entry.claim, one.entry.claim.rule
+    console.print(f"[bold]{one.text}[/bold]: {claim.says}")
+    console.print(f"{one.entry.paper}; {claim.source} ({one.entry.file})", soft_wrap=True)
+    if claim.published:
+        console.print(f"Published: {claim.published}")
+    console.print(
+        f"Rule: {rule.kind}, {rule.expect}, in {rule.combine} of {len(one.evidence)} comparisons "
+        f"of {rule.min_seeds} seeds or more; table {', '.join(rule.experiments)}."
+    )
+    for factor, verdict in zip(FACTORS, one.others, strict=True):
+        console.print(f"With {factor:g} times the margin: {verdict}.")
+    made = evidence_of(of, one)
+    own = made.printed
+    own.insert(0, "Comparison", own["Who"] + " less " + own["Against"] + ", " + own["Data set"])
+    shown = own[["Comparison", "Verdict", "Difference", "95 % interval", "Seeds"]]
+    console.print(terminal(replace(made, caption="", printed=shown, words=2)))
+    for note in made.notes:
+        console.print(note)
+    for near in claim.nearest:
+        console.print(f"Nearest evidence: {near} ({found[near].text})")
 
 
 def print_status(study: Study) -> None:
