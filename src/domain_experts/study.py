@@ -260,12 +260,13 @@ class Study:
             yield from known[:1]
 
     def refuse_incomparable(self) -> None:
-        """Refuse what no run of an experiment can be compared with, or only in some seeds.
+        """Refuse a reference that no run can be compared with, or only in some seeds.
+
+        One that the tier does not run at all is left out of tables.
 
         Raises:
-            UserError: a reference that `compare` names has no run of the tier on the same data, or
-                all of them are on other test rows; or of an arm that is compared some seeds have
-                a reference and others not.
+            UserError: all runs of a reference that `compare` names are on other test rows, or of an
+                arm that is compared some seeds have a reference and others not.
         """
         for name, runs in self.expected.items():
             for reference in self.params.experiments[name].compare:
@@ -277,12 +278,7 @@ class Study:
     def _refuse_reference(self, where: str, name: str, reference: str) -> None:
         found = [(run, [*self._referred(run, reference)]) for run in self.expected[name]]
         others = [(run, other) for run, known in found for other in known]
-        if not others:
-            raise UserError(
-                f"{where}: no experiment of tier {self.tier} runs '{reference}' on this one's data "
-                "sets and seeds; add it to `arms`, or compare with another arm"
-            )
-        if not any(run == other or run.split_seed == other.split_seed for run, other in others):
+        if others and all(a != b and a.split_seed != b.split_seed for a, b in others):
             run, other = others[0]
             raise UserError(
                 f"{where}: '{reference}' is tested on other rows than every run of the experiment "

@@ -188,7 +188,8 @@ def _first(of: Frames, name: str, frame: pd.DataFrame) -> str:
     most = int(own["gain_n"].max())
     seeds = "one seed each" if most == 1 else f"means over up to {most} seeds"
     metric = column(str(own["metric"].iloc[0])).head
-    return f"{who} is {' and '.join(parts)}: test {metric}, {seeds}."
+    listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"{who} is {listed}: test {metric}, {seeds}."
 
 
 def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:

@@ -4,6 +4,8 @@ Another order of the same sums, such as other threads or another machine bring, 
 digits. What that does to a number says nothing about a method, and a gain within it is none.
 """
 
+from itertools import chain
+
 import pandas as pd
 
 from domain_experts.evaluation.registry import COMPARED
@@ -45,10 +47,9 @@ def _changes(of: Frames) -> pd.DataFrame:
     """A row for each nudged run: its metrics less those of the default run."""
     metrics = [name for name in COMPARED if name in of.runs]
     keys = [*_ALIKE, "arm"]
-    alone = {
-        path for path, run in of.results.expected.items() if dict(run.variant).keys() == {NUDGE}
-    }
-    other = of.runs[of.runs["run"].isin(alone)]
+    asked = chain.from_iterable(of.study.expected.values())
+    nudged = {run.path.as_posix() for run in asked if dict(run.variant).keys() == {NUDGE}}
+    other = of.runs[of.runs["run"].isin(nudged)]
     default = of.runs[of.runs["variant"] == DEFAULT_VARIANT]
     both = other.merge(default, on=keys, suffixes=("", "_default"))
     return both[[*keys, "variant"]].assign(

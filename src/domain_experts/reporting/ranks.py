@@ -25,7 +25,8 @@ class Ranks:
     """
 
     means: "pd.Series[float]"
-    """Arm -> mean rank over blocks, the best (1) first."""
+    """Arm -> mean rank over blocks, the best (1) first; `arm/backbone` where the experiment gives
+    each arm backbones of its own."""
     blocks: int
     """Data sets x backbones x seeds in which every arm has a number."""
     seeds: int
@@ -56,15 +57,18 @@ def ranks(of: Frames, experiment: str) -> Ranks | None:
         None for fewer than three arms, fewer than FEWEST seeds in every complete block together, or
         a metric of which `columns` does not say what is better.
     """
-    metric = of.study.params.experiments[experiment].metric
-    runs = of.of(experiment)
+    spec, runs = of.study.params.experiments[experiment], of.of(experiment)
+    metric, keys = spec.metric, ["dataset", "backbone", "seed"]
     usual = (runs["variant"] == DEFAULT_VARIANT) & (runs["seed"] == runs["split_seed"])
-    own = runs.loc[usual & runs[metric].notna(), ["dataset", "backbone", "seed", "arm", metric]]
+    own = runs.loc[usual & runs[metric].notna(), [*keys, "arm", metric]]
+    if isinstance(spec.arms, dict):  # each arm has backbones of its own
+        own = own.assign(arm=own["arm"] + "/" + own["backbone"], backbone=NO_BACKBONE)
     alone = own["backbone"] == NO_BACKBONE
-    blocks = own.loc[~alone, ["dataset", "backbone", "seed"]].drop_duplicates()
-    beside = own[alone].drop(columns="backbone").merge(blocks, on=["dataset", "seed"])
-    every = pd.concat([own[~alone], beside]) if len(blocks) else own
-    wide = every.pivot(index=["dataset", "backbone", "seed"], columns="arm", values=metric)
+    if not alone.all():
+        blocks = own.loc[~alone, keys].drop_duplicates()
+        beside = own[alone].drop(columns="backbone").merge(blocks, on=["dataset", "seed"])
+        own = pd.concat([own[~alone], beside])
+    wide = own.pivot(index=keys, columns="arm", values=metric)
     wide = wide.dropna()
     seeds = wide.index.get_level_values("seed").nunique()
     better, (count, arms) = column(metric).better, wide.shape

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,24 +62,26 @@ def summed(gains: pd.DataFrame, keys: list[str] = KEYS, also: Sequence[str] = ()
         gain_df), `se` and `user_se` of one seed's test rows, and `error`: what the interval takes
         as independent.
     """
-    known = gains[gains["gain"].notna()].reindex(
-        columns=[*dict.fromkeys([*gains.columns, "user_se"])]
-    )
-    known = known.assign(chosen_se=known["user_se"].fillna(known["se"]))
+    known = gains[gains["gain"].notna()]
+    known = known.reindex(columns=[*dict.fromkeys([*gains.columns, "user_se"])])
+    kinds = {"se": known["se"], "user_se": known["user_se"]}
+    kinds["chosen"] = known["user_se"].fillna(known["se"])
     frame = over_seeds(known, [*keys, "over"], ["gain", *also])
-    groups = known.groupby([*keys, "over"], sort=False)
-    for name in ("se", "user_se", "chosen_se"):
-        frame[name] = np.sqrt(_mean_square(groups[name]))
-    kind = np.where(frame["user_se"].notna(), BY_USER, BY_ROW)
-    frame["error"] = np.where(frame["chosen_se"].notna(), kind, BY_SEED)
-    made = bounds(frame["gain"], frame["gain_sd"], frame["gain_n"], frame.pop("chosen_se"))
-    return frame.assign(low=made["low"], high=made["high"], gain_se=made["se"], gain_df=made["df"])
-
-
-def _mean_square(groups: Any) -> Floats:
     # of variances the mean: seeds draw their test rows from the same data
-    found: Floats = groups.agg(lambda se: se.pow(2).mean()).to_numpy(dtype=float)
-    return found
+    squares = known[[*keys, "over"]].assign(**{name: np.square(se) for name, se in kinds.items()})
+    means = squares.groupby([*keys, "over"], sort=False)[[*kinds]].mean()
+    errors = means.pow(0.5).reset_index(drop=True)
+    by = np.where(errors["user_se"].notna(), BY_USER, BY_ROW)
+    made = bounds(frame["gain"], frame["gain_sd"], frame["gain_n"], errors["chosen"])
+    return frame.assign(
+        low=made["low"],
+        high=made["high"],
+        gain_se=made["se"],
+        gain_df=made["df"],
+        se=errors["se"],
+        user_se=errors["user_se"],
+        error=np.where(errors["chosen"].notna(), by, BY_SEED),
+    )
 
 
 def half_widths(runs: pd.DataFrame, values: Sequence[str], keys: list[str] = KEYS) -> pd.DataFrame:
@@ -127,7 +128,7 @@ def bounds(mean: ArrayLike, sd: ArrayLike, n: ArrayLike, error: ArrayLike) -> di
     several, sampling = count > 1, np.square(own)
     spread = np.where(several, np.square(deviation) / count, 0)
     total = np.where(np.isnan(sampling), np.where(several, spread, np.nan), sampling + spread)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         df = np.where(spread > 0, (count - 1) * np.square(total / spread), np.inf)
     half = quantile(df) * np.sqrt(total)
     return {"low": centre - half, "high": centre + half, "se": np.sqrt(total), "df": df}
@@ -153,7 +154,7 @@ def equivalence_p(gain: ArrayLike, se: ArrayLike, df: ArrayLike, margin: float) 
 def _tail(value: ArrayLike, se: ArrayLike, df: ArrayLike) -> Floats:
     """Probability of as large a value, of t with an error and degrees of freedom."""
     value, se = np.asarray(value, dtype=float), np.asarray(se, dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         t = np.where((se == 0) & (value == 0), 0, value / se)
     found: Floats = stdtr(np.minimum(df, NORMAL), -t)
     return found
