@@ -251,13 +251,13 @@ class Study:
             if not backbone and (run.backbone in there or len(there) != 1):
                 there = [run.backbone]
             named = [(of, there[0])]
-        # what was searched is compared with what was searched
-        alike = tuple(part for part in run.variant if part[0] == SEARCH)
-        variant = () if reference.partition("/")[0] == DEFAULT_VARIANT else alike
+        # what was searched is compared with what was searched, and with floors that were not
+        own = tuple(part for part in run.variant if part[0] == SEARCH)
+        variants = [() if reference == DEFAULT_VARIANT else own, *[()] * (reference == BEST_FLOOR)]
         for arm, backbone in named:
-            other = self._by_settings.get((run.dataset, backbone, arm, variant, run.seed))
-            if other:
-                yield other
+            keys = [(run.dataset, backbone, arm, variant, run.seed) for variant in variants]
+            known = [self._by_settings[key] for key in keys if key in self._by_settings]
+            yield from known[:1]
 
     def refuse_incomparable(self) -> None:
         """Refuse what no run of an experiment can be compared with, or only in some seeds.
