@@ -166,12 +166,20 @@ def make_smallest(folder):
     project = make_project(folder)
     params = project.params()
     experiments = params["experiments"]
-    experiments["main"] |= {"backbones": ["mlp"], "arms": ["item_rate", "base", "moe_mlora"]}
+    experiments["main"] |= {
+        "backbones": ["mlp"],
+        "arms": ["item_rate", "base", "moe_mlora"],
+        "compare": ["base"],
+    }
     experiments["experts_per_domain"] |= {
         "backbones": ["mlp"],
         "vary": {"adapter.experts_per_domain": [1, 2]},
     }
-    experiments["controls"] |= {"backbones": ["mlp"], "arms": ["uniform_gate"]}
+    experiments["controls"] |= {
+        "backbones": ["mlp"],
+        "arms": ["uniform_gate"],
+        "compare": ["base"],
+    }
     kept = ("main", "experts_per_domain", "controls")
     params["experiments"] = {name: experiments[name] for name in kept}
     params["tiers"]["smoke"] |= {"seeds": [2022]}

@@ -92,7 +92,9 @@ def frames(study, value, se=0.0001, stale=(), lacking=(), metric="wauc"):
             continue
         path = run.path.as_posix()
         own = {"split": "test", "task": "click", "status": "current"}
-        rows.append(identity(run) | own | {"metric": metric, "value": value(run)})
+        for split in ("validation", "test"):
+            number = {"split": split, "metric": metric, "value": value(run)}
+            rows.append(identity(run) | own | number)
         records[path] = record(study, run, "other" if run in stale else None)
     for name in study.expected:
         for run, other, _ in study.comparisons(name):
@@ -101,8 +103,8 @@ def frames(study, value, se=0.0001, stale=(), lacking=(), metric="wauc"):
                 against = {"against": other.path.as_posix()}
                 rows.append(identity(run) | own | error | against)
     data = {name: {"domains": ["a", "b"], "tasks": ["click"]} for name in study.all_datasets}
-    stored = table(rows).drop_duplicates(["run", "metric", "against"], ignore_index=True)
-    return Frames(Results(study, stored, records, data))
+    stored = table(rows).drop_duplicates(["run", "split", "metric", "against"])
+    return Frames(Results(study, stored, records, data, {}))
 
 
 def record(study, run, code=None):
@@ -321,8 +323,19 @@ def test_fewer_seeds_than_asked_no_runs_and_no_data_are_not_testable(study):
         "not testable",
     ]
     said = verdicts(of).printed["Evidence"]
+    assert "°" not in "".join(verdicts(of).printed["Verdict"])
     assert "not run: 1 of 3 (domains-2)" in said[3]
     assert said[4] == "no part of tier quick"
+
+
+def test_the_best_floor_is_a_reference_though_it_may_not_be_known_yet(study):
+    write([GAIN | {"over": "best_floor", "expect": "better"}])
+    (one,) = decided(frames(study, by_arm(0.01)))
+    assert one.verdict == "supported"
+    gone = [run for run in study.expected_runs if run.arm == "item_rate"]
+    (one,) = decided(frames(study, by_arm(0.01), lacking=gone))
+    assert (one.verdict, {*one.evidence["why"]}) == ("not testable", {"not run"})
+    assert len(one.evidence) == len(DATASETS)
 
 
 def test_one_seed_without_an_error_has_no_interval(study):

@@ -216,8 +216,7 @@ def all_expected():
 def all_shown():
     """The same, and the claims that are decided."""
     ledger = [
-        [entry.paper, str(entry.file), entry.claim.model_dump(mode="json")]
-        for entry in LEDGER
+        [entry.paper, str(entry.file), entry.claim.model_dump(mode="json")] for entry in LEDGER
     ]
     return digest([all_expected(), ledger])
 

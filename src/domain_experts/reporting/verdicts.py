@@ -76,7 +76,7 @@ class Verdict:
     @property
     def text(self) -> str:
         """The verdict, marked if it is stale."""
-        return stale_marked(self.verdict, self.status)
+        return stale_marked(self.verdict, "" if self.verdict == UNTESTABLE else self.status)
 
 
 @lru_cache(maxsize=1)
@@ -310,7 +310,17 @@ def _gains(of: Frames, experiment: str, metric: str) -> pd.DataFrame:
     """Differences of an experiment; their status says why one has no number."""
     frame = of.gains(experiment, metric)
     known = ~frame["status"].isin(WITH_NUMBERS) | frame["gain"].notna()
-    return frame.assign(status=frame["status"].where(known, frame["other_status"]))
+    frame["status"] = frame["status"].where(known, frame["other_status"])
+    # which floor is the best is not known before one has numbers
+    wanted = {
+        run.path.as_posix()
+        for run, _, over in of.study.comparisons(experiment)
+        if over == BEST_FLOOR
+    } - set(frame.loc[frame["over"] == BEST_FLOOR, "run"])
+    lost = of.runs[of.runs["run"].isin(wanted)]
+    status = lost["status"].mask(lost["status"].isin(WITH_NUMBERS), NOT_RUN)
+    lost = lost[["run", "task", *_WHO, "seed"]].assign(status=status, over=BEST_FLOOR)
+    return pd.concat([frame, lost], ignore_index=True)
 
 
 def _values(runs: pd.DataFrame, rule: Value, metric: str) -> pd.DataFrame:
