@@ -260,3 +260,40 @@ def test_expected_best_is_the_mean_over_all_draws(values, n):
         assert np.isnan(expected_best(values, n))
     else:
         assert expected_best(values, n) == pytest.approx(np.mean(draws))
+
+
+def test_a_search_that_starts_from_another_shares_its_budget(study, monkeypatch):
+    study = write_params(trials={"smoke": 4}, starts_from={"moe_mlora": "base"})
+    assert study.first(MOE) == BASE
+    base = execute(study, BASE)
+    train, arms = job._train, []
+
+    def watched(bench, run, *args):
+        arms.append(run.arm)
+        return train(bench, run, *args)
+
+    monkeypatch.setattr(job, "_train", watched)
+    found = execute(study, MOE)
+    # the best backbone of the first half is in the store
+    assert set(arms) == {"experts", "moe_mlora"}
+    first, second = found["trials"][:2], found["trials"][2:]
+    assert [trial | {"value": None} for trial in base["trials"][:2]] == first
+    best = max(base["trials"][:2], key=lambda trial: trial["value"])["settings"]
+    assert len(second) == 2
+    for trial in second:
+        assert {key: trial["settings"][key] for key in best} == best
+        assert set(trial["settings"]) == {*best, *SPACE["moe_mlora"]}
+    assert found["chosen"] in [trial["settings"] for trial in second]
+
+
+def test_a_search_starts_from_an_arm_that_is_searched():
+    with pytest.raises(UserError, match="'mlora' is unknown"):
+        _study(starts_from={"moe_mlora": "mlora"})
+    with pytest.raises(UserError, match="nothing of 'logistic_regression' to search"):
+        _study(starts_from={"logistic_regression": "base"})
+
+
+def _study(**changed):
+    params = yaml.safe_load(PARAMS.read_text())
+    params["experiments"] = {"tuned": TUNED | {"search": TUNED["search"] | changed}}
+    return Study(validated(Params, params, "params.yaml"), "smoke")

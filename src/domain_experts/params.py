@@ -249,6 +249,12 @@ class Params(Settings):
         """Refuse a space of no arm, and trials with the seeds of the final runs."""
         for arm in search.space:
             _known(f"{where}.search.space", arm, (*experiment.arms, ALL))
+        for arm, first in search.starts_from.items():
+            _known(f"{where}.search.starts_from", arm, experiment.arms)
+            known = [name for name in experiment.arms if name not in search.starts_from]
+            _known(f"{where}.search.starts_from.{arm}", first, known)
+            if not search.space.get(arm):
+                raise ValueError(f"{where}.search.space has nothing of '{arm}' to search")
         for tier in filter(experiment.datasets.get, TIERS):
             final = experiment.seeds.get(tier, self.tiers[tier].seeds)
             if shared := sorted({*final} & {*search.seeds}):

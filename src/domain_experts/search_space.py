@@ -45,6 +45,12 @@ class SearchSettings(Settings):
     prune: bool = Field(
         default=False, description="end a trial whose best validation AUC is below the median"
     )
+    starts_from: dict[str, str] = Field(
+        default={},
+        description="arm -> arm whose search comes first: the first half of the trials are that "
+        "one's, the best of them fixes what it searched, and only the arm's own space is searched "
+        "in the other half",
+    )
     space: dict[str, dict[str, Range | Choices]] = Field(
         description="arm, or all -> dotted setting, of one arm (`arm/key`) or of all that a trial "
         "trains -> its values"

@@ -150,12 +150,23 @@ class Study:
     def space(self, search: Search) -> dict[str, Range | Choices]:
         """Dotted setting -> the values that a search tries."""
         space = self.declared(search).space
+        if self.first(search):
+            return space[search.arm]
         every = {
             key: values
             for key, values in space.get(ALL, {}).items()
             if _matters(key, search.arm, search.backbone)
         }
         return every | space.get(search.arm, {})
+
+    def first(self, search: Search) -> Search | None:
+        """The search that a search starts from."""
+        arm = self.declared(search).starts_from.get(search.arm)
+        if arm is None:
+            return None
+        return replace(
+            search, arm=arm, backbone=search.backbone if ARMS[arm].backbone else NO_BACKBONE
+        )
 
     def default(self, search: Search, key: str) -> Any:
         """What a setting of a search's space is by default."""
@@ -178,6 +189,7 @@ class Study:
                 for key, values in self.space(search).items()
             },
             **declared.model_dump(include={"sampler", "prune", "seeds"}),
+            "first": self.asked(first) if (first := self.first(search)) else None,
             "default": [run.payload() for run in runs],
         }
 

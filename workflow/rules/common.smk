@@ -178,6 +178,12 @@ def search_of(wildcards):
     return Search(wildcards.experiment, wildcards.dataset, wildcards.backbone, wildcards.arm)
 
 
+def search_inputs(wildcards):
+    """The data of a search, and the search that it starts from."""
+    first = STUDY.first(search_of(wildcards))
+    return [*data_inputs(wildcards), *[str(layout.search_file(TIER, first))] * bool(first)]
+
+
 def search_settings(wildcards):
     return digest(STUDY.asked(search_of(wildcards)))
 

@@ -26,7 +26,7 @@ rule train:
 # Its trials are runs in the store: cut off, a search goes on from the last one.
 rule search_settings:
     input:
-        data_inputs,
+        search_inputs,
     output:
         str(layout.search_file(TIER, Search("{experiment}", "{dataset}", "{backbone}", "{arm}"))),
     log:

@@ -162,6 +162,8 @@ def searched(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         name = search.path.as_posix()
         records.append(_stored(name, search.dataset, record["code"], record))
         for n, trial in enumerate(record["trials"], start=1):
+            if trial["arm"] != search.arm:
+                continue
             settings = tuple(trial["settings"].items())
             for seed, value in trial["seeds"].items():
                 run = study.trying(search, settings).tuned(search, int(seed))

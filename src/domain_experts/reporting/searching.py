@@ -27,8 +27,9 @@ EXPECTED = (
 def trials(of: Frames, experiment: str) -> pd.DataFrame:
     """A row for each trial of an experiment's searches.
 
-    Columns: dataset, backbone, arm, status, trial (from 1), settings (in words), value (NaN if it
-    was pruned), best (so far), passes (over the training rows, so far).
+    Columns: dataset, backbone, arm, status, trial (from 1), settings (in words), own (not of the
+    search that it starts from), value (NaN if it was pruned or is not own), best (so far), passes
+    (over the training rows, so far).
     """
     rows = []
     for search, status in of.results.searches.items():
@@ -46,11 +47,12 @@ def trials(of: Frames, experiment: str) -> pd.DataFrame:
                     "trial": n,
                     "settings": _said(trial["settings"]),
                     "chosen": trial["settings"] == record["chosen"],
+                    "own": trial["arm"] == search.arm,
                     "value": np.nan if trial["value"] is None else trial["value"],
                     "passes": passes,
                 }
             )
-    names = ["dataset", "backbone", "arm", "status", "trial", "settings", "chosen", "value"]
+    names = ["dataset", "backbone", "arm", "status", "trial", "settings", "chosen", "own", "value"]
     frame = pd.DataFrame(rows, columns=[*names, "passes"])
     frame["best"] = frame.groupby(_SEARCH)["value"].cummax()
     return frame
@@ -71,27 +73,43 @@ def expected_best(values: Sequence[float], n: int) -> float:
     return float(np.sum(ordered * ways) / np.sum(ways))
 
 
+def _expected(trials: pd.DataFrame, n: int) -> float:
+    """Expected best of n trials, of which those of an earlier search came first and stay."""
+    own = n - int((~trials["own"].astype(bool)).sum())
+    return expected_best(trials["value"].dropna().tolist(), own) if own > 0 else float("nan")
+
+
 def search_table(of: Frames, name: str, experiment: str) -> Table:
     """Each search: its budget, what the default and the best trial gave, and what was chosen."""
     found = trials(of, experiment)
     metric = column(of.study.params.experiments[experiment].metric).head
     rows = []
     for key, own in found.groupby(_SEARCH, sort=False):
-        known = own["value"].dropna().tolist()
         rows.append(
             dict(zip(_SEARCH, key, strict=True))
             | {
                 "status": own["status"].iloc[0],
                 "trials": len(own),
+                "earlier": int((~own["own"].astype(bool)).sum()),
                 "passes": own["passes"].iloc[-1],
                 "default": own["value"].iloc[0],
                 "best": own["best"].iloc[-1],
                 "settings": own.loc[own["chosen"], "settings"].iloc[0],
-                **{f"best of {n}": expected_best(known, n) for n in BUDGETS},
+                **{f"best of {n}": _expected(own, n) for n in BUDGETS},
             }
         )
     budgets = [f"best of {n}" for n in BUDGETS]
-    names = [*_SEARCH, "status", "trials", "passes", "default", "best", *budgets, "settings"]
+    names = [
+        *_SEARCH,
+        "status",
+        "trials",
+        "earlier",
+        "passes",
+        "default",
+        "best",
+        *budgets,
+        "settings",
+    ]
     frame = pd.DataFrame(rows, columns=names)
     stale = frame["status"]
 
@@ -103,6 +121,7 @@ def search_table(of: Frames, name: str, experiment: str) -> Table:
     spec = column("wauc")
     columns = [
         Shown("Trials", cells("trials", 0)),
+        *[Shown("of an earlier search", cells("earlier", 0))] * bool(frame["earlier"].any()),
         Shown("Passes over the rows", cells("passes", 0)),
         Shown(f"Validation {metric}, default", cells("default")),
         Shown("best", cells("best"), spec.ranks(frame["best"], alike)),
@@ -146,8 +165,7 @@ def search_figure(of: Frames, experiment: str) -> Spec:
     so_far = frame.assign(panel=frame["dataset"] + ", best so far", y=frame["best"])
     mean = frame.assign(panel=frame["dataset"] + ", expected best", y=np.nan)
     for _, own in mean.groupby(_SEARCH, sort=False):
-        known = own["value"].dropna().tolist()
-        mean.loc[own.index, "y"] = [expected_best(known, n) for n in own["trial"]]
+        mean.loc[own.index, "y"] = [_expected(own, n) for n in own["trial"]]
     data = pd.concat([so_far, mean]).dropna(subset="y").sort_values("panel", kind="stable")
     metric = column(of.study.params.experiments[experiment].metric).head
     return Spec(

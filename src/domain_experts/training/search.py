@@ -45,7 +45,8 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
 
     The first trial is the default, as far as it lies in the space. A trial's value is the
     experiment's metric on validation rows, the mean over seeds and tasks. The settings of the best
-    trial are chosen, of the earlier one if two are as good.
+    trial are chosen, of the earlier one if two are as good. Where the search starts from another
+    one, the first half of that one's trials count as its own.
 
     Raises:
         UserError: data or splits are missing or damaged, another process trains one of the runs, or
@@ -65,20 +66,22 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
         direction="maximize", sampler=sampler(seed=key(0, search.path) % 2**32), pruner=pruner
     )
     asked.enqueue_trial(_default(study, search))
-    trials: list[dict[str, Any]] = []
+    trials = _earlier(study, search)
+    fixed = _best(trials)["settings"] if trials else {}
+    trials = [trial | {"value": None} for trial in trials]
     while len(trials) < declared.trials[study.tier] and _visited(trials) < most:
         trial = asked.ask({name: _distribution(values) for name, values in space.items()})
-        settings = {name: _value(space[name], drawn) for name, drawn in trial.params.items()}
+        drawn = {name: _value(space[name], value) for name, value in trial.params.items()}
+        settings = fixed | drawn
         tried = replace(bench, study=study.trying(search, tuple(settings.items())))
         found = _try(tried, search, trial)
         asked.tell(trial, found["value"], _PRUNED if found["value"] is None else None)
-        trials.append({"settings": settings} | found)
-    best = max((t for t in trials if t["value"] is not None), key=lambda t: float(t["value"]))
+        trials.append({"arm": search.arm, "settings": settings} | found)
     result = {
         "asked": study.asked(search),
         "rows": rows,
         "trials": trials,
-        "chosen": best["settings"],
+        "chosen": _best(trials)["settings"],
         "code": code_digest((*first.job.modules, __name__)),
         "data": bench.interactions.card["content"],
     }
@@ -90,6 +93,22 @@ _PRUNED = optuna.trial.TrialState.PRUNED
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
+
+
+def _earlier(study: "Study", search: Search) -> list[dict[str, Any]]:
+    """The trials of the search that this one starts from which count as its own."""
+    first = study.first(search)
+    if first is None:
+        return []
+    path = layout.search_file(study.tier, first)
+    found = read_json(path, "run snakemake, which makes it")["trials"]
+    trials: list[dict[str, Any]] = found[: study.declared(search).trials[study.tier] // 2]
+    return trials
+
+
+def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the trials that were not pruned the best, and of equal ones the first."""
+    return max((t for t in trials if t["value"] is not None), key=lambda t: float(t["value"]))
 
 
 def _visited(trials: list[dict[str, Any]]) -> int:
