@@ -181,7 +181,8 @@ def search_of(wildcards):
 def search_inputs(wildcards):
     """The data of a search, and the search that it starts from."""
     first = STUDY.first(search_of(wildcards))
-    return [*data_inputs(wildcards), *[str(layout.search_file(TIER, first))] * bool(first)]
+    earlier = [str(layout.search_file(TIER, first))] if first else []
+    return [*data_inputs(wildcards), *earlier]
 
 
 def search_settings(wildcards):
