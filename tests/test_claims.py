@@ -20,6 +20,7 @@ from domain_experts.params import Params, load, validated
 from domain_experts.reporting.claims import load_claims
 from domain_experts.reporting.frame import Frames
 from domain_experts.reporting.render import html, latex, markdown
+from domain_experts.reporting.statistics import half_widths
 from domain_experts.reporting.verdicts import (
     SUPPORTED,
     UNTESTABLE,
@@ -45,13 +46,21 @@ GAIN = {"kind": "gain", "experiments": ["main"], "arms": ["moe_mlora"], "over": 
 def small():
     """A small study."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    given = {"datasets": {"quick": [*DATASETS]}, "backbones": ["mlp"], "seeds": {"quick": SEEDS}}
+    given = {"datasets": {"quick": [*DATASETS]}, "backbones": ["mlp"]}
+    given["seeds"] = {"quick": SEEDS, "paper": SEEDS}
     values["experiments"] = {
         "main": {
             "question": "Do they pay?",
             "compare": ["base", "mlora"],
             "arms": ["item_rate", "base", "mlora", "moe_mlora"],
             **given,
+        },
+        "again": {
+            "question": "Do they pay, in short?",
+            "compare": ["base"],
+            "arms": ["base", "moe_mlora"],
+            **given,
+            "seeds": {"quick": SEEDS[:2]},
         },
         "ensembles": {
             "question": "Do more pay?",
@@ -84,8 +93,11 @@ def write(rules, name="ours", **keys):
     Path(f"claims/{name}.yaml").write_text(text)
 
 
-def frames(study, value, se=0.0001, stale=(), lacking=(), metric="wauc"):
-    """Results without any training: `value(run)` of each run, and errors of differences."""
+def frames(study, value, se=0.0001, stale=(), lacking=(), metric="wauc", own_errors=None):
+    """Results without any training: `value(run)` of each run, and errors of differences.
+
+    `own_errors` are those of the runs' own values, by name.
+    """
     rows, records = [], {}
     for run in study.expected_runs:
         if run in lacking:
@@ -94,6 +106,9 @@ def frames(study, value, se=0.0001, stale=(), lacking=(), metric="wauc"):
         own = {"split": "test", "task": "click", "status": "current"}
         for split in ("validation", "test"):
             number = {"split": split, "metric": metric, "value": value(run)}
+            rows.append(identity(run) | own | number)
+        for name, error in (own_errors or {}).items():
+            number = {"metric": f"{metric}_{name}", "value": error, "task": ""}
             rows.append(identity(run) | own | number)
         records[path] = record(study, run, "other" if run in stale else None)
     for name in study.expected:
@@ -280,6 +295,27 @@ def test_a_value_is_held_against_a_number_a_metric_and_what_is_published(study):
     of = frames(study, by_arm(0.01))
     assert found(of) == ["supported", "supported", "contradicted", "not testable", "not testable"]
     assert {*decided(of)[3].evidence["why"]} == {"not run"}
+
+
+@pytest.mark.parametrize("errors", [{}, {"se": 0.002}, {"se": 0.002, "user_se": 0.004}])
+def test_a_value_has_the_error_of_its_test_rows(study, errors):
+    """Oracle: the intervals that tables give the same means."""
+    rule = {"kind": "value", "experiments": ["main"], "arms": ["moe_mlora"]}
+    write([rule | {"against": 0.705, "expect": "above"}])
+    of = frames(study, by_arm(0.01), own_errors=errors)
+    row = decided(of)[0].evidence.iloc[0]
+    runs = of.runs[(of.runs["arm"] == "moe_mlora") & (of.runs["dataset"] == row["dataset"])]
+    half = half_widths(runs.query("variant == 'default'"), ["wauc"])["wauc_half"].item()
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(half)
+    assert row["error"] == ("seeds", "rows", "users")[len(errors)]
+
+
+def test_of_a_comparison_that_two_experiments_make_the_fuller_counts(study):
+    both = GAIN | {"experiments": ["again", "main"], "datasets": ["domains-2"], "expect": "better"}
+    write([both])
+    (one,) = decided(frames(study, by_arm(0.01)))
+    assert one.evidence[["experiment", "seeds"]].to_numpy().tolist() == [["main", 3]]
+    assert one.verdict == SUPPORTED
 
 
 def test_what_is_published_stands_beside(project, study, monkeypatch):

@@ -328,14 +328,16 @@ def _values(runs: pd.DataFrame, rule: Value, metric: str) -> pd.DataFrame:
     runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, metric])])
     known = published(metric).rename(columns={f"published_{metric}": "known"})
     against = runs.merge(known, "left", KEYS)["known"].to_numpy()
+    errors = {name: runs.get(f"{metric}_{name}", np.nan) for name in _ERRORS}
     if rule.against != PUBLISHED:
         is_number = isinstance(rule.against, float)
         other = rule.against if is_number else runs.get(rule.against, np.nan)
         against = np.broadcast_to(np.asarray(other, dtype=float), len(runs))
+        if not is_number:
+            # of two values on the same rows, whose correlation is not stored
+            errors = dict.fromkeys(_ERRORS, np.nan)
     gain = runs[metric] - against
-    return runs.assign(
-        gain=gain, se=np.nan, user_se=np.nan, over=str(rule.against), published=np.nan
-    )
+    return runs.assign(gain=gain, **errors, over=str(rule.against), published=np.nan)
 
 
 def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
