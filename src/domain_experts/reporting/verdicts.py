@@ -261,7 +261,10 @@ def _found(of: Frames, entry: Entry) -> pd.DataFrame:
         own = margin_of(of.study.params, metric) if rule.margin is None else rule.margin
         found = _over_seeds(frame, rule.min_seeds)
         parts.append(found.assign(experiment=name, metric=metric, margin=own))
-    return pd.concat(parts, ignore_index=True).drop_duplicates(_WHO, ignore_index=True)
+    every = pd.concat(parts, ignore_index=True)
+    # experiments may share a comparison, and one may lack runs or seeds of it
+    fullest = every.sort_values("seeds", ascending=False, kind="stable").drop_duplicates(_WHO)
+    return fullest.sort_index(ignore_index=True)
 
 
 def _over_seeds(frame: pd.DataFrame, min_seeds: int) -> pd.DataFrame:
