@@ -46,8 +46,8 @@ GAIN = {"kind": "gain", "experiments": ["main"], "arms": ["moe_mlora"], "over": 
 def small():
     """A small study."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    given = {"datasets": {"quick": [*DATASETS]}, "backbones": ["mlp"]}
-    given["seeds"] = {"quick": SEEDS, "paper": SEEDS}
+    given = {"datasets": {tier: [*DATASETS] for tier in ("quick", "paper")}, "backbones": ["mlp"]}
+    given["seeds"] = {"quick": SEEDS, "paper": [*range(1, 10)]}
     values["experiments"] = {
         "main": {
             "question": "Do they pay?",
@@ -438,6 +438,7 @@ def test_no_ledger_gives_empty_tables(study):
         ({"expect": "same", "metric": "log_loss"}, "'same' needs a `margin`"),
         ({"margin": -1}, "rule.gain.margin"),
         ({"min_seeds": 0}, "rule.gain.min_seeds"),
+        ({"min_seeds": 999}, "min_seeds is 999, but params.yaml runs what it compares with 9 at"),
         ({"seeds": 3}, "unknown key; known here: "),
         ({"kind": "trend", "datasets": ["domains-2"]}, "needs two of them or more"),
         ({"kind": "loss"}, "rule"),
@@ -467,6 +468,9 @@ def test_two_claims_of_one_name_and_an_unknown_nearest_are_refused(study):
         load_claims(study)
     write([GAIN | {"expect": "better"}], name="two", id="c", nearest=["z"])
     with pytest.raises(UserError, match=r"claim 'c': nearest: claim 'z' is unknown"):
+        load_claims(study)
+    write([GAIN | {"expect": "better"}], name="two", id="c", nearest=["c"])
+    with pytest.raises(UserError, match=r"two.yaml, claim 'c': nearest names the claim itself"):
         load_claims(study)
 
 

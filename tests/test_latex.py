@@ -32,10 +32,10 @@ claims:
   source: abstract
   rule: {kind: gain, experiments: [oracle], arms: [mlora], over: base, expect: better}
 - id: untested
-  says: It does so with very many seeds.
+  says: It does so with five seeds.
   source: abstract
   rule:
-    {kind: gain, experiments: [oracle], arms: [mlora], over: base, expect: better, min_seeds: 99}
+    {kind: gain, experiments: [oracle], arms: [mlora], over: base, expect: better, min_seeds: 5}
 """
 
 

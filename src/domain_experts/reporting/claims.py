@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import AUCS, COMPARED, SHOWN
 from domain_experts.layout import CLAIMS
-from domain_experts.params import TIERS, Experiment, validated
+from domain_experts.params import TIERS, Experiment, TierName, validated
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.runs import variant_name
 from domain_experts.strict import Positive, Settings
@@ -136,7 +136,8 @@ def load_claims(study: Study) -> tuple[Entry, ...]:
 
     Raises:
         UserError: a claim does not fit its model, names what params.yaml or the registry does not
-            know, or a comparison that no experiment makes; the message names file and claim.
+            know, a comparison that no experiment makes, or more seeds than any tier has; the
+            message names file and claim.
     """
     entries = tuple(itertools.chain(*map(_read, sorted(CLAIMS.glob("*.yaml")))))
     ids: dict[str, Entry] = {}
@@ -149,6 +150,8 @@ def load_claims(study: Study) -> tuple[Entry, ...]:
     for entry in entries:
         for name in entry.claim.nearest:
             _known(entry, "nearest: claim", name, ids)
+            if name == entry.claim.id:
+                raise UserError(f"{entry.where}: nearest names the claim itself; name another one")
         _check(entry, studies)
     return entries
 
@@ -197,10 +200,17 @@ def _check(entry: Entry, studies: Sequence[Study]) -> None:
                 f"{', '.join(one.references)}; add it to `compare` in params.yaml, or name another "
                 "experiment"
             )
-    if not any(_makes(one, rule) for one in every):
+    tiers = [(one, tier) for one in every for tier in TIERS if _makes(one, rule, tier)]
+    if not tiers:
         raise UserError(
             f"{entry.where}: no experiment makes this comparison: {', '.join(experiments)} "
             "never has these arms, backbones and data sets together"
+        )
+    most = max(len(one.seeds.get(tier, params.tiers[tier].seeds)) for one, tier in tiers)
+    if most < rule.min_seeds:
+        raise UserError(
+            f"{entry.where}: min_seeds is {rule.min_seeds}, but params.yaml runs what it compares "
+            f"with {most} at most in any tier; lower it, or add seeds to the experiment or the tier"
         )
 
 
@@ -232,15 +242,14 @@ def _backbones(experiments: Iterable[Experiment], arms: Iterable[str]) -> set[st
     }
 
 
-def _makes(experiment: Experiment, rule: Rule) -> bool:
-    """Whether an experiment, a full grid, has anything in some tier that a rule is about."""
+def _makes(experiment: Experiment, rule: Rule, tier: TierName) -> bool:
+    """Whether an experiment, a full grid, has anything in a tier that a rule is about."""
     return any(
         _wanted(rule.datasets, dataset)
         and _wanted(rule.arms, arm, f"{arm}/{backbone}")
         and _wanted(rule.backbones, backbone)
         # an arm is not compared with itself
         and (isinstance(rule, Value) or rule.over not in (arm, f"{arm}/{backbone}"))
-        for tier in TIERS
         for dataset in experiment.datasets.get(tier, ())
         for arm in experiment.arms
         for backbone in experiment.backbones_in(tier, arm)
