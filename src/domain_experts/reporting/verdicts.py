@@ -44,7 +44,9 @@ MEANS = (
     "Each verdict is computed by the claim's rule in `claims/` from intervals of 95 %. Supported: "
     "the claimed side of 0; contradicted: the other side; equivalent: within ± the margin, so that "
     "the difference does not matter; not supported: the interval leaves the claim open; not "
-    "testable: so many comparisons could not be made that they might turn the verdict."
+    "testable: so many comparisons could not be made that they might turn the verdict. Intervals "
+    "are not adjusted for their number: support of `all` comparisons is conservative, but one of "
+    "them may contradict it by chance, one of `any` support it, and so may verdicts of many claims."
 )
 FACTORS = (0.5, 2.0)
 """Of the margin: does the verdict depend on it?"""
