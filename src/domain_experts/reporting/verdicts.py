@@ -46,7 +46,8 @@ MEANS = (
     "the difference does not matter; not supported: the interval leaves the claim open; not "
     "testable: so many comparisons could not be made that they might turn the verdict. Intervals "
     "are not adjusted for their number: support of `all` comparisons is conservative, but one of "
-    "them may contradict it by chance, one of `any` support it, and so may verdicts of many claims."
+    "them may contradict it by chance, as one may support `any`; nor is there a correction over "
+    "claims."
 )
 FACTORS = (0.5, 2.0)
 """Of the margin: does the verdict depend on it?"""
