@@ -302,7 +302,8 @@ def test_unknown_tier():
         study_of("huge")
 
 
-@given(seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True))
+# 1 is a seed of searches
+@given(seeds=st.lists(st.integers(2, 9), min_size=1, max_size=4, unique=True))
 @settings(max_examples=10, deadline=None)
 def test_more_seeds_keep_the_runs_of_the_others(seeds):
     values = params().model_dump()

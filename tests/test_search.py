@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,19 @@ def test_a_search_spends_its_budget_and_keeps_the_best(study):
     values = [trial["value"] for trial in found["trials"]]
     assert len(values) == 3
     assert found["chosen"] == found["trials"][int(np.argmax(values))]["settings"]
-    assert found["trials"][0]["settings"] == {
-        "training.learning_rate": 0.001,
-        "model.hidden": [8],
-    } | {"model.hidden": found["trials"][0]["settings"]["model.hidden"]}
     assert all(trial["rows_visited"] > 0 for trial in found["trials"])
+
+
+def test_the_first_trial_is_the_default_where_it_lies_in_the_space(study):
+    space = {
+        "all": SPACE["all"],
+        "base": {"model.hidden": [[8], [32, 16], [4]], "model.l2": [1, 2]},
+    }
+    first = execute(write_params(space=space), BASE)["trials"][0]["settings"]
+    assert first["training.learning_rate"] == study.params.training.learning_rate
+    # the smoke tier's
+    assert first["model.hidden"] == [32, 16]
+    assert first["model.l2"] in (1, 2)
 
 
 def test_passes_over_the_rows_end_a_search(study):
@@ -148,7 +157,7 @@ def test_random_settings_lie_in_the_space(study):
 
 
 def test_final_runs_have_what_was_chosen(study):
-    with pytest.raises(UserError, match="the search that finds the settings of"):
+    with pytest.raises(UserError, match=r"moe_mlora\.json is missing: run `snakemake"):
         study.require_chosen(study.tuned(MOE, 2022).job)
     for asked in study.searches:
         execute(study, asked)
@@ -186,8 +195,18 @@ def test_final_runs_have_what_was_chosen(study):
         == table.numbers["best of 2"].combine(table.numbers["best"], max).tolist()
     )
     # another space would be searched anew, and what it chose be made again
-    wider = load(write_params(trials={"smoke": 4}))
-    assert set(wider.searches.values()) == {STALE}
+    wider = write_params(trials={"smoke": 4})
+    assert set(load(wider).searches.values()) == {STALE}
+    with pytest.raises(UserError, match="is of another search than"):
+        wider.require_chosen(run.job)
+    # none has ended elsewhere
+    layout.results_file("smoke").unlink()
+    for path in (layout.artifacts("smoke"), layout.searches("smoke")):
+        shutil.rmtree(path)
+    merge(wider)
+    empty = search_table(frames(load_study("smoke")), "tuned_search", "tuned")
+    assert empty.printed.empty
+    assert any("3 of 3 searches have not ended" in note for note in empty.notes)
 
 
 def test_settings_of_one_arm_alone(study):
@@ -241,6 +260,26 @@ def test_settings_of_one_arm_alone(study):
             {"search": {"space": {"moe_mlora": {"expert/model.l2": [1, 2]}}}},
             "reads 'expert/model.l2'",
         ),
+        ({"search": {"space": {"all": {"model.l2": [0.1, 0.1]}}}}, "the same value twice"),
+        ({"search": {"seeds": [1, 1]}}, "the same value twice"),
+        (
+            {"search": {"space": SPACE | {"base": {"model.hiden": [1, 2]}}}},
+            "'model.hiden' is not a",
+        ),
+        (
+            {"search": {"space": SPACE | {"base": {"model.dropout": {"low": 0, "high": 1.7}}}}},
+            "model.dropout: Input should be less than 1",
+        ),
+        (
+            {
+                "search": {
+                    "space": SPACE | {"base": {"model.embedding_dim": {"low": 1.5, "high": 4}}}
+                }
+            },
+            "embedding_dim",
+        ),
+        ({"search": {"starts_from": {"base": "moe_mlora"}}}, "does not read all settings of"),
+        ({"search": {"trials": {"smoke": 1}, "starts_from": {"moe_mlora": "base"}}}, "two or more"),
         ({"metric": "log_loss"}, "a search maximises wauc or macro_auc, not log_loss"),
         ({"vary": {"model.l2": [0.1]}}, "leave out `vary`"),
     ],
@@ -289,8 +328,9 @@ def test_a_search_that_starts_from_another_shares_its_budget(study, monkeypatch)
 def test_a_search_starts_from_an_arm_that_is_searched():
     with pytest.raises(UserError, match="'mlora' is unknown"):
         _study(starts_from={"moe_mlora": "mlora"})
-    with pytest.raises(UserError, match="nothing of 'logistic_regression' to search"):
-        _study(starts_from={"logistic_regression": "base"})
+    space = {name: SPACE[name] for name in ("all", "base")}
+    with pytest.raises(UserError, match="nothing of 'moe_mlora' to search"):
+        _study(starts_from={"moe_mlora": "base"}, space=space)
 
 
 def _study(**changed):

@@ -253,6 +253,19 @@ class Params(Settings):
             _known(f"{where}.search.starts_from", arm, experiment.arms)
             known = [name for name in experiment.arms if name not in search.starts_from]
             _known(f"{where}.search.starts_from.{arm}", first, known)
+            if ARMS[first].family != ARMS[arm].family or not {*ARMS[first].reads} <= {
+                *ARMS[arm].reads
+            }:
+                raise ValueError(
+                    f"{where}.search.starts_from: '{arm}' does not read all settings of '{first}', "
+                    "whose best ones it is to take over"
+                )
+            for tier, trials in search.trials.items():
+                if trials < 2:
+                    raise ValueError(
+                        f"{where}.search.trials.{tier}: half of the trials of '{arm}' are those of "
+                        f"'{first}': give two or more"
+                    )
             if not search.space.get(arm):
                 raise ValueError(f"{where}.search.space has nothing of '{arm}' to search")
         for tier in filter(experiment.datasets.get, TIERS):
@@ -260,7 +273,7 @@ class Params(Settings):
             if shared := sorted({*final} & {*search.seeds}):
                 raise ValueError(
                     f"{where}.search.seeds: {shared[0]} is a seed of the final runs of tier "
-                    f"{tier}, whose test rows the trials would have learnt from; take another one"
+                    f"{tier}, which are to be fresh; take another one"
                 )
 
     def _refuse_without_groups(self, where: str, arm: str, experiment: Experiment) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from domain_experts.data.specs import Seed
 from domain_experts.strict import Positive, Settings
@@ -24,7 +24,13 @@ class Range(Settings):
         return self
 
 
-Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
+def _differ(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(value in values[:i] for i, value in enumerate(values)):
+        raise ValueError(f"the same value twice in {list(values)}; keep one of them")
+    return values
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=2), AfterValidator(_differ)]
 
 
 class SearchSettings(Settings):
@@ -38,7 +44,7 @@ class SearchSettings(Settings):
         description="no trial begins once those of an arm have passed so often over the training "
         "rows of the seeds, by tier"
     )
-    seeds: tuple[Seed, ...] = Field(
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(_differ)] = Field(
         min_length=1, description="of the trials; none of the experiment's own"
     )
     sampler: Literal["tpe", "random"] = "tpe"

@@ -2,6 +2,7 @@
 
 import fnmatch
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -28,6 +29,8 @@ from domain_experts.runs import (
 from domain_experts.search_space import Choices, Range, SearchSettings
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
+
+_AGAIN = "delete it and run snakemake, which makes it again"
 
 
 class Study:
@@ -61,6 +64,7 @@ class Study:
             # last, so that a key that is no setting at all is told as such
             _refuse_unread(name, experiment)
             _refuse_nothing_to_search(name, experiment)
+            self._refuse_space(name)
             self._refuse_labels(name, experiment)
         return found
 
@@ -172,7 +176,8 @@ class Study:
         """What a setting of a search's space is by default."""
         owner, _, setting = key.rpartition("/")
         settings = self.settings(owner or search.arm, (), search.dataset, search.backbone)
-        return _at(settings.model_dump(), setting)
+        # lists as params.yaml has them, not tuples
+        return _at(settings.model_dump(mode="json"), setting)
 
     def asked(self, search: Search) -> dict[str, Any]:
         """All that a search's outcome depends on, but data and code."""
@@ -202,8 +207,7 @@ class Study:
         if search not in self._chosen:
             path, found = layout.search_file(self.tier, search), None
             if path.is_file():
-                remedy = "delete it and run snakemake, which makes it again"
-                found = tuple(read_json(path, remedy)["chosen"].items())
+                found = tuple(read_json(path, _AGAIN)["chosen"].items())
             self._chosen[search] = found
         return self._chosen[search]
 
@@ -217,15 +221,28 @@ class Study:
         """Refuse to train runs whose settings are yet to be found.
 
         Raises:
-            UserError: a search has not ended.
+            UserError: a search has not ended, or was another one.
         """
         for run in self.runs_of(job):
-            if run.search and self.chosen(run.search) is None:
-                path = layout.search_file(self.tier, run.search)
-                raise UserError(
-                    f"{path} is missing: run `snakemake --config tier={self.tier} -- {path}`, the "
-                    f"search that finds the settings of {run.path}"
-                )
+            if run.search:
+                self.require_found(run.search)
+
+    def require_found(self, search: Search) -> None:
+        """Refuse to go on from a search that has not ended, or was asked something else.
+
+        Raises:
+            UserError: it says which, and how to make it.
+        """
+        path, why = layout.search_file(self.tier, search), "is missing"
+        if path.is_file():
+            found = read_json(path, _AGAIN).get("asked")
+            if found == json.loads(json.dumps(self.asked(search))):
+                return
+            why = "is of another search than params.yaml asks for now"
+        raise UserError(
+            f"{path} {why}: run `snakemake --config tier={self.tier} -- {path}`, the search that "
+            f"chooses settings of {search.arm} on {search.dataset}"
+        )
 
     def declared_of(self, run: Run) -> dict[str, Any]:
         """What a run's numbers depend on, as declared: of what is searched, the search."""
@@ -413,6 +430,32 @@ class Study:
             if label not in known:
                 said = unknown("variant", label, known)
                 raise UserError(f"params.yaml: experiments.{name}.labels: {said}")
+
+    def _refuse_space(self, name: str) -> None:
+        """Refuse values of a search's space that no run could be handed."""
+        for search in dict.fromkeys(run.search for run in self._searched(name)):
+            if search is None:
+                continue
+            for key, values in self.space(search).items():
+                ends = (values.low, values.high) if isinstance(values, Range) else values
+                owner, _, setting = key.rpartition("/")
+                for value in ends:
+                    try:
+                        of = owner or search.arm
+                        self.settings(of, ((setting, value),), search.dataset, search.backbone)
+                    except UserError as error:
+                        raise UserError(
+                            f"params.yaml: experiments.{name}.search.space: {key}: {error}"
+                        ) from None
+                whole = isinstance(self.default(search, key), int)
+                if whole and not all(isinstance(value, int) for value in ends):
+                    raise UserError(
+                        f"params.yaml: experiments.{name}.search.space: {key} takes whole numbers: "
+                        "give whole bounds"
+                    )
+
+    def _searched(self, name: str) -> Iterator[Run]:
+        return (run for run in self._expand(name, self.params.experiments[name]) if run.search)
 
     def _flips(self, arm: str) -> Iterator[Variant]:
         """Each switch that matters to the arm, with the value that its counterpart has."""

@@ -21,7 +21,7 @@ from domain_experts.results import (
     identity,
     load,
 )
-from domain_experts.runs import Run
+from domain_experts.runs import SEARCH, Run
 from domain_experts.study import Study
 
 KEYS = ["dataset", "task", "backbone", "arm", "variant"]
@@ -205,13 +205,18 @@ class Frames:
         return frame
 
     def _is_best_floor(self, pairs: pd.DataFrame, metric: str) -> "pd.Series[bool]":
-        """Which pairs have the floor that is best on validation rows of their data set."""
-        keys, better = ["dataset", "other_arm", "other_variant"], column(metric).better
+        """Which pairs have the floor that is best on validation rows of their data set.
+
+        Runs whose settings were searched have a best floor of their own.
+        """
+        pairs = pairs.assign(searched=pairs["variant"].str.startswith(f"{SEARCH}="))
+        group = ["dataset", "searched"]
+        keys, better = [*group, "other_arm", "other_variant"], column(metric).better
         floors = pairs.loc[pairs["over"] == BEST_FLOOR, [*keys, "other"]].drop_duplicates()
         known = self.validation.reindex(columns=[metric])
         values = floors.join(known, "other").groupby(keys)[metric].mean().dropna()
         values = values * {"higher": 1, "lower": -1, None: np.nan}[better]
-        best = set(values.dropna().groupby("dataset").idxmax())
+        best = set(values.dropna().groupby(group).idxmax())
         return pd.Series([key in best for key in pairs[keys].itertuples(index=False, name=None)])
 
     def record(self, path: str) -> dict[str, Any]:

@@ -28,14 +28,15 @@ def trials(of: Frames, experiment: str) -> pd.DataFrame:
     """A row for each trial of an experiment's searches.
 
     Columns: dataset, backbone, arm, status, trial (from 1), settings (in words), own (not of the
-    search that it starts from), value (NaN if it was pruned or is not own), best (so far), passes
-    (over the training rows, so far).
+    search that it starts from), default (as the settings are without a search), value (NaN if it
+    was pruned or is not own), best (so far), passes (over the training rows, so far).
     """
     rows = []
     for search, status in of.results.searches.items():
         if search.experiment != experiment:
             continue
         record, passes = of.results.found[search], 0.0
+        default = {key: of.study.default(search, key) for key in of.study.space(search)}
         for n, trial in enumerate(record["trials"], start=1):
             passes += trial["rows_visited"] / record["rows"]
             rows.append(
@@ -48,12 +49,15 @@ def trials(of: Frames, experiment: str) -> pd.DataFrame:
                     "settings": _said(trial["settings"]),
                     "chosen": trial["settings"] == record["chosen"],
                     "own": trial["arm"] == search.arm,
+                    "default": trial["settings"] == default,
                     "value": np.nan if trial["value"] is None else trial["value"],
                     "passes": passes,
                 }
             )
-    names = ["dataset", "backbone", "arm", "status", "trial", "settings", "chosen", "own", "value"]
-    frame = pd.DataFrame(rows, columns=[*names, "passes"])
+    names = [*_SEARCH, "status", "trial", "settings", "chosen", "own", "default", "value"]
+    frame = pd.DataFrame(rows, columns=[*names, "passes"]).astype(
+        {"own": bool, "default": bool, "value": float}
+    )
     frame["best"] = frame.groupby(_SEARCH)["value"].cummax()
     return frame
 
@@ -75,7 +79,7 @@ def expected_best(values: Sequence[float], n: int) -> float:
 
 def _expected(trials: pd.DataFrame, n: int) -> float:
     """Expected best of n trials, of which those of an earlier search came first and stay."""
-    own = n - int((~trials["own"].astype(bool)).sum())
+    own = n - int((~trials["own"]).sum())
     return expected_best(trials["value"].dropna().tolist(), own) if own > 0 else float("nan")
 
 
@@ -90,9 +94,9 @@ def search_table(of: Frames, name: str, experiment: str) -> Table:
             | {
                 "status": own["status"].iloc[0],
                 "trials": len(own),
-                "earlier": int((~own["own"].astype(bool)).sum()),
+                "earlier": int((~own["own"]).sum()),
                 "passes": own["passes"].iloc[-1],
-                "default": own["value"].iloc[0],
+                "default": own["value"].where(own["default"]).max(),
                 "best": own["best"].iloc[-1],
                 "settings": own.loc[own["chosen"], "settings"].iloc[0],
                 **{f"best of {n}": _expected(own, n) for n in BUDGETS},
@@ -150,9 +154,15 @@ def search_table(of: Frames, name: str, experiment: str) -> Table:
         *[f"{STALE_MARK} stale: {STALE_MEANS}."] * bool((stale == STALE).any()),
         *[f"{lacking} of {len(asked)} searches have not ended."] * bool(lacking),
     ]
+    declared = of.study.params.experiments[experiment].search
+    assert declared is not None
+    tier = of.study.tier
+    short = ", ".join(frame.loc[frame["trials"] < declared.trials[tier], "arm"].unique())
+    notes += [f"The cap on passes ended the searches of {short} early."] * bool(short)
     caption = (
-        f"Settings that the searches of `{experiment}` chose on validation rows, with equal "
-        f"budgets. Tier {of.study.tier}."
+        f"Settings that the searches of `{experiment}` chose on validation rows. Each arm had "
+        f"{declared.trials[tier]} trials, and {declared.passes[tier]:,} passes over the training "
+        f"rows at most. Tier {tier}."
     )
     return Table.of(name, caption, frame, named, columns, notes)
 

@@ -69,7 +69,11 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
     trials = _earlier(study, search)
     fixed = _best(trials)["settings"] if trials else {}
     trials = [trial | {"value": None} for trial in trials]
-    while len(trials) < declared.trials[study.tier] and _visited(trials) < most:
+    own = len(trials)
+    while len(trials) < declared.trials[study.tier]:
+        # what is taken over may spend the passes, but not all trials
+        if len(trials) > own and _visited(trials) >= most:
+            break
         trial = asked.ask({name: _distribution(values) for name, values in space.items()})
         drawn = {name: _value(space[name], value) for name, value in trial.params.items()}
         settings = fixed | drawn
@@ -101,9 +105,9 @@ def _earlier(study: "Study", search: Search) -> list[dict[str, Any]]:
     if first is None:
         return []
     path = layout.search_file(study.tier, first)
-    found = read_json(path, "run snakemake, which makes it")["trials"]
-    trials: list[dict[str, Any]] = found[: study.declared(search).trials[study.tier] // 2]
-    return trials
+    study.require_found(first)
+    found: list[dict[str, Any]] = read_json(path, "run snakemake, which makes it")["trials"]
+    return found[: study.declared(search).trials[study.tier] // 2]
 
 
 def _best(trials: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,7 +138,7 @@ def _try(bench: Bench, search: Search, trial: optuna.Trial) -> dict[str, Any]:
         seeds[str(seed)] = _validated(bench, own, np.load(entry.folder / "validation.npy"), metric)
         mean = float(np.mean([*seeds.values()]))
         trial.report(mean, len(seeds))
-        if trial.should_prune():
+        if len(seeds) < len(study.declared(search).seeds) and trial.should_prune():
             return {"value": None, "seeds": seeds, "rows_visited": visited}
     progress.done(f"trial {trial.number + 1}: validation {metric} {mean:.4f}")
     return {"value": mean, "seeds": seeds, "rows_visited": visited}
