@@ -1,6 +1,7 @@
 """The ledger: what it refuses, and that verdicts follow from the intervals by the rule alone."""
 
 import math
+import re
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -486,6 +487,18 @@ def test_the_studys_own_ledger_fits_its_params(monkeypatch, tier):
     monkeypatch.chdir(ROOT)
     entries = load_claims(Study(load(), tier))
     assert {entry.paper for entry in entries} == {"MoE-MLoRA", "M3oE", "This study"}
+
+
+def test_the_studys_own_sentences_say_no_more_than_their_rules(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    needed = {"most": r"\bmost\b", "any": r"\bat least one\b", "all": ""}
+    for entry in load_claims(Study(load(), "smoke")):
+        rule, says = entry.claim.rule, entry.claim.says
+        assert re.search(needed[rule.combine], says), entry.where
+        # a rule that a clear loss fits too
+        assert ("worth having" in says) == (rule.expect == "not better"), entry.where
+        if rule.combine == "all":
+            assert not re.search(r"\bmost (comparisons|backbones)\b", says), entry.where
 
 
 def test_one_claim_is_printed_with_its_evidence(study, monkeypatch, capsys):
