@@ -25,7 +25,7 @@ from domain_experts.reporting.spec import (
     head,
     joined,
 )
-from domain_experts.reporting.statistics import SAMPLING, interval_notes, summed
+from domain_experts.reporting.statistics import SAMPLING, half_widths, interval_notes, summed
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -123,7 +123,7 @@ def published(of: Frames) -> Spec:
         if known.empty:
             continue
         found = over_seeds(runs.merge(known[own]), own, [metric]).merge(known, on=own)
-        sd = found[f"{metric}_sd"]
+        found = found.join(half_widths(runs, [metric], own), own)
         parts.append(
             found.assign(
                 panel=panel,
@@ -133,16 +133,18 @@ def published(of: Frames) -> Spec:
                 ),
                 x=found[f"published_{metric}"],
                 y=found[metric],
-                low=found[metric] - sd,
-                high=found[metric] + sd,
+                low=found[metric] - found[f"{metric}_half"],
+                high=found[metric] + found[f"{metric}_half"],
             ).dropna(subset="y")
         )
     data = pd.concat(parts[1:] or parts, ignore_index=True)
     says = (
         f"Published in: {'; '.join(dict.fromkeys(data['source']))}; in the figure: "
-        f"{'; '.join(dict.fromkeys(data['hue']))}. On the line a number is met. "
+        f"{'; '.join(dict.fromkeys(data['hue']))}. "
         "AUC over domains: WAUC, or the mean over domains and tasks; log loss: its mean. Bars: "
-        "standard deviation over seeds, where there are several. Axes differ from panel to panel."
+        "95 % intervals of the reproduced mean, where one is known; on the line it is the "
+        f"published value. {printed.meanings(of.study.params.statistics.margin)} One seed has no "
+        "verdict. Axes differ from panel to panel."
     )
     kind = partial(parity, label="Published", y_label="Reproduced")
     runs = of.runs[of.runs["dataset"].isin(data["dataset"])]
