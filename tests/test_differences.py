@@ -119,6 +119,10 @@ def test_the_noise_is_what_a_nudge_changes(of):
     assert set(band.index.get_level_values("dataset")) == {"planted"}
     frame = differences(of)
     assert (frame["noise"].notna() == (frame["dataset"] == "planted")).all()
+    own = frame[frame["noise"].notna() & (frame["metric"] == "wauc")]
+    assert (own["seeds"] > 1).any()
+    # noise of n independent runs
+    assert own["noise"].to_numpy() == pytest.approx(row["band"] / np.sqrt(own["seeds"].to_numpy()))
 
 
 def test_resampling_agrees_with_exact_tests():

@@ -9,7 +9,7 @@ from scipy import stats
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import column, reference_label, stale_marked
 from domain_experts.reporting.frame import KEYS, Frames, over_status
-from domain_experts.reporting.noise import noise_band
+from domain_experts.reporting.noise import noise_band, of_means
 from domain_experts.reporting.notes import floor_notes, status_notes
 from domain_experts.reporting.render import Shown, Table, number
 from domain_experts.reporting.statistics import (
@@ -57,8 +57,8 @@ def differences(of: Frames) -> pd.DataFrame:
         wilcoxon_p: of FEWEST seeds or more, by percentiles of the mean, and signed ranks;
         equivalence_p: that the difference exceeds the margin (TOST);
         se, user_se: of one seed's test rows, by DeLong, and with users as independent;
-        noise: the band of the machine's own noise; verdict, and row_verdict: what it would be if
-        rows were independent.
+        noise: a proxy for the machine's own, as `noise.of_means` has it; verdict, and
+        row_verdict: what it would be if rows were independent.
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     bands = noise_band(of).set_index(["dataset", "metric"])["band"]
@@ -90,7 +90,8 @@ def _of_experiment(
     by_row = bounds(frame["gain"], frame["gain_sd"], frame["seeds"], frame["se"])
     other = frame.assign(low=by_row["low"], high=by_row["high"])
     frame["row_verdict"] = verdicts(other, margin, lower)
-    frame["noise"] = [bands.get((dataset, metric), np.nan) for dataset in frame["dataset"]]
+    band = frame["dataset"].map(lambda dataset: bands.get((dataset, metric), np.nan))
+    frame["noise"] = of_means(band.astype(float), frame["seeds"])
     frame = frame.join(_over_seeds(gains, [*keys, "over"]), [*keys, "over"])
     return frame.assign(experiment=name, metric=metric)[COLUMNS]
 
@@ -150,8 +151,9 @@ def differences_table(of: Frames) -> Table:
         f"After Holm: of those better or worse, how many stay so at {1 - LEVEL:.0%} if all "
         "differences of the experiment are tested at once. Other by rows: verdicts that would be "
         "others if rows, and not users, were independent. In the noise: of those better or worse, "
-        "how many are no larger than what one rounding of the initial weights does to a difference "
-        "(experiment `noise`). A dash: not known.",
+        "how many are no larger than the most that one rounding of the initial weights did to a "
+        "difference of single runs (experiment `noise`), over the root of the number of seeds: a "
+        "proxy for what another machine would change. A dash: not known.",
         *floor_notes(frame),
         *status_notes(of, of.about),
     ]
