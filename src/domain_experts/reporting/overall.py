@@ -15,7 +15,7 @@ from domain_experts.reporting.frame import Frames, made, over_seeds, over_status
 from domain_experts.reporting.grid import NOISE
 from domain_experts.reporting.kinds import forest, heat_map
 from domain_experts.reporting.pages import listing, parity, ranking, shares
-from domain_experts.reporting.ranks import FEWEST
+from domain_experts.reporting.ranks import FEWEST, FEWEST_DATASETS
 from domain_experts.reporting.ranks import ranks as ranked
 from domain_experts.reporting.spec import (
     RUNS,
@@ -155,6 +155,7 @@ def published(of: Frames) -> Spec:
 def ranks(of: Frames) -> Spec:
     """Mean ranks of each experiment's arms, where there are seeds enough."""
     rows, parts, says = [], [of.about.iloc[:0]], []
+    smaller = larger = False
     for name in experiments(of.study):
         found = ranked(of, name)
         if found is None:
@@ -175,12 +176,26 @@ def ranks(of: Frames) -> Spec:
             for arm, rank in zip(found.means.index, found.means, strict=True)
         ]
         says.append(
-            f"{name}: {found.blocks} blocks, {found.seeds} seeds, Friedman's p {found.p:.2g}."
+            f"{name}: {found.blocks} {'data sets' if found.by_dataset else 'blocks'}, "
+            f"{found.seeds} seeds, Friedman's p {found.p:.2g}."
         )
+        smaller |= not found.by_dataset
+        larger |= found.by_dataset
     text = (
-        "Mean rank over data sets, backbones and seeds, 1 the best. A bar at the right joins arms "
-        "whose mean ranks differ by less than Nemenyi's critical difference at 5 %. "
+        "Mean rank over blocks, 1 the best. A bar at the right joins arms whose mean ranks differ "
+        "by less than Nemenyi's critical difference at 5 %. "
     )
+    if larger:
+        text += (
+            "Data sets are blocks, each with means over backbones and seeds; the test takes them "
+            "as independent, and those cut from one source share rows. "
+        )
+    if smaller:
+        text += (
+            f"Of fewer than {FEWEST_DATASETS} data sets, blocks are data set x backbone x seed: "
+            "the test takes them as independent, and they are not, as they share users and test "
+            "rows, so that p and the critical difference are too small. "
+        )
     missing = f"No experiment has three arms with numbers of the same {FEWEST} seeds."
     kind = partial(ranking, label="Mean rank")
     question = "Which arms rank first over all data sets?"
