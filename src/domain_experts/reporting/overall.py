@@ -12,7 +12,6 @@ from domain_experts.reporting import published as printed
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import column, reference_label, words
 from domain_experts.reporting.frame import Frames, made, over_seeds, over_status
-from domain_experts.reporting.grid import NOISE
 from domain_experts.reporting.kinds import forest, heat_map
 from domain_experts.reporting.pages import listing, parity, ranking, shares
 from domain_experts.reporting.ranks import FEWEST, FEWEST_DATASETS
@@ -252,26 +251,26 @@ def gain_by_domain(of: Frames) -> Spec:
         says = " ".join([f"{label}.", *bars, *band_notes(data)])
         return Spec(data, kind, of.of(name), question, says)
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
+    margin = of.study.params.statistics.margin
     data = frame.assign(
         panel=joined(frame["dataset"], task),
         x=frame["number"].astype(str),
         y=joined(said["arm"], said["backbone"]),
         value=frame["gain"],
-        marked=excluded & (frame["gain"].abs() > NOISE),
+        marked=excluded & (frame["gain"].abs() > margin),
     )
     # panels and rows as they appear
     codes = {name: pd.factorize(data[name])[0] for name in ("panel", "y")}
     data = data.iloc[np.lexsort([data["number"].to_numpy(), codes["y"], codes["panel"]])]
     # a domain of a dozen rows would take all colours
-    reach = max(NOISE, float(frame["gain"].abs().quantile(0.95)))
+    reach = max(margin, float(frame["gain"].abs().quantile(0.95)))
     axes = "Number of the domain", ""
     norm = Normalize(-reach, reach)
     kind = partial(heat_map, label=label, norm=norm, colors="RdBu", axes=axes, columns=2)
     says = (
-        f"{label}; a sign (+ or −): above {NOISE} in size, and its 95 % interval excludes "
-        "0. "
-        "Domains by number, in the order of the table `domains`. The colour bar ends where one "
-        f"difference in twenty is beyond it, or at {NOISE}."
+        f"{label}; a sign (+ or −): above the margin of {margin:g} in size, and its 95 % interval "
+        "excludes 0. Domains by number, in the order of the table `domains`. The colour bar ends "
+        "where one difference in twenty is beyond it, or at the margin."
     )
     return Spec(data, kind, of.of(name), question, says)
 
