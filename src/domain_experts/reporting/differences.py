@@ -16,6 +16,7 @@ from domain_experts.reporting.statistics import (
     BETTER,
     BY_USER,
     LEVEL,
+    MIXED,
     ONE_SEED,
     VERDICTS,
     WORSE,
@@ -171,7 +172,7 @@ def _marked(own: pd.DataFrame, count: float) -> str:
 def _counts(own: pd.DataFrame) -> dict[str, float]:
     """How many differences are judged how; NaN where what it takes is not known of any."""
     called = own["verdict"].isin([BETTER, WORSE])
-    by_user, banded = own["error"] == BY_USER, own["noise"].notna()
+    by_user, banded = own["error"].isin([BY_USER, MIXED]), own["noise"].notna()
     other, within = own["verdict"] != own["row_verdict"], own["gain"].abs() <= own["noise"]
     return {
         "Differences": len(own),
