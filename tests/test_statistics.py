@@ -14,9 +14,9 @@ from domain_experts.reporting.statistics import (
     EQUIVALENT,
     MIXED,
     ONE_SEED,
+    OUTCOMES,
     UNDECIDED,
     UNKNOWN,
-    VERDICTS,
     WORSE,
     bounds,
     equivalence_p,
@@ -149,7 +149,7 @@ def test_one_seed_has_an_interval_and_no_verdict():
 def test_the_verdict_is_symmetric_and_never_bolder_for_less_evidence(low, width, margin, lower):
     high = low + width
     said = verdict(low, high, margin, lower)
-    assert said in VERDICTS
+    assert said in OUTCOMES
     turned = {BETTER: WORSE, WORSE: BETTER}.get(said, said)
     assert verdict(-high, -low, margin, lower) == turned
     assert verdict(low, high, margin, not lower) == turned

@@ -23,10 +23,10 @@ from domain_experts.reporting.statistics import (
     BETTER,
     EQUIVALENT,
     ONE_SEED,
+    OUTCOMES,
     UNDECIDED,
     UNKNOWN,
     UNTESTED,
-    VERDICTS,
     WORSE,
     interval_notes,
     margin_of,
@@ -247,7 +247,7 @@ def _worth(frame: pd.DataFrame, value: str) -> "pd.Series[float]":
 
 def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     counts, n = Counter(rows["verdict"]), len(rows)
-    rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
+    rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in OUTCOMES[1:] if counts[v]]
     better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
         said = rows["verdict"].iloc[0]

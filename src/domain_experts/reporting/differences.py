@@ -18,7 +18,7 @@ from domain_experts.reporting.statistics import (
     LEVEL,
     MIXED,
     ONE_SEED,
-    VERDICTS,
+    OUTCOMES,
     WORSE,
     Floats,
     bounds,
@@ -176,7 +176,7 @@ def _counts(own: pd.DataFrame) -> dict[str, float]:
     other, within = own["verdict"] != own["row_verdict"], own["gain"].abs() <= own["noise"]
     return {
         "Differences": len(own),
-        **{word.capitalize(): (own["verdict"] == word).sum() for word in VERDICTS},
+        **{word.capitalize(): (own["verdict"] == word).sum() for word in OUTCOMES},
         "After Holm": (called & (own["holm_p"] < 1 - LEVEL)).sum(),
         "Other by rows": other[by_user].sum() if by_user.any() else np.nan,
         "In the noise": (called & within).sum() if banded.any() else np.nan,

@@ -19,7 +19,7 @@ NORMAL = 1e9
 """Degrees of freedom from which Student's t is the normal distribution."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 ONE_SEED, UNKNOWN = "one seed", "no interval"
-VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
+OUTCOMES = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
 UNTESTED = (ONE_SEED, UNKNOWN)
 """Verdicts that are none."""
 BY_USER, BY_ROW, BY_SEED = "users", "rows", "seeds"
@@ -188,7 +188,7 @@ def verdicts(frame: pd.DataFrame, margin: float, lower: bool = False) -> list[st
 
 
 def verdict(low: float, high: float, margin: float, lower: bool = False) -> str:
-    """What an interval of a difference says by itself: one of VERDICTS.
+    """What an interval of a difference says by itself: one of OUTCOMES.
 
     Equivalent: within ± the margin, both ends included, though it may exclude 0. Better or worse:
     all on one side of 0. Else undecided. The 95 % interval makes equivalence a TOST at 2.5 %.
