@@ -41,6 +41,7 @@ COLUMNS = [
     *("t_low", "t_high", "bootstrap_low", "bootstrap_high"),
     *("p", "holm_p", "t_p", "wilcoxon_p", "equivalence_p"),
     *("se", "user_se", "noise", "verdict", "row_verdict"),
+    *("validation", "reference_validation"),
 ]
 
 
@@ -59,7 +60,8 @@ def differences(of: Frames) -> pd.DataFrame:
         equivalence_p: that the difference exceeds the margin (TOST);
         se, user_se: of one seed's test rows, by DeLong, and with users as independent;
         noise: a proxy for the machine's own, as `noise.of_means` has it; verdict, and
-        row_verdict: what it would be if rows were independent.
+        row_verdict: what it would be if rows were independent; validation and
+        reference_validation: mean metric of both on validation rows.
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     bands = noise_band(of).set_index(["dataset", "metric"])["band"]
@@ -78,7 +80,11 @@ def _of_experiment(
     metric, keys = of.study.params.experiments[name].metric, [*KEYS, "reference"]
     margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
     expected = gains.groupby([*keys, "over"])["run"].count().rename("expected")
-    frame = summed(gains, keys).drop(columns="expected").join(expected, [*keys, "over"])
+    validation = of.validation[metric]
+    beside = {"validation": "run", "reference_validation": "other"}
+    for value, whose in beside.items():
+        gains = gains.join(validation.rename(value), whose)
+    frame = summed(gains, keys, [*beside]).drop(columns="expected").join(expected, [*keys, "over"])
     frame["seeds"] = frame["gain_n"]
     error = frame["gain"], frame["gain_se"], frame["gain_df"]
     frame["p"] = p_value(*error)
