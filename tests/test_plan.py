@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from domain_experts.errors import UserError
+from domain_experts.evaluation.registry import AUCS
 from domain_experts.presence import load_study
+from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.plan import _searches, plan, seconds
+from domain_experts.reporting.simulation import power
 from domain_experts.results import CURRENT, NOT_RUN, STALE, load
 
 
@@ -90,6 +93,16 @@ def test_trials_of_searches_count_before_the_runs_that_wait_for_them():
     unsure = found.index[found["wall_s"].isna()]
     late = {run.path for run in of.study.expected["tuned"] if run.search in unsure}
     assert row["fit"] <= row["runs"] - len(late)
+
+
+def test_the_power_is_that_of_the_stored_errors(of):
+    (note,) = (note for note in plan(of).notes if note.startswith("Power"))
+    own = differences(of).query("dataset == 'planted' and over != 'best_floor'")
+    own = own[own["metric"].isin(AUCS) & own["gain_sd"].notna()]
+    assert own["user_se"].notna().all()
+    errors = own["user_se"].median(), own["gain_sd"].median()
+    three, five = (f"{100 * power(0.005, *errors, seeds):.0f}" for seeds in (3, 5))
+    assert f"planted {three} and {five} %" in note
 
 
 @pytest.mark.parametrize(("text", "value"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400)])

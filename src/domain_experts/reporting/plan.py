@@ -7,9 +7,13 @@ import pandas as pd
 from rich.console import Console
 
 from domain_experts.errors import UserError
+from domain_experts.evaluation.registry import AUCS
+from domain_experts.registry import BEST_FLOOR
 from domain_experts.reporting.catalog import experiments
+from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.render import MISSING, Shown, Table, number, terminal
+from domain_experts.reporting.simulation import power
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.study import Study
 
@@ -20,6 +24,8 @@ ALIKE = (
 )
 """What runs have in common whose mean cost stands for that of one to make, the nearest first."""
 COST = ["wall_s", "peak_memory_mb"]
+EFFECT, SEEDS = 0.005, (3, 5)
+"""True difference in AUC, and numbers of seeds, whose power is told."""
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -151,4 +157,23 @@ def _notes(of: Frames) -> list[str]:
         f"{'; '.join(machines) or MISSING}. Runs and trials of unknown cost are not in them, and "
         "with a budget do not fit; a search counts with all its trials, though it may end sooner.",
         *[f"{absent} runs on data that are not present are left out."] * bool(absent),
+        *_power_notes(of),
     ]
+
+
+def _power_notes(of: Frames) -> list[str]:
+    """How many seeds tell an effect, by the errors of what is stored."""
+    frame = differences(of)
+    frame = frame[frame["metric"].isin(AUCS) & (frame["over"] != BEST_FLOOR)]
+    known = frame.assign(error=frame["user_se"].fillna(frame["se"]))
+    known = known.dropna(subset=["error", "gain_sd"])
+    errors = known.groupby("dataset", sort=False)[["error", "gain_sd"]].median()
+    parts = []
+    for dataset, own in errors.iterrows():
+        shares = (power(EFFECT, own["error"], own["gain_sd"], seeds) for seeds in SEEDS)
+        parts.append(f"{dataset} {' and '.join(number(100 * share, 0) for share in shares)} %")
+    return [
+        f"Power: of studies with {' and '.join(map(str, SEEDS))} seeds, how many would call a true "
+        f"difference in AUC of {EFFECT:g}, by the median errors of the data set's differences, by "
+        f"user or, where that is not stored, DeLong's: {'; '.join(parts)}."
+    ] * bool(parts)
