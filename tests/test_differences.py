@@ -13,7 +13,7 @@ from domain_experts.registry import ARMS, BEST_FLOOR
 from domain_experts.reporting.differences import _resampled, differences, differences_table
 from domain_experts.reporting.frame import frames
 from domain_experts.reporting.noise import noise_band
-from domain_experts.reporting.statistics import BY_USER, VERDICTS
+from domain_experts.reporting.statistics import BY_USER, OUTCOMES
 from domain_experts.reporting.tables import table
 from domain_experts.results import read, write
 
@@ -63,7 +63,7 @@ def test_every_difference_is_a_row_with_all_that_is_known(of):
     frame = differences(of)
     keys = ["experiment", "dataset", "task", "backbone", "arm", "variant", "over"]
     assert not frame.duplicated(keys).any()
-    assert set(frame["verdict"]) <= set(VERDICTS)
+    assert set(frame["verdict"]) <= set(OUTCOMES)
     known = of.gains("main")
     own = known[(known["arm"] == "mlora") & (known["over"] == "base")]
     own = own[own["backbone"] == "mlp"].query("dataset == 'planted'")
@@ -99,7 +99,7 @@ def test_the_printed_table_counts_the_verdicts(of):
     printed = made.printed.set_index(["Experiment", "Against"])
     own = frame.query("experiment == 'main' and over == @BEST_FLOOR")
     row = printed.loc[("main", "the best floor")]
-    for word in VERDICTS:
+    for word in OUTCOMES:
         assert int(row[word.capitalize()]) == (own["verdict"] == word).sum()
 
 
@@ -119,6 +119,10 @@ def test_the_noise_is_what_a_nudge_changes(of):
     assert set(band.index.get_level_values("dataset")) == {"planted"}
     frame = differences(of)
     assert (frame["noise"].notna() == (frame["dataset"] == "planted")).all()
+    own = frame[frame["noise"].notna() & (frame["metric"] == "wauc")]
+    assert (own["seeds"] > 1).any()
+    # noise of n independent runs
+    assert own["noise"].to_numpy() == pytest.approx(row["band"] / np.sqrt(own["seeds"].to_numpy()))
 
 
 def test_resampling_agrees_with_exact_tests():

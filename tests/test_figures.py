@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,7 @@ from domain_experts.reporting.catalog import experiments, figure_names
 from domain_experts.reporting.frame import frames
 from domain_experts.reporting.overall import LOOKS
 from domain_experts.reporting.ranks import Ranks
+from domain_experts.reporting.statistics import half_widths
 from domain_experts.reporting.style import (
     COLUMN,
     HEIGHT,
@@ -487,7 +489,9 @@ def test_published_numbers_stand_against_those_of_their_runs(known):
         runs = known.runs.query("dataset == @row['dataset'] and arm == @row['arm']")
         runs = runs[runs["backbone"].eq(row["backbone"]) & runs["variant"].eq("default")]
         assert row["y"] == pytest.approx(runs["macro_auc"].mean())
-        assert row["high"] - row["low"] == pytest.approx(2 * runs["macro_auc"].std())
+        (half,) = half_widths(runs, ["macro_auc"])["macro_auc_half"]
+        assert row["high"] - row["low"] == pytest.approx(2 * half)
+        assert half > 0
     drawn = figures.draw(known, "published")
     assert "M3oE (arXiv" in drawn.caption
     for ax in drawn.figure.axes:
@@ -558,7 +562,7 @@ def test_ranks_have_a_bar_for_each_clique_and_are_given_from_five_seeds(known, m
     assert "same 5 seeds" in drawn.caption
     assert not drawn.figure.axes
     means = pd.Series({"moe_mlora": 1.2, "mlora": 1.9, "base": 2.9})
-    found = Ranks(means, blocks=10, seeds=5, p=0.01, critical=1.1)
+    found = Ranks(means, blocks=10, by_dataset=False, seeds=5, p=0.01, critical=1.1)
     monkeypatch.setattr(overall, "ranked", lambda _, name: found if name == "controls" else None)
     drawn = figures.draw(known, "ranks")
     (ax,) = drawn.figure.axes
@@ -568,4 +572,10 @@ def test_ranks_have_a_bar_for_each_clique_and_are_given_from_five_seeds(known, m
     ]
     assert [[*map(round, bar.get_ydata())] for bar in bars] == [[0, 1], [1, 2]]
     assert "controls: 10 blocks, 5 seeds, Friedman's p 0.01." in drawn.caption
+    assert "as independent, and they are not" in drawn.caption
+    whole = replace(found, by_dataset=True)
+    monkeypatch.setattr(overall, "ranked", lambda _, name: whole if name == "controls" else None)
+    caption = figures.draw(known, "ranks").caption
+    assert "controls: 10 data sets, 5 seeds" in caption
+    assert "and they are not" not in caption
     assert_readable(drawn.figure)

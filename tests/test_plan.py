@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from domain_experts.errors import UserError
-from domain_experts.reporting.frame import Frames
-from domain_experts.reporting.plan import plan, seconds
-from domain_experts.results import NOT_RUN, STALE, load
+from domain_experts.evaluation.registry import AUCS
+from domain_experts.presence import load_study
+from domain_experts.reporting.differences import differences
+from domain_experts.reporting.frame import Frames, frames
+from domain_experts.reporting.plan import _searches, plan, seconds
+from domain_experts.reporting.simulation import power
+from domain_experts.results import CURRENT, NOT_RUN, STALE, load
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +57,52 @@ def test_a_cost_is_that_of_runs_alike(of):
                 cost = alike["wall_s"].mean()
         known += not np.isnan(cost)
         total += np.nan_to_num(cost)
-    assert made["known"].sum() == known > 0
+    assert (made["runs"] - made["unknown"]).sum() == known > 0
     assert made["together_s"].iloc[-1] == pytest.approx(total)
 
 
 def test_what_fits_goes_by_the_order_of_the_experiments(of):
     all_of_it = plan(of).numbers["together_s"].iloc[-1]
-    assert plan(of, all_of_it).numbers["fit"].sum() == plan(of).numbers["runs"].sum()
+    whole = plan(of, all_of_it).numbers
+    # what is of unknown cost does not fit
+    assert (whole["fit"] == whole["runs"] - whole["unknown"]).all()
     half = plan(of, all_of_it / 2).numbers
-    full = (half["fit"] == half["runs"]).to_list()
+    full = (half["fit"] == half["runs"] - half["unknown"]).to_list()
     assert 0 < half["fit"].sum() < half["runs"].sum()
     assert full == sorted(full, reverse=True)
     whole = half[half["together_s"] <= all_of_it / 2]
-    assert (whole["fit"] == whole["runs"]).all()
+    assert (whole["fit"] == whole["runs"] - whole["unknown"]).all()
+
+
+def test_trials_of_searches_count_before_the_runs_that_wait_for_them():
+    of = frames(load_study("paper"))
+    waiting = [s for s in of.study.searches if of.results.searches.get(s) != CURRENT]
+    every = of.study.params.experiments["tuned"].search.trials["paper"]
+    starts = of.study.params.experiments["tuned"].search.starts_from
+    row = plan(of, 1e9).numbers.set_index("experiment").loc["tuned"]
+    assert row["trials"] == sum(every // 2 if s.arm in starts else every for s in waiting)
+    found = _searches(of).set_index("search")
+    assert list(found.index) == waiting
+    assert found["wall_s"].notna().any()
+    seconds = of.runs.groupby(["dataset", "arm"])["wall_s"].mean()
+    for search, own in found.iterrows():
+        if search.arm == "mlora":
+            expected = own["trials"] * seconds.get((search.dataset, "mlora"), np.nan)
+            assert own["wall_s"] == pytest.approx(expected, nan_ok=True)
+    # of a search of unknown cost nobody knows when its runs begin
+    unsure = found.index[found["wall_s"].isna()]
+    late = {run.path for run in of.study.expected["tuned"] if run.search in unsure}
+    assert row["fit"] <= row["runs"] - len(late)
+
+
+def test_the_power_is_that_of_the_stored_errors(of):
+    (note,) = (note for note in plan(of).notes if note.startswith("Power"))
+    own = differences(of).query("dataset == 'planted' and over != 'best_floor'")
+    own = own[own["metric"].isin(AUCS) & own["gain_sd"].notna()]
+    assert own["user_se"].notna().all()
+    errors = own["user_se"].median(), own["gain_sd"].median()
+    three, five = (f"{100 * power(0.005, *errors, seeds):.0f}" for seeds in (3, 5))
+    assert f"planted {three} and {five} %" in note
 
 
 @pytest.mark.parametrize(("text", "value"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400)])

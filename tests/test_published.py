@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -14,7 +13,7 @@ from domain_experts.params import TIERS
 from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
 from domain_experts.reporting.frame import ALL_TASKS
-from domain_experts.reporting.published import moved, published, verdict, verdict_text
+from domain_experts.reporting.published import published, verdict_text, verdicts_on
 from domain_experts.reporting.tables import write_tables
 from domain_experts.results import load
 from domain_experts.runs import variant_name
@@ -125,37 +124,66 @@ def test_what_does_not_fit_is_refused(cells, text, message):
         published("wauc")
 
 
+def held_against(difference, half, seeds=3, metric="wauc", rounding=0.00005):
+    """A mean that is so far from a published value."""
+    known = f"published_{metric}"
+    row = {metric: 0.77 + difference, f"{metric}_half": half, f"{metric}_n": seeds}
+    row |= {known: 0.77, f"{known}_rounding": rounding, f"{known}_rows": "same"}
+    return pd.DataFrame([row | {"status": "current"}])
+
+
 @pytest.mark.parametrize(
     ("difference", "half", "expected"),
     [
-        (0.0019, math.nan, "one seed"),
-        (0.0019, 0.002, "met"),
-        (-0.00204, 0.002, "met"),
-        (0.003, 0.002, "better than published"),
-        (-0.003, 0.002, "worse than published"),
-        # beyond the interval, but too small to matter
+        (0.0019, math.nan, "no interval"),
         (0.0005, 0.0002, "met"),
+        (-0.0005, 0.0004, "met"),
+        # too wide to say so, by the last digit alone
+        (0.0005, 0.00046, "not told apart"),
+        (0.0, 0.002, "not told apart"),
+        (0.0019, 0.002, "not told apart"),
         (0.0015, 0.0002, "better than published"),
+        (-0.003, 0.002, "worse than published"),
     ],
 )
-def test_met_is_within_the_interval_or_the_margin(difference, half, expected):
-    assert verdict(difference, half, 0.00005, 0.001) == expected
+def test_met_is_the_whole_interval_within_the_margin(difference, half, expected):
+    assert verdicts_on(held_against(difference, half), "wauc", 0.001) == [expected]
     turned = {"better": "worse", "worse": "better"}
     mirrored = " ".join(turned.get(word, word) for word in expected.split())
-    assert verdict(difference, half, 0.00005, 0.001, lower=True) == mirrored
+    loss = held_against(difference, half, metric="macro_log_loss")
+    assert verdicts_on(loss, "macro_log_loss", 0.001) == [mirrored]
+    assert verdicts_on(loss, "macro_log_loss", math.nan) != ["met"]
 
 
-def test_the_verdict_is_told_at_half_and_double_the_tolerance_where_it_is_another():
-    assert moved(0.0015, 0.002, 0.00005, 0.001) == "met; half: better than published"
-    assert moved(0.003, 0.002, 0.00005, 0.001) == "better than published; double: met"
-    assert moved(0.01, 0.002, 0.00005, 0.001) == "better than published"
-    assert moved(0.0, 0.002, 0.00005, 0.001) == "met"
+def test_one_seed_has_no_verdict_on_a_published_value():
+    assert verdicts_on(held_against(0.0, 0.0001, seeds=1), "wauc", 0.001) == ["one seed"]
 
 
-@given(st.floats(-0.1, 0.1), st.floats(0, 0.05), st.floats(0, 0.01), st.floats(1e-4, 0.01))
-def test_more_tolerance_never_makes_a_met_value_unmet(difference, half, rounding, margin):
-    tolerances = [scale * np.array([half, rounding, margin]) for scale in (0.5, 1, 2)]
-    met = [verdict(difference, *own) == "met" for own in tolerances]
+def test_the_verdict_is_told_at_half_and_double_the_margin_where_it_is_another():
+    def said(*args):
+        (text,) = verdict_text(held_against(*args), "wauc", 0.001)
+        return text.removesuffix(")").split(", ")[1]
+
+    assert said(0.0015, 0.0002) == "better than published; double: met"
+    assert said(0.0006, 0.0002) == "met; half: better than published"
+    assert said(0.0, 0.0008) == "met; half: not told apart"
+    assert said(0.01, 0.002) == "better than published"
+    assert said(0.0, 0.0002) == "met"
+
+
+@given(st.floats(-0.01, 0.01), st.floats(0, 0.01), st.floats(0, 0.01), st.floats(1e-4, 0.01))
+def test_a_wider_interval_never_makes_an_unmet_value_met(difference, half, more, margin):
+    met = [
+        verdicts_on(held_against(difference, own), "wauc", margin) == ["met"]
+        for own in (half + more, half)
+    ]
+    assert met == sorted(met)
+
+
+@given(st.floats(-0.01, 0.01), st.floats(0, 0.01), st.floats(1e-4, 0.01), st.floats(1, 4))
+def test_a_wider_margin_never_makes_a_met_value_unmet(difference, half, margin, factor):
+    own = held_against(difference, half)
+    met = [verdicts_on(own, "wauc", each) == ["met"] for each in (margin, margin * factor)]
     assert met == sorted(met)
 
 
@@ -165,16 +193,17 @@ def test_rows_that_cannot_be_known_are_told_in_the_cell():
             "published_wauc": 0.7702,
             "published_wauc_rounding": 0.00005,
             "published_wauc_rows": ["same", "unknown", "other"],
-            "wauc": 0.7712,
-            "wauc_half": 0.002,
+            "wauc": 0.7706,
+            "wauc_half": 0.00004,
+            "wauc_n": 3,
             "status": ["current", "current", "stale"],
         }
     )
     cells = verdict_text(frame, "wauc", 0.001)
     assert cells == [
-        "0.7702 (+0.0010, met)",
-        "0.7702 (+0.0010, met, test rows unknown)",
-        "0.7702 (+0.0010, met, other test rows)°",
+        "0.7702 (+0.0004, met)",
+        "0.7702 (+0.0004, met, test rows unknown)",
+        "0.7702 (+0.0004, met, other test rows)°",
     ]
 
 

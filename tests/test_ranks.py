@@ -76,6 +76,19 @@ def test_what_has_no_backbone_stands_beside_each():
     assert found.means["star"] == pytest.approx(ranks(frames(values), "own").means["star"])
 
 
+def test_five_data_sets_are_the_blocks_with_means_over_the_rest():
+    values = np.random.default_rng(0).normal(size=(35, 4))
+    found = ranks(frames(values), "own")
+    means = values.reshape(5, 7, 4).mean(axis=1)
+    assert (found.blocks, found.by_dataset, found.seeds) == (5, True, 7)
+    assert found.p == pytest.approx(stats.friedmanchisquare(*means.T).pvalue)
+    expected = stats.rankdata(-means, axis=1).mean(axis=0)
+    assert found.means.loc[list(ARMS)].tolist() == pytest.approx(expected.tolist())
+    # seeds are no blocks: seven times as many would tell arms apart sooner
+    assert found.critical > 2 * ranks(frames(values[:28]), "own").critical
+    assert not ranks(frames(values[:28]), "own").by_dataset
+
+
 def test_arms_with_backbones_of_their_own_are_told_by_both():
     values = np.random.default_rng(0).normal(size=(7, 4))
     found = ranks(frames(values, arms=dict.fromkeys(ARMS, ("wdl",))), "own")
@@ -84,5 +97,5 @@ def test_arms_with_backbones_of_their_own_are_told_by_both():
 
 def test_cliques_are_the_largest_groups_within_the_critical_difference():
     means = pd.Series({"a": 1.0, "b": 1.4, "c": 2.0, "d": 2.3, "e": 5.0})
-    assert Ranks(means, 10, 5, 0.01, 1.0).cliques == (("a", "b", "c"), ("b", "c", "d"))
-    assert Ranks(means, 10, 5, 0.01, 0.1).cliques == ()
+    assert Ranks(means, 10, False, 5, 0.01, 1.0).cliques == (("a", "b", "c"), ("b", "c", "d"))
+    assert Ranks(means, 10, False, 5, 0.01, 0.1).cliques == ()

@@ -3,12 +3,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from projects import ROOT
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from domain_experts import layout
-from domain_experts.reporting.simulation import SEEDS, Design, _study, power, simulate, table
-from domain_experts.reporting.statistics import BY_USER, bounds
+from domain_experts.reporting.simulation import (
+    SEEDS,
+    Design,
+    _study,
+    of_claims,
+    power,
+    simulate,
+    table,
+)
+from domain_experts.reporting.statistics import BY_USER, EQUIVALENT, bounds
+from domain_experts.reporting.verdicts import CONTRADICTED, SUPPORTED, UNSUPPORTED
 
 SMALL = Design(studies=40, rows=800, users=160, runs_spread=0.01)
 
@@ -70,6 +81,25 @@ def test_the_table_tells_what_was_found(small):
     (alone,) = small.query("effect == 0 and error == @BY_USER and seeds == 1")["called"]
     assert f"{100 * alone:.1f} %" in note
     assert len(made.printed) == len(small)
+    row = small.query("effect == 0 and error == @BY_USER and seeds == 3").iloc[0]
+    (note,) = (note for note in made.notes if "ledger" in note)
+    assert f"`all`: {100 * row['all supported']:.1f} % supported" in note
+
+
+@given(st.lists(st.integers(0, 30), min_size=4, max_size=4).filter(any))
+def test_claims_over_independent_data_sets_are_as_often_decided_as_the_binomial_says(counts):
+    verdicts = (SUPPORTED, CONTRADICTED, EQUIVALENT, UNSUPPORTED)
+    shares = of_claims(v for v, n in zip(verdicts, counts, strict=True) for _ in range(n))
+    p, q = (n / sum(counts) for n in counts[:2])
+    expected = {
+        "all supported": binom.sf(2, 3, p),
+        "most supported": binom.sf(1, 3, p),
+        "any supported": binom.sf(0, 3, p),
+        "all contradicted": binom.sf(0, 3, q),
+        "most contradicted": binom.sf(1, 3, q),
+        "any contradicted": binom.sf(2, 3, q),
+    }
+    assert shares == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_committed_simulation_keeps_what_verdicts_promise():
@@ -78,6 +108,10 @@ def test_the_committed_simulation_keeps_what_verdicts_promise():
     own = frame[(frame["error"] == BY_USER) & (frame["seeds"] > 1)]
     without = own[own["effect"] == 0]
     assert (without["called"] <= 0.05).all()
+    claims = without[without["seeds"] >= 3]
+    assert (claims[["all supported", "most supported", "any contradicted"]] <= 0.05).all(axis=None)
+    # one comparison of three is enough for these, with half of the nominal error each
+    assert (claims[["any supported", "all contradicted"]] <= 0.075).all(axis=None)
     found = own[own["effect"] == 0.005]
     assert len(found) == len(without) == len(SEEDS) - 1
     assert (found["called"] - found["predicted"]).abs().max() < 0.06

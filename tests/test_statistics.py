@@ -12,14 +12,16 @@ from scipy import stats
 from domain_experts.reporting.statistics import (
     BETTER,
     EQUIVALENT,
+    MIXED,
     ONE_SEED,
+    OUTCOMES,
     UNDECIDED,
     UNKNOWN,
-    VERDICTS,
     WORSE,
     bounds,
     equivalence_p,
     half_widths,
+    interval_notes,
     p_value,
     summed,
     verdict,
@@ -47,8 +49,11 @@ def test_the_interval_of_one_seed_is_that_of_its_test_rows():
 
 
 def test_the_error_by_user_goes_before_delongs_seed_by_seed():
-    row = summed(gains([0.01, 0.01], [0.001, 0.002], [0.003, np.nan])).iloc[0]
-    assert row["error"] == "users"
+    made = summed(gains([0.01, 0.01], [0.001, 0.002], [0.003, np.nan]))
+    row = made.iloc[0]
+    assert row["error"] == MIXED
+    assert "in some seeds only" in " ".join(interval_notes(made["low"], made["error"]))
+    assert summed(gains([0.01, 0.01], 0.001, 0.002)).iloc[0]["error"] == "users"
     assert row["high"] - row["gain"] == pytest.approx(1.96 * np.sqrt((9e-6 + 4e-6) / 2), abs=1e-6)
     assert summed(gains([0.01], [0.001])).iloc[0]["error"] == "rows"
     assert summed(gains([0.01, 0.02])).iloc[0]["error"] == "seeds"
@@ -144,7 +149,7 @@ def test_one_seed_has_an_interval_and_no_verdict():
 def test_the_verdict_is_symmetric_and_never_bolder_for_less_evidence(low, width, margin, lower):
     high = low + width
     said = verdict(low, high, margin, lower)
-    assert said in VERDICTS
+    assert said in OUTCOMES
     turned = {BETTER: WORSE, WORSE: BETTER}.get(said, said)
     assert verdict(-high, -low, margin, lower) == turned
     assert verdict(low, high, margin, not lower) == turned

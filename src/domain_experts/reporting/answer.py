@@ -16,6 +16,7 @@ from domain_experts.reporting.columns import (
     run_label,
     stale_marked,
 )
+from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import Frames, over_status, status_counts
 from domain_experts.reporting.notes import status_notes
 from domain_experts.reporting.render import MISSING, Shown, Table, number
@@ -23,15 +24,12 @@ from domain_experts.reporting.statistics import (
     BETTER,
     EQUIVALENT,
     ONE_SEED,
+    OUTCOMES,
     UNDECIDED,
     UNKNOWN,
     UNTESTED,
-    VERDICTS,
     WORSE,
     interval_notes,
-    margin_of,
-    summed,
-    verdicts,
 )
 from domain_experts.results import ABSENT, CURRENT, STALE
 from domain_experts.runs import DEFAULT_VARIANT
@@ -57,24 +55,12 @@ def gains(of: Frames) -> pd.DataFrame:
     words), backbone, arm, variant, status, gain, gain_n, low, high, verdict, and `validation` and
     `reference_validation`, the mean metric of the candidate and the reference on validation rows.
     """
-    parts = [pd.DataFrame(columns=_COLUMNS)]
-    for name in experiments(of.study):
-        metric, own = of.study.params.experiments[name].metric, of.gains(name)
-        if column(metric).better is None:
-            continue
-        planted = [arm for arm in ARMS if ARMS[arm].planted]
-        own = own[own["gain"].notna() & ~own["arm"].isin(planted)]
-        own = own.assign(reference=[*map(run_label, own["other_arm"], own["other_backbone"])])
-        validation = of.validation[metric]
-        own = own.join(validation.rename("validation"), "run")
-        own = own.join(validation.rename("reference_validation"), "other")
-        means = ["validation", "reference_validation"]
-        found = summed(own, ["dataset", "reference", *CANDIDATE], means)
-        margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
-        said = verdicts(found, margin, lower)
-        parts.append(found.assign(experiment=name, metric=metric, verdict=said))
-    frame = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return frame[_COLUMNS]
+    frame = differences(of)
+    directed = frame["metric"].map(lambda metric: column(metric).better is not None).astype(bool)
+    planted = frame["arm"].isin([arm for arm in ARMS if ARMS[arm].planted])
+    frame = frame[directed & ~planted].reset_index(drop=True)
+    labels = [run_label(*reference.split("/")) for reference in frame["reference"]]
+    return frame.assign(reference=labels, gain_n=frame["seeds"])[_COLUMNS]
 
 
 def best(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +233,7 @@ def _worth(frame: pd.DataFrame, value: str) -> "pd.Series[float]":
 
 def _counted(rows: pd.DataFrame, reference: str, differences: str = "") -> str:
     counts, n = Counter(rows["verdict"]), len(rows)
-    rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in VERDICTS[1:] if counts[v]]
+    rest = [f"{v} in {'all' if counts[v] == n else counts[v]}" for v in OUTCOMES[1:] if counts[v]]
     better = f"better than {reference} in {_none(counts[BETTER])} of {n} comparisons"
     if n == 1:
         said = rows["verdict"].iloc[0]

@@ -9,15 +9,16 @@ from scipy import stats
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import column, reference_label, stale_marked
 from domain_experts.reporting.frame import KEYS, Frames, over_status
-from domain_experts.reporting.noise import noise_band
+from domain_experts.reporting.noise import noise_band, of_means
 from domain_experts.reporting.notes import floor_notes, status_notes
 from domain_experts.reporting.render import Shown, Table, number
 from domain_experts.reporting.statistics import (
     BETTER,
     BY_USER,
     LEVEL,
+    MIXED,
     ONE_SEED,
-    VERDICTS,
+    OUTCOMES,
     WORSE,
     Floats,
     bounds,
@@ -40,6 +41,7 @@ COLUMNS = [
     *("t_low", "t_high", "bootstrap_low", "bootstrap_high"),
     *("p", "holm_p", "t_p", "wilcoxon_p", "equivalence_p"),
     *("se", "user_se", "noise", "verdict", "row_verdict"),
+    *("validation", "reference_validation"),
 ]
 
 
@@ -57,8 +59,9 @@ def differences(of: Frames) -> pd.DataFrame:
         wilcoxon_p: of FEWEST seeds or more, by percentiles of the mean, and signed ranks;
         equivalence_p: that the difference exceeds the margin (TOST);
         se, user_se: of one seed's test rows, by DeLong, and with users as independent;
-        noise: the band of the machine's own noise; verdict, and row_verdict: what it would be if
-        rows were independent.
+        noise: a proxy for the machine's own, as `noise.of_means` has it; verdict, and
+        row_verdict: what it would be if rows were independent; validation and
+        reference_validation: mean metric of both on validation rows.
     """
     parts = [pd.DataFrame(columns=COLUMNS)]
     bands = noise_band(of).set_index(["dataset", "metric"])["band"]
@@ -77,7 +80,11 @@ def _of_experiment(
     metric, keys = of.study.params.experiments[name].metric, [*KEYS, "reference"]
     margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
     expected = gains.groupby([*keys, "over"])["run"].count().rename("expected")
-    frame = summed(gains, keys).drop(columns="expected").join(expected, [*keys, "over"])
+    validation = of.validation[metric]
+    beside = {"validation": "run", "reference_validation": "other"}
+    for value, whose in beside.items():
+        gains = gains.join(validation.rename(value), whose)
+    frame = summed(gains, keys, [*beside]).drop(columns="expected").join(expected, [*keys, "over"])
     frame["seeds"] = frame["gain_n"]
     error = frame["gain"], frame["gain_se"], frame["gain_df"]
     frame["p"] = p_value(*error)
@@ -90,7 +97,8 @@ def _of_experiment(
     by_row = bounds(frame["gain"], frame["gain_sd"], frame["seeds"], frame["se"])
     other = frame.assign(low=by_row["low"], high=by_row["high"])
     frame["row_verdict"] = verdicts(other, margin, lower)
-    frame["noise"] = [bands.get((dataset, metric), np.nan) for dataset in frame["dataset"]]
+    band = frame["dataset"].map(lambda dataset: bands.get((dataset, metric), np.nan))
+    frame["noise"] = of_means(band.astype(float), frame["seeds"])
     frame = frame.join(_over_seeds(gains, [*keys, "over"]), [*keys, "over"])
     return frame.assign(experiment=name, metric=metric)[COLUMNS]
 
@@ -150,8 +158,9 @@ def differences_table(of: Frames) -> Table:
         f"After Holm: of those better or worse, how many stay so at {1 - LEVEL:.0%} if all "
         "differences of the experiment are tested at once. Other by rows: verdicts that would be "
         "others if rows, and not users, were independent. In the noise: of those better or worse, "
-        "how many are no larger than what one rounding of the initial weights does to a difference "
-        "(experiment `noise`). A dash: not known.",
+        "how many are no larger than the most that one rounding of the initial weights did to a "
+        "difference of single runs (experiment `noise`), over the root of the number of seeds: a "
+        "proxy for what another machine would change. A dash: not known.",
         *floor_notes(frame),
         *status_notes(of, of.about),
     ]
@@ -169,11 +178,11 @@ def _marked(own: pd.DataFrame, count: float) -> str:
 def _counts(own: pd.DataFrame) -> dict[str, float]:
     """How many differences are judged how; NaN where what it takes is not known of any."""
     called = own["verdict"].isin([BETTER, WORSE])
-    by_user, banded = own["error"] == BY_USER, own["noise"].notna()
+    by_user, banded = own["error"].isin([BY_USER, MIXED]), own["noise"].notna()
     other, within = own["verdict"] != own["row_verdict"], own["gain"].abs() <= own["noise"]
     return {
         "Differences": len(own),
-        **{word.capitalize(): (own["verdict"] == word).sum() for word in VERDICTS},
+        **{word.capitalize(): (own["verdict"] == word).sum() for word in OUTCOMES},
         "After Holm": (called & (own["holm_p"] < 1 - LEVEL)).sum(),
         "Other by rows": other[by_user].sum() if by_user.any() else np.nan,
         "In the noise": (called & within).sum() if banded.any() else np.nan,

@@ -68,7 +68,7 @@ def forest(data: pd.DataFrame, label: str) -> Drawing:
     shared = max(widths) < 4 * min(widths)
     for i, (name, ax, own) in enumerate(grid.panels(data, hollow=True)):
         ax.axvline(0, color="0.4", linewidth=0.8)
-        band = own.groupby("y")["band"].first()
+        band = own.groupby("y")["band"].max()  # of the fewest seeds
         bands(ax, map(rows[name].index, band.index), band)
         for k, hue in enumerate(hues):
             chosen = own[own["hue"] == hue]

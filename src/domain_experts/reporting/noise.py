@@ -1,9 +1,11 @@
-"""The machine's own noise: how far runs move whose initial weights differ by a rounding alone.
+"""A proxy for the machine's own noise: how far single runs move by one rounding at their start.
 
 Another order of the same sums, such as other threads or another machine bring, changes the last
-digits. What that does to a number says nothing about a method, and a gain within it is none.
+digits all along. One rounding of the initial weights stands for that here. What it does to a number
+says nothing about a method; a gain no larger than that could be of the machine alone.
 """
 
+import math
 from itertools import chain
 
 import pandas as pd
@@ -18,7 +20,7 @@ _ALIKE = ["dataset", "backbone", "seed"]
 
 
 def noise_band(of: Frames) -> pd.DataFrame:
-    """By data set and metric, the largest change of a gain by a nudge.
+    """By data set and metric, the largest change of one seed's gain by a nudge.
 
     A change of a gain is the difference, between two arms with the same backbone and seed, of how
     far each run is from the same run without the nudge. Of a few runs the largest is all that can
@@ -41,6 +43,11 @@ def noise_band(of: Frames) -> pd.DataFrame:
                 spans = (gains.max() - gains.min())[gains.size() > 1]
                 rows.append((dataset, metric, spans.max(), known[metric].abs().max(), len(known)))
     return pd.DataFrame(rows, columns=["dataset", "metric", "band", "run_band", "runs"])
+
+
+def of_means(band: "pd.Series[float]", seeds: "pd.Series[float]") -> "pd.Series[float]":
+    """The band of means over seeds, whose noises are independent: that of one, by sqrt(seeds)."""
+    return band / seeds.map(math.sqrt)
 
 
 def _changes(of: Frames) -> pd.DataFrame:

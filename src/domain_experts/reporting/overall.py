@@ -12,10 +12,9 @@ from domain_experts.reporting import published as printed
 from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import column, reference_label, words
 from domain_experts.reporting.frame import Frames, made, over_seeds, over_status
-from domain_experts.reporting.grid import NOISE
 from domain_experts.reporting.kinds import forest, heat_map
 from domain_experts.reporting.pages import listing, parity, ranking, shares
-from domain_experts.reporting.ranks import FEWEST
+from domain_experts.reporting.ranks import FEWEST, FEWEST_DATASETS
 from domain_experts.reporting.ranks import ranks as ranked
 from domain_experts.reporting.spec import (
     RUNS,
@@ -25,7 +24,7 @@ from domain_experts.reporting.spec import (
     head,
     joined,
 )
-from domain_experts.reporting.statistics import SAMPLING, interval_notes, summed
+from domain_experts.reporting.statistics import SAMPLING, half_widths, interval_notes, summed
 from domain_experts.results import ABSENT, CURRENT, NOT_RUN, STALE
 from domain_experts.runs import DEFAULT_VARIANT
 
@@ -123,7 +122,7 @@ def published(of: Frames) -> Spec:
         if known.empty:
             continue
         found = over_seeds(runs.merge(known[own]), own, [metric]).merge(known, on=own)
-        sd = found[f"{metric}_sd"]
+        found = found.join(half_widths(runs, [metric], own), own)
         parts.append(
             found.assign(
                 panel=panel,
@@ -133,16 +132,18 @@ def published(of: Frames) -> Spec:
                 ),
                 x=found[f"published_{metric}"],
                 y=found[metric],
-                low=found[metric] - sd,
-                high=found[metric] + sd,
+                low=found[metric] - found[f"{metric}_half"],
+                high=found[metric] + found[f"{metric}_half"],
             ).dropna(subset="y")
         )
     data = pd.concat(parts[1:] or parts, ignore_index=True)
     says = (
         f"Published in: {'; '.join(dict.fromkeys(data['source']))}; in the figure: "
-        f"{'; '.join(dict.fromkeys(data['hue']))}. On the line a number is met. "
+        f"{'; '.join(dict.fromkeys(data['hue']))}. "
         "AUC over domains: WAUC, or the mean over domains and tasks; log loss: its mean. Bars: "
-        "standard deviation over seeds, where there are several. Axes differ from panel to panel."
+        "95 % intervals of the reproduced mean, where one is known; on the line it is the "
+        f"published value. {printed.meanings(of.study.params.statistics.margin)} One seed has no "
+        "verdict. Axes differ from panel to panel."
     )
     kind = partial(parity, label="Published", y_label="Reproduced")
     runs = of.runs[of.runs["dataset"].isin(data["dataset"])]
@@ -153,6 +154,7 @@ def published(of: Frames) -> Spec:
 def ranks(of: Frames) -> Spec:
     """Mean ranks of each experiment's arms, where there are seeds enough."""
     rows, parts, says = [], [of.about.iloc[:0]], []
+    smaller = larger = False
     for name in experiments(of.study):
         found = ranked(of, name)
         if found is None:
@@ -173,12 +175,26 @@ def ranks(of: Frames) -> Spec:
             for arm, rank in zip(found.means.index, found.means, strict=True)
         ]
         says.append(
-            f"{name}: {found.blocks} blocks, {found.seeds} seeds, Friedman's p {found.p:.2g}."
+            f"{name}: {found.blocks} {'data sets' if found.by_dataset else 'blocks'}, "
+            f"{found.seeds} seeds, Friedman's p {found.p:.2g}."
         )
+        smaller |= not found.by_dataset
+        larger |= found.by_dataset
     text = (
-        "Mean rank over data sets, backbones and seeds, 1 the best. A bar at the right joins arms "
-        "whose mean ranks differ by less than Nemenyi's critical difference at 5 %. "
+        "Mean rank over blocks, 1 the best. A bar at the right joins arms whose mean ranks differ "
+        "by less than Nemenyi's critical difference at 5 %. "
     )
+    if larger:
+        text += (
+            "Data sets are blocks, each with means over backbones and seeds; the test takes them "
+            "as independent, and those cut from one source share rows. "
+        )
+    if smaller:
+        text += (
+            f"Of fewer than {FEWEST_DATASETS} data sets, blocks are data set x backbone x seed: "
+            "the test takes them as independent, and they are not, as they share users and test "
+            "rows, so that p and the critical difference are too small. "
+        )
     missing = f"No experiment has three arms with numbers of the same {FEWEST} seeds."
     kind = partial(ranking, label="Mean rank")
     question = "Which arms rank first over all data sets?"
@@ -235,26 +251,26 @@ def gain_by_domain(of: Frames) -> Spec:
         says = " ".join([f"{label}.", *bars, *band_notes(data)])
         return Spec(data, kind, of.of(name), question, says)
     excluded = (frame["low"] > 0) | (frame["high"] < 0)
+    margin = of.study.params.statistics.margin
     data = frame.assign(
         panel=joined(frame["dataset"], task),
         x=frame["number"].astype(str),
         y=joined(said["arm"], said["backbone"]),
         value=frame["gain"],
-        marked=excluded & (frame["gain"].abs() > NOISE),
+        marked=excluded & (frame["gain"].abs() > margin),
     )
     # panels and rows as they appear
     codes = {name: pd.factorize(data[name])[0] for name in ("panel", "y")}
     data = data.iloc[np.lexsort([data["number"].to_numpy(), codes["y"], codes["panel"]])]
     # a domain of a dozen rows would take all colours
-    reach = max(NOISE, float(frame["gain"].abs().quantile(0.95)))
+    reach = max(margin, float(frame["gain"].abs().quantile(0.95)))
     axes = "Number of the domain", ""
     norm = Normalize(-reach, reach)
     kind = partial(heat_map, label=label, norm=norm, colors="RdBu", axes=axes, columns=2)
     says = (
-        f"{label}; a sign (+ or −): above {NOISE} in size, and its 95 % interval excludes "
-        "0. "
-        "Domains by number, in the order of the table `domains`. The colour bar ends where one "
-        f"difference in twenty is beyond it, or at {NOISE}."
+        f"{label}; a sign (+ or −): above the margin of {margin:g} in size, and its 95 % interval "
+        "excludes 0. Domains by number, in the order of the table `domains`. The colour bar ends "
+        "where one difference in twenty is beyond it, or at the margin."
     )
     return Spec(data, kind, of.of(name), question, says)
 

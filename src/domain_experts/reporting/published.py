@@ -19,7 +19,7 @@ from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.columns import column, stale_marked
 from domain_experts.reporting.frame import KEYS
 from domain_experts.reporting.render import MISSING, number
-from domain_experts.reporting.statistics import BETTER, ONE_SEED, WORSE
+from domain_experts.reporting.statistics import BETTER, EQUIVALENT, UNDECIDED, WORSE, verdicts
 from domain_experts.runs import DEFAULT_VARIANT
 from domain_experts.settings import RunSettings
 from domain_experts.suggest import unknown
@@ -30,7 +30,13 @@ COLUMNS = ("source", *CELL, "value", "test_rows")
 SAME, OTHER, NOT_KNOWN = "same", "other", "unknown"
 TEST_ROWS = {SAME: "", OTHER: "other test rows", NOT_KNOWN: "test rows unknown"}
 """What a cell says of them."""
-MET = "met"
+MET, NOT_TOLD_APART = "met", "not told apart"
+SAID = {
+    EQUIVALENT: MET,
+    UNDECIDED: NOT_TOLD_APART,
+    **{found: f"{found} than published" for found in (BETTER, WORSE)},
+}
+"""Verdicts on differences in words of published values."""
 
 _AUC = (lambda value: 0 <= value <= 1, "an AUC between 0 and 1")
 _POSITIVE = (lambda value: 0 < value < math.inf, "a positive number")
@@ -53,15 +59,25 @@ _SETTINGS = sorted(
 def tolerance_notes(margin: float) -> list[str]:
     """What the verdicts on published values mean."""
     return [
-        "In brackets: the mean over seeds less the published value. Met: the published value lies "
-        "within the mean's 95 % interval (of the test users and the spread over seeds; of other "
-        "metrics than WAUC and mean AUC, and where it is not stored, Student's t over seeds), "
-        "widened by half of its last printed digit, or the interval of the difference in AUC lies "
-        f"within ±{margin:g}. Half, double: the verdict if all three were half or twice as wide, "
-        "where it is another. One seed: no interval is known.",
+        "In brackets: the mean over seeds less the published value, and the verdict. "
+        + meanings(margin),
+        "Half, double: the verdict if the margin were half or twice as wide, where it is another. "
+        "One seed: no verdict, as it does not tell how runs differ.",
         "Test rows unknown: which rows the published value was measured on cannot be told from "
         "the paper and its code, so that a part of the difference may be theirs.",
     ]
+
+
+def meanings(margin: float) -> str:
+    """The verdicts on published values in words."""
+    return (
+        f"{MET.capitalize()}: the whole 95 % interval of the difference (of the test users and the "
+        "spread over seeds; of other metrics than WAUC and mean AUC, and where it is not stored, "
+        "Student's t over seeds), widened by half of the published value's last digit, lies within "
+        f"±{margin:g}; of other metrics than AUC no margin is set, and none is met. Better or "
+        f"worse than published: it excludes 0, and more than that; {NOT_TOLD_APART}: it holds 0, "
+        "but is too wide to say that the value is met."
+    )
 
 
 def published(metric: str, by_cell: bool = False, source: bool = False) -> pd.DataFrame:
@@ -89,56 +105,47 @@ def published(metric: str, by_cell: bool = False, source: bool = False) -> pd.Da
     return own[[*KEYS, *["number"] * by_cell, *["source"] * source, *about]]
 
 
-def verdict(
-    difference: float, half: float, rounding: float, margin: float, lower: bool = False
-) -> str:
-    """Whether a mean meets the published value, or is better or worse than that.
+def verdicts_on(frame: pd.DataFrame, value: str, margin: float) -> list[str]:
+    """How each mean stands to the published value, by the rule of `statistics.verdicts`.
+
+    The difference is known less well by half of the published value's last digit either way.
 
     Args:
-        difference: the mean less the published value.
-        half: half of the width of the mean's interval; NaN: not known.
-        rounding: half of the published value's last digit.
-        margin: differences within it do not matter; NaN: none is set.
-        lower: lower values are better.
+        frame: as `verdict_text` takes it.
+        value: name of the metric.
+        margin: differences within it do not matter; NaN: none is set, and nothing is met.
     """
-    if math.isnan(half):
-        return ONE_SEED
-    reach = half + rounding
-    if abs(difference) <= reach or abs(difference) + reach <= margin:
-        return MET
-    return f"{WORSE if (difference > 0) == lower else BETTER} than published"
-
-
-def moved(
-    difference: float, half: float, rounding: float, margin: float, lower: bool = False
-) -> str:
-    """The verdict and, where they are others, those at half and double the tolerance."""
-    at = {
-        name: verdict(difference, half * scale, rounding * scale, margin * scale, lower)
-        for name, scale in (("", 1.0), ("half", 0.5), ("double", 2.0))
-    }
-    others = [f"{name}: {said}" for name, said in at.items() if said != at[""]]
-    return "; ".join([at[""], *others])
+    known, lower = f"published_{value}", column(value).better == "lower"
+    less = frame[value] - frame[known]
+    reach = frame[f"{value}_half"] + frame[f"{known}_rounding"]
+    ends = {"low": less - reach, "high": less + reach, "gain_n": frame[f"{value}_n"]}
+    return [SAID.get(found, found) for found in verdicts(pd.DataFrame(ends), margin, lower)]
 
 
 def verdict_text(frame: pd.DataFrame, value: str, margin: float) -> list[str]:
     """Published values, how far the frame's means are from them, and the verdicts.
 
     Args:
-        frame: has of the value its mean, `<value>_half` and what `published` gives.
+        frame: has of the value its mean, its number of seeds `<value>_n`, `<value>_half` and what
+            `published` gives.
         value: name of the metric.
         margin: differences within it do not matter; NaN: none is set.
     """
-    known, lower = f"published_{value}", column(value).better == "lower"
-    names = (known, value, f"{value}_half", f"{known}_rounding", f"{known}_rows", "status")
+    known = f"published_{value}"
+    at = {
+        name: verdicts_on(frame, value, margin * scale)
+        for name, scale in (("", 1.0), ("half", 0.5), ("double", 2.0))
+    }
+    names = (known, value, f"{known}_rows", "status")
     texts = []
-    for printed, mean, half, rounding, rows, status in zip(
-        *(frame[name] for name in names), strict=True
+    for i, (printed, mean, rows, status) in enumerate(
+        zip(*(frame[name] for name in names), strict=True)
     ):
         text = number(printed)
         if text != MISSING and not math.isnan(mean):
-            less = mean - printed
-            parts = [number(less, signed=True), moved(less, half, rounding, margin, lower)]
+            said = at[""][i]
+            others = [f"{name}: {own[i]}" for name, own in at.items() if own[i] != said]
+            parts = [number(mean - printed, signed=True), "; ".join([said, *others])]
             text += f" ({', '.join(filter(None, [*parts, TEST_ROWS[rows]]))})"
             text = stale_marked(text, status)
         texts.append(text)

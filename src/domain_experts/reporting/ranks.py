@@ -14,21 +14,27 @@ from domain_experts.runs import DEFAULT_VARIANT
 
 FEWEST = 5
 """Seeds from which ranks are given."""
+FEWEST_DATASETS = 5
+"""Data sets from which each is one block (Demšar 2006, section 3.2: N data sets)."""
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Mean ranks of arms, and which of them cannot be told apart.
 
-    Blocks of one data set share their users, and those of one seed their test rows: ranks are about
-    these data sets, and p takes blocks to be more independent than they are.
+    From FEWEST_DATASETS a block is a data set, with means over backbones and seeds; of fewer it is
+    data set x backbone x seed. The test takes blocks as independent. Such smaller ones share users
+    and test rows and are not: p and the critical difference are too small, and about these data
+    sets alone.
     """
 
     means: "pd.Series[float]"
     """Arm -> mean rank over blocks, the best (1) first; `arm/backbone` where the experiment gives
     each arm backbones of its own."""
     blocks: int
-    """Data sets x backbones x seeds in which every arm has a number."""
+    """In which every arm has a number."""
+    by_dataset: bool
+    """A block is a data set."""
     seeds: int
     p: float
     """Of Friedman's test that all arms rank alike."""
@@ -71,6 +77,10 @@ def ranks(of: Frames, experiment: str) -> Ranks | None:
     wide = own.pivot(index=keys, columns="arm", values=metric)
     wide = wide.dropna()
     seeds = wide.index.get_level_values("seed").nunique()
+    # only backbones and seeds that all arms have are averaged
+    by_dataset = wide.index.get_level_values("dataset").nunique() >= FEWEST_DATASETS
+    if by_dataset:
+        wide = wide.groupby(level="dataset").mean()
     better, (count, arms) = column(metric).better, wide.shape
     if better is None or arms < 3 or seeds < FEWEST:
         return None
@@ -79,6 +89,7 @@ def ranks(of: Frames, experiment: str) -> Ranks | None:
     return Ranks(
         placed.mean().sort_values(kind="stable"),
         count,
+        by_dataset,
         seeds,
         float(friedmanchisquare(*wide.to_numpy().T).pvalue),
         spread * np.sqrt(arms * (arms + 1) / (6 * count)),

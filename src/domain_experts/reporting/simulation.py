@@ -7,8 +7,11 @@ difference in WAUC that the arms would have on all users and over all seeds is k
 are those of real studies: rows of one user are not independent, and seeds share their test rows.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 import numpy as np
 import pandas as pd
@@ -32,12 +35,18 @@ from domain_experts.reporting.statistics import (
     verdict,
 )
 from domain_experts.reporting.style import save, styled
+from domain_experts.reporting.verdicts import CONTRADICTED, SUPPORTED, combined, judged
 
 GRID = 400
 """Points of a distribution that means over it are taken at."""
 EFFECTS = (0.0, 0.0025, 0.005, 0.0075)
 SEEDS = (1, 2, 3, 5)
 NAME = "power"
+COMBINES = ("all", "most", "any")
+DATASETS = 3
+"""Independent data sets that a simulated claim is about."""
+CLAIM_SEEDS = 3
+"""Seeds of such a claim."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,9 @@ def simulate(design: Design, margin: float, seed: int = 0) -> pd.DataFrame:
     Returns:
         A row for each effect, number of seeds and error (users or rows as independent): `studies`,
         `called` (the share called better or worse), its exact binomial interval `low`, `high`,
-        `wrong` (the share called worse), and `predicted`, the power that the formula gives with the
-        mean errors of all studies; NaN where the interval takes rows as independent.
+        `wrong` (the share called worse), `predicted`, the power that the formula gives with the
+        mean errors of all studies, NaN where the interval takes rows as independent, and what
+        `of_claims` gives, as `<combine> <verdict>`.
     """
     gains = pd.concat(
         [
@@ -125,10 +135,49 @@ def simulate(design: Design, margin: float, seed: int = 0) -> pd.DataFrame:
             share = binomtest(int(called.sum()), len(group)).proportion_ci(LEVEL)
             wrong = (group["verdict"] == WORSE).mean()
             predicted = power(effect, sampling, spread, seeds) if error == BY_USER else np.nan
-            about = (effect, seeds, error, len(group))
-            rows.append((*about, called.mean(), share.low, share.high, wrong, predicted))
-    names = ["effect", "seeds", "error", "studies", "called", "low", "high", "wrong", "predicted"]
-    return pd.DataFrame(rows, columns=names)
+            claimed = [
+                judged("better", low, high, margin)
+                for low, high in zip(group["low"], group["high"], strict=True)
+            ]
+            rows.append(
+                {
+                    "effect": effect,
+                    "seeds": seeds,
+                    "error": error,
+                    "studies": len(group),
+                    "called": called.mean(),
+                    "low": share.low,
+                    "high": share.high,
+                    "wrong": wrong,
+                    "predicted": predicted,
+                }
+                | of_claims(claimed)
+            )
+    return pd.DataFrame(rows)
+
+
+def of_claims(found: Iterable[str]) -> dict[str, float]:
+    """How often a claim that an arm is better would be supported or contradicted.
+
+    The claim is about DATASETS independent data sets, and is combined as the ledger does it. The
+    probability is exact, given that comparisons are judged as often as the simulated ones.
+
+    Args:
+        found: what the ledger says of each simulated comparison.
+
+    Returns:
+        `<combine> <verdict>` -> probability.
+    """
+    counts = Counter(found)
+    total, shares = counts.total(), {}
+    for combine in COMBINES:
+        for wanted in (SUPPORTED, CONTRADICTED):
+            shares[f"{combine} {wanted}"] = sum(
+                prod(counts[one] / total for one in each)
+                for each in product(counts, repeat=DATASETS)
+                if combined([*each], combine) == wanted
+            )
+    return shares
 
 
 def _study(design: Design, rng: np.random.Generator) -> pd.DataFrame:
@@ -199,9 +248,26 @@ def table(frame: pd.DataFrame, design: Design) -> Table:
         f"{_percent(several[BY_ROW])} with rows; of one seed, whose interval does not know how "
         f"runs differ, {_percent(without[BY_USER, 1])} and {_percent(without[BY_ROW, 1])}: "
         "elsewhere one seed has no verdict.",
+        _claims_note(frame),
         "Predicted: by a formula from the mean errors, which says how many seeds a study needs.",
     ]
     return Table.of(NAME, caption, frame, named, columns, notes)
+
+
+def _claims_note(frame: pd.DataFrame) -> str:
+    """What the ledger makes of arms that do not differ."""
+    one = (frame["effect"] == 0) & (frame["seeds"] == CLAIM_SEEDS) & (frame["error"] == BY_USER)
+    (row,) = frame[one].to_dict("records")
+    parts = [
+        f"`{combine}`: {_percent(row[f'{combine} {SUPPORTED}'])} {SUPPORTED}, "
+        f"{_percent(row[f'{combine} {CONTRADICTED}'])} {CONTRADICTED}"
+        for combine in COMBINES
+    ]
+    return (
+        "A claim of the ledger that one arm is better, where none is, over "
+        f"{DATASETS} independent data sets with {CLAIM_SEEDS} seeds, by how it is combined: "
+        f"{'; '.join(parts)}. It is not corrected for how many comparisons it rests on."
+    )
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from domain_experts.reporting.columns import column
 from domain_experts.reporting.frame import Frames
 from domain_experts.reporting.grid import Drawing
-from domain_experts.reporting.noise import noise_band
+from domain_experts.reporting.noise import noise_band, of_means
 
 RUNS = ["dataset", "backbone", "arm", "variant"]
 """What tells points apart; their runs differ by seed alone."""
@@ -36,8 +36,14 @@ def _bands(of: Frames) -> pd.DataFrame:
 
 
 def banded(of: Frames, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, whose rows have `dataset` and `metric`, with the `band` of noise around each."""
-    return frame.merge(_bands(of), "left", ["dataset", "metric"])
+    """The frame with the `band` of noise around each row's mean over seeds.
+
+    Args:
+        of: the study.
+        frame: has `dataset`, `metric` and the number of seeds, `gain_n`.
+    """
+    found = frame.merge(_bands(of), "left", ["dataset", "metric"])
+    return found.assign(band=of_means(found["band"], found["gain_n"]))
 
 
 def band_notes(frame: pd.DataFrame) -> list[str]:
@@ -46,8 +52,9 @@ def band_notes(frame: pd.DataFrame) -> list[str]:
         return ["No band of noise is shaded: it is not known on these data."]
     lacking = ", ".join(dict.fromkeys(frame.loc[frame["band"].isna(), "dataset"]))
     known = (
-        "Shaded: noise, the largest change of a difference when the last digits of the initial "
-        "weights are others."
+        "Shaded: a proxy for the machine's noise, the largest change of a difference of single "
+        "runs when their initial weights are others by one rounding, over the root of the number "
+        "of seeds."
     )
     return [known] + [f"Not known on {lacking}."] * bool(lacking)
 

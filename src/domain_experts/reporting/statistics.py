@@ -19,10 +19,11 @@ NORMAL = 1e9
 """Degrees of freedom from which Student's t is the normal distribution."""
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 ONE_SEED, UNKNOWN = "one seed", "no interval"
-VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
+OUTCOMES = (BETTER, WORSE, EQUIVALENT, UNDECIDED, ONE_SEED, UNKNOWN)
 UNTESTED = (ONE_SEED, UNKNOWN)
 """Verdicts that are none."""
 BY_USER, BY_ROW, BY_SEED = "users", "rows", "seeds"
+MIXED = "users, of some seeds rows"
 """What an interval takes as independent: test users, test rows, or only seeds."""
 SAMPLING = (
     "the error that the test users bring (their rows summed; where that is not stored, DeLong's, "
@@ -46,6 +47,8 @@ def interval_notes(low: "pd.Series[float]", error: "pd.Series[str] | None" = Non
     notes = [INTERVAL] * bool(low.notna().any())
     if error is not None and (rows := int((error[low.notna()] == BY_ROW).sum())):
         notes.append(f"Of {rows:,} of {len(low):,} differences only DeLong's error is stored.")
+    if error is not None and (mixed := int((error[low.notna()] == MIXED).sum())):
+        notes.append(f"Of {mixed:,} differences in some seeds only DeLong's error is stored.")
     return notes + [f"Of {unknown:,} differences no interval is known."] * bool(unknown)
 
 
@@ -69,9 +72,11 @@ def summed(gains: pd.DataFrame, keys: list[str] = KEYS, also: Sequence[str] = ()
     frame = over_seeds(known, [*keys, "over"], ["gain", *also])
     # of variances the mean: seeds draw their test rows from the same data
     squares = known[[*keys, "over"]].assign(**{name: np.square(se) for name, se in kinds.items()})
-    means = squares.groupby([*keys, "over"], sort=False)[[*kinds]].mean()
-    errors = means.pow(0.5).reset_index(drop=True)
-    by = np.where(errors["user_se"].notna(), BY_USER, BY_ROW)
+    groups = squares.groupby([*keys, "over"], sort=False)[[*kinds]]
+    errors = groups.mean().pow(0.5).reset_index(drop=True)
+    stored = groups.count().reset_index(drop=True)
+    filled = np.where(stored["chosen"] > stored["user_se"], MIXED, BY_USER)
+    by = np.where(stored["user_se"] > 0, filled, BY_ROW)
     made = bounds(frame["gain"], frame["gain_sd"], frame["gain_n"], errors["chosen"])
     return frame.assign(
         low=made["low"],
@@ -183,7 +188,7 @@ def verdicts(frame: pd.DataFrame, margin: float, lower: bool = False) -> list[st
 
 
 def verdict(low: float, high: float, margin: float, lower: bool = False) -> str:
-    """What an interval of a difference says by itself: one of VERDICTS.
+    """What an interval of a difference says by itself: one of OUTCOMES.
 
     Equivalent: within ± the margin, both ends included, though it may exclude 0. Better or worse:
     all on one side of 0. Else undecided. The 95 % interval makes equivalence a TOST at 2.5 %.

@@ -14,7 +14,7 @@ from domain_experts.reporting.catalog import experiments
 from domain_experts.reporting.columns import reference_label
 from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
-from domain_experts.reporting.statistics import VERDICTS
+from domain_experts.reporting.statistics import OUTCOMES
 from domain_experts.reporting.tables import coverage
 from domain_experts.reporting.verdicts import FACTORS, counts, decided, evidence_of, verdicts
 from domain_experts.results import ABSENT
@@ -75,7 +75,7 @@ def _others(of: Frames) -> Table:
     for name in experiments(of.study)[1:]:
         own = found[found["experiment"] == name]
         counts = Counter(own["verdict"])
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in OUTCOMES if counts[verdict])
         rows.append((name, said or "nothing to compare", span(own) if said else ""))
     caption = "Other experiments: best of the others on validation rows, less the reference"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
