@@ -124,7 +124,8 @@ def _gains(of: Frames, name: str) -> Spec:
     frame = summed(own[own["over"] == spec.references[0]], RUNS)
     said = words(frame, spec.labels)
     arm, backbone, variant = said["arm"], said["backbone"], said["variant"]
-    panel, row, hue, nothing = frame["dataset"], arm, backbone, backbone.map(lambda _: "")
+    panel, row, nothing = frame["dataset"], arm, backbone.map(lambda _: "")
+    hue = backbone.replace("", "no backbone") if several(backbone) else backbone
     order = {pair: i for i, pair in enumerate(product(ARMS, [NO_BACKBONE, *BACKBONES]))}
     place = [order[pair] for pair in zip(frame["arm"], frame["backbone"], strict=True)]
     if crowded := isinstance(spec.arms, dict):  # each arm has backbones of its own
