@@ -61,7 +61,11 @@ class Design:
     arms_user: float = 0.004
     """Share of what an arm adds for a user, in every seed."""
     runs_own: float = 0.001
-    """Share of what is a run's own."""
+    """Share of what is a run's own in single rows.
+
+    Kept small: the interval counts it twice, in the error that rows bring and in the spread over
+    seeds, so that with more of it intervals are wider than needed and the power is underrated.
+    """
     runs_spread: float = 0.006
     """Standard deviation of the distance between the classes over runs."""
 
