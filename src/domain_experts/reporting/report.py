@@ -1,6 +1,7 @@
 """The report of a tier: verdicts, the answer, every experiment, and where it all comes from."""
 
 import base64
+import io
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ from domain_experts.reporting import answer
 from domain_experts.reporting.catalog import (
     ABOUT_ALL,
     CELLS,
+    SEARCH,
     experiments,
     figure_names,
     table_names,
@@ -45,10 +47,13 @@ class Picture:
         path = layout.figures(tier) / f"{name}.png"
         if not path.is_file():
             return cls(name, "", "")
-        words, data = path.with_suffix(".txt"), base64.b64encode(path.read_bytes()).decode()
+        words, smaller = path.with_suffix(".txt"), io.BytesIO()
         caption = words.read_text(encoding="utf-8").strip() if words.is_file() else ""
         with Image.open(path) as image:
-            return cls(name, caption, f"data:image/png;base64,{data}", *image.size)
+            # without loss; the page is a quarter smaller than with PNG
+            image.save(smaller, "WEBP", lossless=True)
+            data = base64.b64encode(smaller.getvalue()).decode()
+            return cls(name, caption, f"data:image/webp;base64,{data}", *image.size)
 
 
 def write_report(study: Study) -> Path:
@@ -91,7 +96,8 @@ def page(of: Frames) -> str:
 
 def _section(of: Frames, name: str) -> dict[str, Any]:
     """What the page shows of an experiment."""
-    names = [known for known in table_names(of.study) if known in (name, name + CELLS)]
+    own = (name, name + CELLS, name + SEARCH)
+    names = [known for known in table_names(of.study) if known in own]
     return {
         "name": name,
         "question": of.study.params.experiments[name].question,
