@@ -82,24 +82,25 @@ class Page:
         return event
 
 
+PIPES = 'exec 3<&$r 4>&$w {r}<&- {w}>&-; exec "$@"'
+"""Of a shell that has the pipes' copies at descriptors r and w: start a browser that has them."""
+
+
 @contextlib.contextmanager
 def chromium(profile: Path):
     """A page of a Chromium that ends with the block."""
     to_read, send = os.pipe()
     receive, to_write = os.pipe()
 
-    def pipes():
-        # the browser reads descriptor 3 and writes 4; copies first, lest one overwrites the other
-        copies = os.dup(to_read), os.dup(to_write)
-        for copy, number in zip(copies, (3, 4), strict=True):
-            os.dup2(copy, number)
-
     process = subprocess.Popen(
-        [BINARY, *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe"],
+        # the browser reads descriptor 3 and writes 4; copies first, lest one overwrites the other
+        [
+            *("bash", "-c", f"exec {{r}}<&{to_read} {{w}}>&{to_write}; {PIPES}", "bash"),
+            *(BINARY, *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe"),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        close_fds=False,
-        preexec_fn=pipes,  # noqa: PLW1509 (no thread runs here)
+        pass_fds=(to_read, to_write),
     )
     os.close(to_read)
     os.close(to_write)
