@@ -1,0 +1,1 @@
+"""A click log of one's own: Parquet or CSV files of any columns."""

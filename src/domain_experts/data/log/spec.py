@@ -1,0 +1,142 @@
+"""What is said of a click log: its files, and what their columns are."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from domain_experts.strict import Positive, Settings
+
+RARE = 0
+"""Code of a rare or unknown id of a field that holds one id a row."""
+NONE = 0
+"""Code of a place that holds no id, in fields of several ids a row."""
+POOLED_RARE = 1
+"""Code of a rare or unknown id in those."""
+OTHER_DOMAIN = "(other)"
+"""Domain of the rows whose own has too few."""
+CONDITION = re.compile(r"(?P<column>.+?)\s*(?P<relation>>=|<=|==|!=|>|<)\s*(?P<value>.+)")
+
+
+class DomainColumn(Settings):
+    """Which domain a row is of."""
+
+    column: str
+    min_rows: Positive = Field(default=1, description="training rows that make a domain its own")
+    rare: Literal["shared", "drop"] = Field(
+        default="shared",
+        description="domains with fewer: one domain together, or their rows are left out",
+    )
+
+
+class IdField(Settings):
+    """A categorical feature; its ids may be texts or numbers."""
+
+    column: str | None = Field(default=None, description="null: that of the field's name")
+    min_count: Positive = Field(
+        default=2,
+        description="training rows that give an id a row of its own; rarer ones share one, which "
+        "unknown ids are given, too",
+    )
+    hash: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="rows of the table that ids are hashed into, without vocabulary"
+    )
+    multi: str | None = Field(
+        default=None,
+        description="the column holds several ids, text with this separator (or lists): their "
+        "embeddings' mean",
+    )
+    most: Positive = Field(default=8, description="of several ids, how many of a row are kept")
+
+
+class History(Settings):
+    """What the user met before: the mean of the embeddings of the last items."""
+
+    of: str = Field(description="the field whose ids are kept")
+    last: Positive = Field(description="how many")
+
+
+class DenseColumn(Settings):
+    """A number, standardised by the training rows; where it is missing it is their mean."""
+
+    column: str
+    transform: Literal["none", "log"] = Field(
+        default="none", description="log: sign(x) log(1 + |x|), before it is standardised"
+    )
+
+
+class LogSplit(Settings):
+    """Which rows train, validate and test: one split for all seeds, as vocabularies need one."""
+
+    rule: Literal["random", "stratified", "time", "each_user_last", "leave_one_out", "column"] = (
+        "stratified"
+    )
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    column: str | None = Field(
+        default=None, description="of rule column: it holds train, validation or test"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test leave no training rows")
+        if (self.rule == "column") != (self.column is not None):
+            raise ValueError("`column` goes with rule: column")
+        return self
+
+
+class Negatives(Settings):
+    """For a log of positives alone: items that the user did not meet, as negatives."""
+
+    per_positive: Positive
+    among: Literal["domain", "all"] = Field(
+        default="domain", description="items of the row's domain, or all"
+    )
+
+
+class Csv(Settings):
+    """How CSV files are written."""
+
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    encoding: str = "utf8"
+
+
+class LogSpec(Settings):
+    """Files, and what their columns are."""
+
+    files: tuple[str, ...] = Field(
+        min_length=1,
+        description="Parquet or CSV files (compressed as their names say), or patterns",
+    )
+    csv: Csv = Csv()
+    domain: DomainColumn
+    tasks: dict[str, str] = Field(
+        min_length=1,
+        description="task to a column of 0 and 1, or a condition such as `rating >= 5`",
+    )
+    fields: dict[str, IdField] = Field(
+        min_length=1, description="field to its column; one named user clusters the rows"
+    )
+    history: dict[str, History] = Field(default={})
+    dense: tuple[DenseColumn, ...] = ()
+    time: str | None = Field(default=None, description="column with a moment")
+    weight: str | None = Field(default=None, description="column with the weight of a row")
+    negatives: Negatives | None = None
+    split: LogSplit = LogSplit()
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("domain", mode="before")
+    @classmethod
+    def _a_column_is_enough(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+    @field_validator("dense", mode="before")
+    @classmethod
+    def _columns_are_enough(cls, value: Any) -> Any:
+        return [{"column": v} if isinstance(v, str) else v for v in value]
