@@ -35,7 +35,7 @@ class FusedEmbedding(nn.Module):
         super().__init__()
         pretrained = pretrained or {}
         columns = widths or (1,) * len(sizes)
-        self.widths = tuple(width for width in columns if width > 1)
+        self.widths = [width for width in columns if width > 1]
         # fields with a table of their own come last, each kind at offsets of its own
         kinds = [j for j in range(len(sizes)) if j not in pretrained], sorted(pretrained)
         starts = [0] * len(sizes)
