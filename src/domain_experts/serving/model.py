@@ -159,12 +159,9 @@ class SavedModel:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             new = Path(name) / "model"
             new.mkdir()
-            state = {
-                n: np.ascontiguousarray(t.numpy()) for n, t in self.module.state_dict().items()
-            }
-            state |= {
-                f"{VECTORS}{n}": np.ascontiguousarray(a) for n, a in (self.vectors or {}).items()
-            }
+            state = {name: value.numpy() for name, value in self.module.state_dict().items()}
+            state |= {f"{VECTORS}{name}": table for name, table in (self.vectors or {}).items()}
+            state = {name: np.array(array, order="C") for name, array in state.items()}
             # as text, for who opens the file alone
             about = {"arm": self.identity.arm, "backbone": self.identity.backbone}
             save_file(state, new / WEIGHTS, metadata={"format": str(FORMAT), **about})
