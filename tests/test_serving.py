@@ -145,7 +145,9 @@ def test_unknown_domains_of_a_model_without_shared_part_are_refused(trained):
 def test_unknown_domains_go_to_the_common_one_of_rare_domains(trained):
     model = trained.model("star")
     names = (*model.schema.domains[:-1], OTHER_DOMAIN)
-    schema = model.schema.__class__(model.schema.fields, model.schema.dense, names, ("click", "like"))
+    schema = model.schema.__class__(
+        model.schema.fields, model.schema.dense, names, ("click", "like")
+    )
     identity = model.identity.__class__(**{**vars(model.identity), "schema": schema})
     named = SavedModel(identity, model.module, model.origin, "")
     rows, _ = trained.test_rows("star")
