@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -51,19 +51,20 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids of a field: `ids` (V,) by code, and `counts` (V,) of training rows; none if hashed."""
+    """The ids of a field, (V,) by code, and their (V,) training rows; none if it is hashed."""
 
     kind: values.Kind
     ids: pa.Array
     counts: np.ndarray
 
     @cached_property
-    def _index(self) -> pd.Index:
-        return pd.Index(values.keys(self.ids))
+    def _index(self) -> "pd.Index[Any]":
+        index: pd.Index[Any] = pd.Index(values.keys(self.ids))
+        return index
 
     def places(self, found: pa.Array) -> np.ndarray:
         """(N,) int64 places of ids, -1 for unknown ones and nulls."""
-        place = self._index.get_indexer(values.keys(found))
+        place = self._index.get_indexer(pd.Index(values.keys(found)))
         return place if found.null_count == 0 else np.where(values.present(found), place, -1)
 
 
@@ -286,5 +287,5 @@ def split_ids(array: pa.Array, of: IdField) -> pa.Array:
 def transformed(block: Block, of: DenseColumn) -> np.ndarray:
     """(N,) float64 of a dense column before it is standardised; not a number where missing."""
     found = values.numbers(block, of.column)
-    found[np.isinf(found)] = np.nan
+    found = np.where(np.isinf(found), np.nan, found)
     return np.sign(found) * np.log1p(np.abs(found)) if of.transform == "log" else found
