@@ -32,6 +32,7 @@ RECORD = "encoder.json"
 VERSION = 1
 UNKNOWN = -1
 """Domain of a row whose own no training row had, where there is no common one for such."""
+_ORDERED = ("fields", "history", "tasks")
 _GIVEN = Path("the table")
 
 
@@ -213,6 +214,8 @@ class Encoder:
             {
                 "version": VERSION,
                 "columns": self.columns.model_dump(mode="json"),
+                # JSON is written with sorted keys, but codes lie side by side in this order
+                "order": {name: list(getattr(self.columns, name)) for name in _ORDERED},
                 "domains": list(self.domains),
                 "kinds": {name: of.kind for name, of in self.vocabularies.items()},
                 "means": list(self.means),
@@ -232,6 +235,9 @@ class Encoder:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["version"] != VERSION:
                 raise UserError(f"{path} is of version {record['version']}, not {VERSION}")
+            for name in _ORDERED:
+                given = record["columns"][name]
+                record["columns"][name] = {key: given[key] for key in record["order"][name]}
             columns = Columns.model_validate(record["columns"])
             found = {}
             for name, kind in record["kinds"].items():
