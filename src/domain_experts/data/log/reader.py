@@ -177,7 +177,7 @@ def _given(block: Block, column: str) -> np.ndarray:
             f"{block.where(row)}: column '{column}' holds '{names[row]}'; a split is "
             f"{', '.join(SPLITS)}"
         )
-    return found.to_numpy().astype(np.uint8)
+    return np.asarray(found.to_numpy().astype(np.uint8))
 
 
 def _key(block: Block, columns: tuple[str, ...], files: LogFiles) -> np.ndarray:
@@ -431,7 +431,8 @@ def _third_pass(
         used += len(drawn.row)
     out = writer.Writer(new, used)
     moments = values.Moments(spec.time) if spec.time else None
-    hashes: list[np.ndarray] = []
+    hashes = np.empty(int((split != UNUSED).sum()), np.uint64)
+    hashed_rows = 0
     for rows, block in _numbered(files, columns):
         fields = encoder.codes(block.table)
         if histories:
@@ -449,9 +450,11 @@ def _third_pass(
             weight=_weight(block, spec.weight) if spec.weight else None,
             sampled_negatives=False,
         )
-        hashes.append(leaks.row_hashes(block, encoder, part)[keep])
+        found = leaks.row_hashes(block, encoder, part)[keep]
+        hashes[hashed_rows : hashed_rows + len(found)] = found
+        hashed_rows += len(found)
         out.append(leaks.taken(part, keep))
-    leaks.repeated(np.concatenate(hashes), report)
+    leaks.repeated(hashes, report)
     if drawn is not None:
         out.flush()
         drawn.append_to(out, new, schema, split)
@@ -465,8 +468,8 @@ def _histories(files: LogFiles, spec: LogSpec, small: _Small, encoder: Encoder) 
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for block in files.blocks([spec.fields[n].column or n for n in names]):
         for name in names:
-            codes = encoder.one(block.table[spec.fields[name].column or name], name) + 1
-            parts[name].append(codes.astype(np.int32))
+            pooled = encoder.one(block.table[spec.fields[name].column or name], name) + 1
+            parts[name].append(pooled.astype(np.int32))
     assert small.user is not None
     assert small.has_user is not None
     assert small.time is not None
