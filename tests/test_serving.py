@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,11 +146,8 @@ def test_unknown_domains_of_a_model_without_shared_part_are_refused(trained):
 def test_unknown_domains_go_to_the_common_one_of_rare_domains(trained):
     model = trained.model("star")
     names = (*model.schema.domains[:-1], OTHER_DOMAIN)
-    schema = model.schema.__class__(
-        model.schema.fields, model.schema.dense, names, ("click", "like")
-    )
-    identity = model.identity.__class__(**{**vars(model.identity), "schema": schema})
-    named = SavedModel(identity, model.module, model.origin, "")
+    identity = replace(model.identity, schema=replace(model.schema, domains=names))
+    named = replace(model, identity=identity)
     rows, _ = trained.test_rows("star")
     unknown, last = (np.full(len(rows[2]), d) for d in (-1, len(names) - 1))
     np.testing.assert_array_equal(named.logits(*rows[:2], unknown), named.logits(*rows[:2], last))
@@ -190,7 +188,7 @@ def test_a_run_that_cannot_be_kept_is_refused(smoke):
 
 
 def test_the_best_run_of_a_study_is_that_of_the_arm_best_on_validation_rows(smoke):
-    with pytest.raises(UserError, match="several data sets .*: name a run"):
+    with pytest.raises(UserError, match=r"several data sets .*: name a run"):
         best_run(smoke)
     one = change_params(
         lambda params: params.update(experiments={"main": params["experiments"]["main"]})

@@ -66,7 +66,8 @@ def shop(tmp_path_factory):
         data = Interactions.open(layout.interactions("shop"))
         encoder = Encoder.open(layout.interactions("shop") / "encoder")
         (folder / "models").mkdir()
-        return Trained(folder / "models", data), encoder, folder / "log.parquet"
+        changed = {"training.learning_rate": 0.02, "training.max_epochs": 6}
+        return Trained(folder / "models", data, **changed), encoder, folder / "log.parquet"
 
 
 def scored(model, path, target, keep=()):
@@ -220,9 +221,10 @@ def test_a_new_domain_leaves_all_other_weights_as_they_are(shop, tmp_path, arm, 
     assert (kept >= len(before)) == (not all_weights)
     assert sum(made.rows.values()) == 600
     for gain in made.gains:
-        assert gain.low < gain.after - gain.before < gain.high
+        assert gain.low <= gain.after - gain.before <= gain.high
         assert gain.verdict in loaded.card
     if not all_weights:
+        assert loaded.module.experts_moved()[-1]
         rows, _ = trained.test_rows(arm, "wdl")
         np.testing.assert_allclose(loaded.logits(*rows), model.logits(*rows), rtol=0, atol=1e-6)
 
@@ -268,10 +270,10 @@ def test_export_forms_give_the_models_logits(trained, arm, backbone):
 
 
 ONE_OF_A_KIND = [
-    *[("mlora", "wdl"), ("moe_mlora", "fibinet"), ("moe_mlora", "xdeepfm"), ("lightgbm", "mlp")],
-    *[("mdmt", "m3oe"), ("mdmt", "pepnet"), ("star", "mlp")],
+    *[("mlora", "wdl"), ("moe_mlora", "fibinet"), ("lightgbm", "mlp")],
+    *[("mdmt", "m3oe"), ("star", "mlp")],
 ]
-"""For each way in which an export form differs from the model; `benchmarks.serving` has them all."""
+"""One for each kind of export form: to write each takes seconds. `benchmarks.serving` has all."""
 
 
 @pytest.mark.parametrize(("arm", "backbone"), ONE_OF_A_KIND)

@@ -126,11 +126,12 @@ class SavedModel:
         if OTHER_DOMAIN in self.schema.domains:
             given = torch.where(given < 0, self.schema.domains.index(OTHER_DOMAIN), given)
         inputs = torch.from_numpy(fields), torch.from_numpy(dense)
+        logits = torch.empty(len(given), len(self.schema.tasks))
+        if not len(given):
+            return np.asarray(logits.numpy())
         unknown = given < 0
-        if not unknown.any():
-            return np.asarray(self.module(*inputs, given).numpy())
-        if isinstance(self.module, LogisticRegression | Rates | Trees):
-            # they read no domain, or know that a row has none
+        # some read no domain, or know that a row has none
+        if not unknown.any() or isinstance(self.module, LogisticRegression | Rates | Trees):
             return np.asarray(self.module(*inputs, given).numpy())
         routed = self.module.models[0] if isinstance(self.module, Mean) else self.module
         if not isinstance(routed, CTRModel):
@@ -139,10 +140,10 @@ class SavedModel:
                 f"{ARMS[self.identity.arm].label} has no part that all domains share: leave these "
                 "rows out, or score them by another model"
             )
-        logits = torch.empty(len(given), len(self.schema.tasks))
         for rows, routing in ((unknown, PLAIN), (~unknown, None)):
-            own = (*(part[rows] for part in inputs), given[rows].clamp(min=0))
-            logits[rows] = self.module(*own, routing=routing)
+            if rows.any():
+                own = (*(part[rows] for part in inputs), given[rows].clamp(min=0))
+                logits[rows] = self.module(*own, routing=routing)
         return np.asarray(logits.numpy())
 
     def save(self, folder: Path) -> None:
