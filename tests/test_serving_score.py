@@ -1,6 +1,7 @@
 """Scoring new rows, adapting to a new domain, and export."""
 
 import dataclasses
+import os
 
 import numpy as np
 import onnxruntime
@@ -273,10 +274,11 @@ ONE_OF_A_KIND = [
     *[("mlora", "wdl"), ("moe_mlora", "fibinet"), ("lightgbm", "mlp")],
     *[("mdmt", "m3oe"), ("star", "mlp")],
 ]
-"""One for each kind of export form: to write each takes seconds. `benchmarks.serving` has all."""
+"""One for each kind of export form: to write one takes seconds."""
+EXPORTED = CASES if os.environ.get("DOMAIN_EXPERTS_ALL_EXPORTS") else ONE_OF_A_KIND
 
 
-@pytest.mark.parametrize(("arm", "backbone"), ONE_OF_A_KIND)
+@pytest.mark.parametrize(("arm", "backbone"), EXPORTED)
 def test_onnx_runtime_agrees_on_batches_of_any_size(trained, tmp_path, arm, backbone):
     model = trained.model(arm, backbone)
     export(model, "onnx", tmp_path / "m.onnx")
