@@ -1,8 +1,10 @@
 """Saved models: rebuilt, saved, loaded, refused."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 from served import CASES
 from smoke import change_params
+from typer.testing import CliRunner
 
 from domain_experts import layout
+from domain_experts.cli import app
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.log.spec import OTHER_DOMAIN
 from domain_experts.data.split import TEST, read_split
@@ -200,3 +204,22 @@ def test_the_best_run_of_a_study_is_that_of_the_arm_best_on_validation_rows(smok
     assert best.arm == means.idxmax()
     own = chosen[chosen["arm"] == best.arm].set_index("seed")["value"]
     assert best.seed == own.idxmax()
+
+
+def test_the_command_line_saves_a_run_and_the_best_of_a_study(smoke, tmp_path):
+    run = next(r for r in smoke.runs if r.arm == "mlora" and not r.variant)
+    call = ["save", run.path.as_posix(), "--tier", "smoke", "-o", str(tmp_path / "model")]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    assert SavedModel.load(tmp_path / "model").origin.run == run.path.as_posix()
+    folder = Path.cwd()
+    with contextlib.chdir(tmp_path):
+        call = ["save", str(folder), "--tier", "smoke", "-o", "best"]
+        several = CliRunner().invoke(app, call)
+        assert isinstance(several.exception, UserError)
+    best = change_params(
+        lambda params: params.update(experiments={"main": params["experiments"]["main"]})
+    )
+    with contextlib.chdir(tmp_path):
+        assert CliRunner().invoke(app, call).exit_code == 0
+        assert SavedModel.load(Path("best")).origin.run in {r.path.as_posix() for r in best.runs}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -140,6 +141,34 @@ def test_a_model_without_vocabulary_takes_codes(trained, tmp_path):
     made = scored(model, tmp_path / "codes.parquet", tmp_path / "s.parquet", ["label:click"])
     stored = trained.test_rows("mlora")[1]
     np.testing.assert_allclose(made["p_like"], expit(stored[:, 1]), rtol=0, atol=1e-6)
+
+
+def lose(folder):
+    (folder / "encoder" / "user.parquet").unlink()
+
+
+def swap(folder):
+    shutil.copyfile(folder / "encoder" / "item.parquet", folder / "encoder" / "user.parquet")
+
+
+def add(folder):
+    shutil.copyfile(folder / "encoder" / "item.parquet", folder / "encoder" / "shop.parquet")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lose, r"user\.parquet is missing; copy the folder again"),
+        (swap, r"user\.parquet is damaged, or of another model"),
+        (add, r"shop\.parquet is of another model: .* does not name it"),
+    ],
+)
+def test_vocabularies_that_are_not_the_models_are_refused(shop, tmp_path, harm, message):
+    trained, encoder, _ = shop
+    trained.model("base", "wdl", encoder).save(tmp_path / "model")
+    harm(tmp_path / "model")
+    with pytest.raises(UserError, match=message):
+        SavedModel.load(tmp_path / "model")
 
 
 def without_price(table):

@@ -7,7 +7,10 @@ domains have towers of their own, all rows visit those of each domain and keep w
 
 import copy
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 from unittest.mock import patch
@@ -262,9 +265,7 @@ def export(model: SavedModel, form: str, target: Path) -> None:
         raise UserError(
             f"{error.name} is not installed; ONNX needs `pip install 'domain-experts[export]'`"
         ) from None
-    with warnings.catch_warnings():
-        # of the exporter's own making
-        warnings.simplefilter("ignore")
+    with quiet():
         made = torch.onnx.export(
             program(model),
             (),
@@ -279,3 +280,17 @@ def export(model: SavedModel, form: str, target: Path) -> None:
     made.model.metadata_props.update(about)
     with replacing(target) as temporary:
         made.save(temporary)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporter says of itself, and of libraries that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

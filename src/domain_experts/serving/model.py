@@ -22,7 +22,7 @@ from torch import nn
 from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.spec import OTHER_DOMAIN
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, sha256, write_json
+from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.models.adapter import PLAIN
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.linear import LogisticRegression
@@ -165,7 +165,9 @@ class SavedModel:
             state = {name: np.array(array, order="C") for name, array in state.items()}
             # as text, for who opens the file alone
             about = {"arm": self.identity.arm, "backbone": self.identity.backbone}
-            save_file(state, new / WEIGHTS, metadata={"format": str(FORMAT), **about})
+            # its own files only their owner could read
+            with replacing(new / WEIGHTS) as temporary:
+                save_file(state, temporary, metadata={"format": str(FORMAT), **about})
             if self.encoder is not None:
                 self.encoder.save(new / ENCODER)
             files = {path.relative_to(new).as_posix(): sha256(path) for path in _parts(new)}
