@@ -63,10 +63,10 @@ class Trained:
         assignment, upstream, _ = self.run(arm, backbone)
         return served_state(assignment, upstream.weights)
 
-    def model(self, arm, backbone="mlp", encoder=None):
+    def model(self, arm, backbone="mlp", encoder=None, split=None):
         origin = Origin(run="r", data="d", split="s", code="c", libraries={})
         parts = self.identity(arm, backbone), self.state(arm, backbone)
-        return SavedModel.of(*parts, origin, "# Card\n", encoder)
+        return SavedModel.of(*parts, origin, "# Card\n", encoder, split)
 
     def test_rows(self, arm, backbone="mlp"):
         """Test rows as a model sees them, and the logits that the run stored for them."""

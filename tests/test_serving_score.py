@@ -21,7 +21,7 @@ from domain_experts.data.interactions import Interactions, record
 from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.files import LogFiles
 from domain_experts.data.log.reader import prepare
-from domain_experts.data.log.spec import LogSpec
+from domain_experts.data.log.spec import LogSpec, LogSplit
 from domain_experts.errors import UserError
 from domain_experts.serving.adapt import adapt
 from domain_experts.serving.export import export, export_form
@@ -257,6 +257,24 @@ def test_a_new_domain_leaves_all_other_weights_as_they_are(shop, tmp_path, arm, 
         assert loaded.module.experts_moved()[-1]
         rows, _ = trained.test_rows(arm, "wdl")
         np.testing.assert_allclose(loaded.logits(*rows), model.logits(*rows), rtol=0, atol=1e-6)
+
+
+def test_new_rows_are_split_as_the_log_was(shop, tmp_path):
+    trained, encoder, _ = shop
+    timed = dataclasses.replace(encoder, columns=encoder.columns.model_copy(update={"time": "row"}))
+    split = LogSplit(rule="each_user_last", validation=0.25, test=0.25)
+    model = trained.model("mlora", "wdl", timed, split)
+    # all that came early is of one class: of 225 rows by time, none can be validated on
+    west = log(400, seed=3, shops=("west",))
+    early = np.arange(400) < 200
+    west = west.set_column(6, "click", [np.where(early, 0, west["click"].to_numpy())])
+    pq.write_table(west, tmp_path / "west.parquet")
+    model.save(tmp_path / "model")
+    made = adapt(SavedModel.load(tmp_path / "model"), LogFiles([str(tmp_path / "west.parquet")]))
+    assert made.rows == {"train": 200, "validation": 100, "test": 100}
+    pq.write_table(west.slice(0, 225), tmp_path / "west.parquet")
+    with pytest.raises(UserError, match=r"hold one class of a task; give more rows"):
+        adapt(model, LogFiles([str(tmp_path / "west.parquet")]))
 
 
 def test_a_second_new_domain(shop, tmp_path):

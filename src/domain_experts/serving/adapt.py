@@ -16,7 +16,7 @@ from domain_experts.data.log import values
 from domain_experts.data.log.files import LogFiles
 from domain_experts.data.specs import Fractions
 from domain_experts.data.split import SPLITS, TEST
-from domain_experts.data.split_rules import stratified
+from domain_experts.data.split_rules import by_time, random, stratified
 from domain_experts.errors import UserError
 from domain_experts.evaluation.compare import ranked, summaries
 from domain_experts.evaluation.rows import Rows
@@ -33,7 +33,9 @@ from domain_experts.training.frozen import can_select
 from domain_experts.training.lanes import Lane
 
 SHARES = Fractions(0.2, 0.2)
-"""Validation and test rows of the new ones."""
+"""Validation and test rows of the new ones, where no log says which."""
+BY_TIME = ("time", "each_user_last", "leave_one_out")
+"""Rules of logs whose test rows come last."""
 LEVEL = 0.95
 
 
@@ -94,7 +96,7 @@ def adapt(model: SavedModel, files: LogFiles, all_weights: bool = False) -> Adap
     module = copy.deepcopy(model.module)
     assert isinstance(module, ClickModel)
     append_domains(module, replace(identity, added=1))
-    split = stratified(data, identity.seed, SHARES)
+    split = _split(model, data)
     with tempfile.TemporaryDirectory(prefix="adapt-") as folder:
         assignment = replace(
             without_rows(replace(identity, arm=_trainer_of(module, identity.arm, all_weights)), {}),
@@ -112,6 +114,15 @@ def adapt(model: SavedModel, files: LogFiles, all_weights: bool = False) -> Adap
     counts = {n: int((split == s).sum()) for s, n in enumerate(SPLITS)}
     said = "".join(f"- {gain.verdict}.\n" for gain in gains)
     return Adapted(replace(after, card=after.card + said), gains, counts)
+
+
+def _split(model: SavedModel, data: Interactions) -> np.ndarray:
+    """(N,) the new rows split as the log was: by time where its rule goes by time, else drawn."""
+    log = model.split
+    if log is None:
+        return stratified(data, model.identity.seed, SHARES)
+    rule = by_time if log.rule in BY_TIME else random if log.rule == "random" else stratified
+    return rule(data, log.seed, Fractions(log.validation, log.test))
 
 
 def _refuse_without_adapters(model: SavedModel, all_weights: bool) -> None:
@@ -142,12 +153,20 @@ def _new_rows(model: SavedModel, files: LogFiles) -> tuple[Interactions, str]:
         labels = [values.column_of(of, known)[0] for of in encoder.columns.tasks.values()]
         column = encoder.columns.domain.column
     wanted = list(dict.fromkeys([*reader.needed, *labels]))
+    moments = None
+    if encoder is not None and model.split is not None and model.split.rule in BY_TIME:
+        assert encoder.columns.time is not None
+        moments = values.Moments(encoder.columns.time)
+        wanted = list(dict.fromkeys([*wanted, encoder.columns.time]))
+    times: list[np.ndarray] = []
     files.require(wanted)
     parts, found = [], []
     names: set[str | None] = set()
     for block in files.blocks(wanted):
         own = values.ids(block.table[column], "text")
         names |= set(own.unique().to_pylist())
+        if moments is not None:
+            times.append(moments(block))
         if encoder is None:
             place = block.table.column_names.index(DOMAIN)
             unknown = np.full(block.table.num_rows, -1)
@@ -161,7 +180,13 @@ def _new_rows(model: SavedModel, files: LogFiles) -> tuple[Interactions, str]:
     fields, dense, _ = (np.concatenate(part) for part in zip(*parts, strict=True))
     domain = np.full(len(fields), len(schema.domains), np.int16)
     data = Interactions(
-        schema, fields, dense, np.concatenate(found), domain, vectors=model.vectors or {}
+        schema,
+        fields,
+        dense,
+        np.concatenate(found),
+        domain,
+        vectors=model.vectors or {},
+        time=np.concatenate(times) if times else None,
     )
     return data, str(names.pop())
 

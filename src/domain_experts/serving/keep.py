@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.log.encoder import Encoder
+from domain_experts.data.log.spec import LogSplit
 from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, sha256
@@ -136,9 +137,18 @@ def saved_model(study: Study, run: Run) -> SavedModel:
         ),
         card(study, run, data, record),
         Encoder.open(vocabularies) if vocabularies.is_dir() else None,
+        _split_rule(data),
     )
     _refuse_other_predictions(model, assignment, _file(study, run, "test.npy"))
     return model
+
+
+def _split_rule(data: Interactions) -> LogSplit | None:
+    """How a log was split."""
+    provenance = data.card["provenance"]
+    if provenance.get("source") != "log":
+        return None
+    return LogSplit.model_validate(provenance["settings"]["split"])
 
 
 def _refuse_other_predictions(model: SavedModel, assignment: Assignment, path: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from domain_experts.data.log.encoder import Encoder
-from domain_experts.data.log.spec import OTHER_DOMAIN
+from domain_experts.data.log.spec import OTHER_DOMAIN, LogSplit
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.models.adapter import PLAIN
@@ -78,6 +78,7 @@ class Config(Settings):
     by_task: bool
     added: int
     origin: Origin
+    split: LogSplit | None
     files: dict[str, str]
     """Path in the folder -> SHA-256."""
 
@@ -96,14 +97,22 @@ class SavedModel:
     """From columns of a log to codes; None of data that are codes."""
     vectors: Mapping[str, np.ndarray] | None = None
     """Pretrained tables of some fields."""
+    split: LogSplit | None = None
+    """How the log was split; None of data that are codes."""
 
     @classmethod
     def of(
-        cls, identity: Identity, state: State, origin: Origin, card: str, encoder: Encoder | None
+        cls,
+        identity: Identity,
+        state: State,
+        origin: Origin,
+        card: str,
+        encoder: Encoder | None,
+        split: LogSplit | None = None,
     ) -> Self:
         """The model of a run's state (`collect.served_state`)."""
         vectors = {n.removeprefix(VECTORS): a for n, a in state.items() if n.startswith(VECTORS)}
-        return cls(identity, rebuild(identity, state), origin, card, encoder, vectors)
+        return cls(identity, rebuild(identity, state), origin, card, encoder, vectors, split)
 
     @property
     def schema(self) -> Schema:
@@ -192,6 +201,7 @@ class SavedModel:
             by_task=of.by_task,
             added=of.added,
             origin=self.origin,
+            split=self.split,
             files=files,
         )
 
@@ -228,7 +238,7 @@ class SavedModel:
             )
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
         try:
-            return cls.of(identity, state, config.origin, card, encoder)
+            return cls.of(identity, state, config.origin, card, encoder, config.split)
         except UserError as error:
             raise UserError(f"{folder / WEIGHTS}: {error}; {AGAIN}") from None
 
