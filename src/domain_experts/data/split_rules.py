@@ -15,6 +15,7 @@ from domain_experts.data.specs import Fractions, RuleName
 from domain_experts.data.split import TEST, TRAIN, VALIDATION
 from domain_experts.errors import UserError
 
+_PART = 1 << 22
 Rule = Callable[[Interactions, int, Fractions], np.ndarray]
 
 
@@ -26,8 +27,14 @@ def random(rows: Interactions, seed: int, fractions: Fractions) -> np.ndarray:
 
 def stratified(rows: Interactions, seed: int, fractions: Fractions) -> np.ndarray:
     """Draw so that every domain and combination of labels has its share, to the nearest row."""
-    label = np.asarray(rows.labels) @ (1 << np.arange(rows.labels.shape[1]))
-    stratum = np.asarray(rows.domain).astype(np.int64) * (int(label.max()) + 1) + label
+    # of tens of millions of rows each array counts
+    label = np.asarray(rows.labels) @ (1 << np.arange(rows.labels.shape[1], dtype=np.int32))
+    labels = int(label.max()) + 1
+    strata = (int(rows.domain.max()) + 1) * labels
+    kind = np.int32 if strata < 2**31 else np.int64
+    domain: np.ndarray = np.asarray(rows.domain).astype(kind)
+    stratum = domain * labels + label.astype(kind, copy=False)
+    del domain, label
     return _deal_shares(stratum, seed, fractions)
 
 
@@ -144,10 +151,18 @@ def _deal_shares(stratum: np.ndarray, seed: int, fractions: Fractions) -> np.nda
 def _deal(stratum: np.ndarray, seed: int, test: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     """Deal the rows of each stratum, in the seed's order: test rows first, then validation."""
     dealt = np.random.default_rng(seed).permutation(len(stratum))
-    dealt = dealt[np.argsort(stratum[dealt], kind="stable")]
-    sizes = np.bincount(stratum)
-    rank = np.arange(len(stratum)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    is_test, is_held_out = rank < np.repeat(test, sizes), rank < np.repeat(held_out, sizes)
     split = np.empty(len(stratum), np.uint8)
-    split[dealt] = np.where(is_test, TEST, np.where(is_held_out, VALIDATION, TRAIN))
+    seen = np.zeros(len(test), np.int64)
+    # a part at a time: of tens of millions of rows each array counts
+    for start in range(0, len(dealt), _PART):
+        rows = dealt[start : start + _PART]
+        mine = stratum[rows]
+        sizes = np.bincount(mine, minlength=len(seen))
+        rank = np.empty(len(rows), np.int64)
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        rank[np.argsort(mine, kind="stable")] = np.arange(len(rows)) - first
+        rank += seen[mine]
+        seen += sizes
+        is_test, is_held_out = rank < test[mine], rank < held_out[mine]
+        split[rows] = np.where(is_test, TEST, np.where(is_held_out, VALIDATION, TRAIN))
     return split
