@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from domain_experts.auc import exceeded_thresholds, macro_auc
 from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
+from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
@@ -67,6 +68,7 @@ class Trainer:
         carry_optimizer: bool = False,
     ) -> None:
         self.model = model
+        have_sparse_gradients(model, settings.training.optimizer == "lazy_adam")
         self._forward = _compiled(model) if settings.training.compiled else model
         self.rows = rows
         self.settings = settings
