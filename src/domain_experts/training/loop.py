@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from domain_experts.auc import exceeded_thresholds, macro_auc
 from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
+from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
@@ -49,8 +50,8 @@ class Trainer:
     beat and the best weights are those of all legs so far, which then have one lane each, and
     `finish` brings them back at the end. With `carry_optimizer` all legs share one optimiser.
 
-    `decay` times a penalised weight is added to its gradient. `loss` maps logits (B, T), labels
-    (B, T), domains (B,) and the lanes' numbers of rows to the loss of each lane.
+    `decay` times a penalised weight is added to its gradient. `loss` is as
+    `losses.Loss` says.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Trainer:
         carry_optimizer: bool = False,
     ) -> None:
         self.model = model
+        have_sparse_gradients(model, settings.training.optimizer == "lazy_adam")
         self._forward = _compiled(model) if settings.training.compiled else model
         self.rows = rows
         self.settings = settings
@@ -280,7 +282,7 @@ class Trainer:
                 experts = tuple(r for r in routings if isinstance(r, int))
                 route = Hard(experts, tuple(counts))
             logits = self._outputs(fields, dense, domain, route)
-            losses = self.loss(logits, labels, domain, counts)
+            losses = self.loss(logits, labels, domain, counts, self.rows.weight_of(index))
             loss = losses.sum()
             auxiliary = self.model.auxiliary_loss()
             self._optimizer.zero_grad()
