@@ -7,6 +7,7 @@ from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
+from domain_experts.data.specs import Generated, Log
 from domain_experts.declarations import Arm, Backbone
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.catalog import figure_names, table_names
@@ -64,8 +65,8 @@ class Phase:
 
 
 def may_be_passed_on(study: Study, dataset: str) -> bool:
-    """Whether a data set is generated here; the terms of all others forbid passing them on."""
-    return study.params.data.datasets[dataset].source not in SOURCES
+    """Whether a data set is generated here: terms or privacy forbid passing others on."""
+    return isinstance(study.params.data.datasets[dataset], Generated)
 
 
 def _raw(study: Study) -> list[Output]:

@@ -155,7 +155,7 @@ def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any
         new = Path(name)
         for array_name, array in interactions.arrays.items():
             np.save(new / f"{array_name}.npy", array, allow_pickle=False)
-        pq.write_table(_record(interactions), new / RECORD)
+        pq.write_table(record(interactions), new / RECORD)
         # without a card nobody opens a mixture of old and new files
         (folder / CARD).unlink(missing_ok=True)
         for file in sorted(new.iterdir()):
@@ -245,7 +245,7 @@ def _refuse_range(name: str, codes: np.ndarray, size: int) -> None:
         raise UserError(f"{name}: row {row} holds {codes[row]}, allowed are 0 to {size - 1}")
 
 
-def _record(interactions: Interactions) -> pa.Table:
+def record(interactions: Interactions) -> pa.Table:
     """The Parquet record: one column per field, dense feature and label, and the domain.
 
     That of a pooled field holds lists.
@@ -284,20 +284,7 @@ def _card(interactions: Interactions) -> dict[str, Any]:
     # Only a split may depend on the time, and it has a digest of its own in a run's key: so the
     # time is no part of the rows' identity, and a corrected one leaves other splits' runs alone.
     arrays = {name: array for name, array in interactions.arrays.items() if name != _TIME}
-    description = {
-        "fields": [{"name": name, "size": size} for name, size in schema.fields],
-        "dense": list(schema.dense),
-        "domains": list(schema.domains),
-        "tasks": list(schema.tasks),
-        "planted_groups": None
-        if interactions.planted_groups is None
-        else list(interactions.planted_groups),
-        "arrays": {name: _shape(array) for name, array in arrays.items()},
-    }
-    if schema.widths:
-        description["widths"] = list(schema.widths)
-    if interactions.sampled_negatives:
-        description["sampled_negatives"] = True
+    description = describe(interactions, {name: _shape(array) for name, array in arrays.items()})
     content = _digest(description, arrays)
     if interactions.time is not None:
         description[_TIME] = _digest({}, {_TIME: interactions.time})
@@ -311,6 +298,26 @@ def _card(interactions: Interactions) -> dict[str, Any]:
         },
         "content": content,
     }
+
+
+def describe(interactions: Interactions, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows' identity begins with: the schema, and the arrays' types and shapes."""
+    schema = interactions.schema
+    description = {
+        "fields": [{"name": name, "size": size} for name, size in schema.fields],
+        "dense": list(schema.dense),
+        "domains": list(schema.domains),
+        "tasks": list(schema.tasks),
+        "planted_groups": None
+        if interactions.planted_groups is None
+        else list(interactions.planted_groups),
+        "arrays": dict(shapes),
+    }
+    if schema.widths:
+        description["widths"] = list(schema.widths)
+    if interactions.sampled_negatives:
+        description["sampled_negatives"] = True
+    return description
 
 
 def _shape(array: np.ndarray) -> dict[str, Any]:

@@ -23,14 +23,14 @@ class Rates(nn.Module):
     """logit = overall + sum of what the codes of some fields add, in float64 until the end.
 
     Args:
-        state: `overall` (T,), and `rate.<j>` (size, T) of each field number j.
+        state: `overall` (T,), and `rate_<j>` (size, T) of each field number j.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        self.columns = sorted(int(n.removeprefix("rate.")) for n in state if n.startswith("rate."))
+        self.columns = sorted(int(n.removeprefix("rate_")) for n in state if n.startswith("rate_"))
         for name, array in state.items():
-            self.register_buffer(name.replace(".", "_"), torch.from_numpy(np.array(array)))
+            self.register_buffer(name, torch.from_numpy(np.array(array)))
 
     def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
         """Logits (B, T)."""
@@ -53,7 +53,7 @@ def rates_of(assignment: Assignment, fields: tuple[str, ...]) -> State:
         j = field_named(assignment, name)
         table = np.zeros((interactions.schema.sizes[j], len(interactions.schema.tasks)))
         table[np.asarray(interactions.fields[:, j])] = smoothed_rate_logits(assignment, j)
-        state[f"rate.{j}"] = table
+        state[f"rate_{j}"] = table
     return state
 
 
@@ -62,19 +62,19 @@ class Trees(nn.Module):
 
     Args:
         schema: of the data.
-        state: `domain` (D + 1, 1 + T), `code.<j>` (size, 1 + T) and `pair.<j>`
+        state: `domain` (D + 1, 1 + T), `code_<j>` (size, 1 + T) and `pair_<j>`
             ((D + 1) size, 1 + T), the share of training rows and their rates; by task t
-            `feature.<t>`, `threshold.<t>`, `left.<t>`, `right.<t>` (trees, nodes) and `value.<t>`
-            (trees, nodes), leaves standing behind the inner nodes, each its own child; `depth.<t>`.
+            `feature_<t>`, `threshold_<t>`, `left_<t>`, `right_<t>` (trees, nodes) and `value_<t>`
+            (trees, nodes), leaves standing behind the inner nodes, each its own child; `depth_<t>`.
     """
 
     def __init__(self, schema: Schema, state: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self.domains, self.tasks = len(schema.domains), len(schema.tasks)
         self.sizes = {j: size for j, (name, size) in enumerate(schema.fields) if name != DOMAIN}
-        self.depths = [int(state[f"depth.{t}"]) for t in range(self.tasks)]
+        self.depths = [int(state[f"depth_{t}"]) for t in range(self.tasks)]
         for name, array in state.items():
-            self.register_buffer(name.replace(".", "_"), torch.from_numpy(np.array(array)))
+            self.register_buffer(name, torch.from_numpy(np.array(array)))
 
     def features(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
         """Features (B, P) float32, in the order of `rate_features`; domain -1 is unknown."""
@@ -115,7 +115,7 @@ def trees_of(assignment: Assignment, boosters: Mapping[str, np.ndarray]) -> Stat
     state: State = {}
     for task in range(len(assignment.interactions.schema.tasks)):
         text = boosters[f"booster.{task}"].tobytes().decode()
-        state |= {f"{name}.{task}": array for name, array in _arrays(text).items()}
+        state |= {f"{name}_{task}": array for name, array in _arrays(text).items()}
     return state | _feature_tables(assignment)
 
 
@@ -137,10 +137,10 @@ def _feature_tables(assignment: Assignment) -> State:
         if name != DOMAIN:
             codes = np.asarray(interactions.fields[:, j], np.int64)[train]
             share, rates = table(codes, size, overall)
-            state[f"code.{j}"] = np.hstack([share, rates])
+            state[f"code_{j}"] = np.hstack([share, rates])
             pairs = (domains + 1) * size
             prior = np.tile(rates, (domains + 1, 1))
-            state[f"pair.{j}"] = np.hstack(table(domain * size + codes, pairs, prior))
+            state[f"pair_{j}"] = np.hstack(table(domain * size + codes, pairs, prior))
     return {name: array.astype(np.float32) for name, array in state.items()}
 
 
