@@ -1,0 +1,130 @@
+"""Training an arm on rows in memory, what it starts from first; nothing stays on disk."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.split import TRAIN, VALIDATION
+from domain_experts.errors import UserError
+from domain_experts.params import Params, Tier, load
+from domain_experts.registry import ARMS, NO_BACKBONE
+from domain_experts.runs import Run
+from domain_experts.study import Study
+from domain_experts.training.assignment import Assignment, Upstream
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.job import record_of
+from domain_experts.training.progress import Progress
+
+DATASET = "own"
+"""Name of the rows' data set, which no configuration fits."""
+_TIER = "paper"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained run: what it was given, and its weights and record."""
+
+    assignment: Assignment
+    made: Upstream
+
+
+def fitted(
+    arm: str,
+    backbone: str,
+    interactions: Interactions,
+    settings: Mapping[str, Any],
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> Fitted:
+    """Train an arm as the pipeline does.
+
+    Args:
+        arm: of the registry.
+        backbone: likewise, or NO_BACKBONE.
+        interactions: training and validation rows, as their given split says.
+        settings: dotted setting, or arm/setting, to the value that replaces the default.
+        seed: of weights, batches and dropout.
+        device: cpu or cuda.
+        progress: is told of the training.
+
+    Raises:
+        UserError: a setting is unknown or out of range, or the rows do not fit the arm.
+    """
+    run = _run(arm, backbone, settings, seed)
+    split = interactions.given_split
+    assert split is not None
+    made: dict[str, Upstream] = {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def train(run: Run) -> Fitted:
+            for name in run.spec.needs:
+                if name not in made:
+                    made[name] = train(_run(name, backbone, settings, seed)).made
+            assignment = Assignment(
+                run=run,
+                interactions=interactions,
+                split=split,
+                upstream={name: made[name] for name in run.spec.needs},
+                device=device,
+                checkpoint=Checkpoint(Path(folder, f"{run.arm}.safetensors"), run.arm),
+                progress=progress,
+            )
+            outcome = run.spec.train(assignment)
+            return Fitted(assignment, Upstream(outcome.state, record_of(assignment, outcome)))
+
+        return train(run)
+
+
+def _run(arm: str, backbone: str, settings: Mapping[str, Any], seed: int) -> Run:
+    own = backbone if ARMS[arm].backbone else NO_BACKBONE
+    try:
+        resolved = _study().settings(arm, tuple(settings.items()), DATASET, own)
+    except UserError as error:
+        raise UserError(f"settings: {error}") from None
+    return Run(DATASET, own, arm, (), seed, resolved)
+
+
+@cache
+def _study() -> Study:
+    """The packaged defaults, with what no tier sets."""
+    params = packaged_params()
+    return Study(params.model_copy(update={"tiers": {_TIER: Tier(seeds=(0,))}}), _TIER)
+
+
+@cache
+def packaged_params() -> Params:
+    """The params.yaml that came with the package."""
+    return load(Path(__file__).with_name("params.yaml"))
+
+
+def held_out(labels: np.ndarray, domain: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows validate: of each domain and combination of labels its share, but at least one.
+
+    A row that is alone of its kind trains.
+
+    Args:
+        labels: (N, T) 0 or 1.
+        domain: (N,) numbers of domains.
+        share: of the rows.
+        seed: of the draw.
+
+    Returns:
+        (N,) uint8: 0 train, 1 validation.
+    """
+    kinds = np.column_stack([domain, labels])
+    stratum = np.unique(kinds, axis=0, return_inverse=True)[1].ravel()
+    sizes = np.bincount(stratum)
+    wanted = np.clip(np.round(sizes * share), 1, sizes - 1)
+    dealt = np.random.default_rng(seed).permutation(len(stratum))
+    dealt = dealt[np.argsort(stratum[dealt], kind="stable")]
+    rank = np.arange(len(stratum)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    split = np.full(len(stratum), TRAIN, np.uint8)
+    split[dealt[rank < np.repeat(wanted, sizes)]] = VALIDATION
+    return split
