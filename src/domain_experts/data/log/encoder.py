@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ RECORD = "encoder.json"
 VERSION = 1
 UNKNOWN = -1
 """Domain of a row whose own no training row had, where there is no common one for such."""
+_ORDERED = ("fields", "history", "tasks")
 _GIVEN = Path("the table")
 
 
@@ -51,19 +52,20 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids of a field: `ids` (V,) by code, and `counts` (V,) of training rows; none if hashed."""
+    """The ids of a field, (V,) by code, and their (V,) training rows; none if it is hashed."""
 
     kind: values.Kind
     ids: pa.Array
     counts: np.ndarray
 
     @cached_property
-    def _index(self) -> pd.Index:
-        return pd.Index(values.keys(self.ids))
+    def _index(self) -> "pd.Index[Any]":
+        index: pd.Index[Any] = pd.Index(values.keys(self.ids))
+        return index
 
     def places(self, found: pa.Array) -> np.ndarray:
         """(N,) int64 places of ids, -1 for unknown ones and nulls."""
-        place = self._index.get_indexer(values.keys(found))
+        place = self._index.get_indexer(pd.Index(values.keys(found)))
         return place if found.null_count == 0 else np.where(values.present(found), place, -1)
 
 
@@ -215,6 +217,8 @@ class Encoder:
             {
                 "version": VERSION,
                 "columns": self.columns.model_dump(mode="json"),
+                # JSON is written with sorted keys, but codes lie side by side in this order
+                "order": {name: list(getattr(self.columns, name)) for name in _ORDERED},
                 "domains": list(self.domains),
                 "kinds": {name: of.kind for name, of in self.vocabularies.items()},
                 "means": list(self.means),
@@ -235,6 +239,9 @@ class Encoder:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["version"] != VERSION:
                 raise UserError(f"{path} is of version {record['version']}, not {VERSION}")
+            for name in _ORDERED:
+                given = record["columns"][name]
+                record["columns"][name] = {key: given[key] for key in record["order"][name]}
             columns = Columns.model_validate(record["columns"])
             found = {}
             for name, kind in record["kinds"].items():

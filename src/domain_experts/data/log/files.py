@@ -1,6 +1,5 @@
 """The files of a log: which there are, their columns, and their rows in blocks."""
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 
+from domain_experts.data.log.listing import find, is_parquet, stamps
 from domain_experts.data.log.spec import Csv
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
@@ -16,9 +16,6 @@ from domain_experts.suggest import unknown
 
 BLOCK = 1 << 19
 """Rows that are read and encoded at a time."""
-_PARQUET = (".parquet", ".pq")
-_TEXT = (".csv", ".tsv", ".txt")
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class LogFiles:
         UserError: a pattern fits no file, or a file is of no known form.
     """
 
-    def __init__(self, patterns: Sequence[str], csv: Csv = Csv()) -> None:
-        self.csv = csv
+    def __init__(self, patterns: Sequence[str], csv: Csv | None = None) -> None:
+        self.csv = csv or Csv()
         self.paths = find(patterns)
         self._stamps = stamps(self.paths)
         self._sets = {path: self._open(path) for path in self.paths}
@@ -136,46 +133,7 @@ class LogFiles:
         scanner = self._sets[path].scanner(
             columns=list(columns), batch_size=1 << 17, batch_readahead=4, fragment_readahead=1
         )
-        return scanner.to_batches()
-
-
-def find(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The files that patterns name, sorted, each once.
-
-    Raises:
-        UserError: a pattern fits no file, or a file is of no known form.
-    """
-    found: set[str] = set()
-    for pattern in patterns:
-        names = [name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()]
-        if not names:
-            raise UserError(f"files: '{pattern}' fits no file (seen from {Path.cwd()})")
-        found.update(names)
-    paths = tuple(Path(name) for name in sorted(found))
-    for path in paths:
-        if not is_parquet(path) and _form(path) not in _TEXT:
-            raise UserError(
-                f"{path}: a log is {', '.join((*_PARQUET, *_TEXT))}; text may be compressed "
-                f"({', '.join(_COMPRESSED)})"
-            )
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty; leave it out of `files`")
-    return paths
-
-
-def stamps(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of files: what changes when they do."""
-    found = [(path, path.stat()) for path in paths]
-    return [(path.as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in found]
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether a file's name says that it is Parquet."""
-    return path.suffix.lower() in _PARQUET
-
-
-def _form(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path).suffix.lower()
+        yield from scanner.to_batches()
 
 
 def form(kind: pa.DataType) -> str:

@@ -41,7 +41,7 @@ class Negative:
         for start in range(0, len(self.row), BLOCK):
             row, donor = (x[start : start + BLOCK] for x in (self.row, self.donor))
             arrays = {name: _open(folder / f"{name}.npy", positives) for name in out.names}
-            found = {name: np.asarray(array[row]) for name, array in arrays.items()}
+            found: dict[str, Any] = {name: np.asarray(array[row]) for name, array in arrays.items()}
             for name, columns in (("fields", self.fields), ("dense", self.dense)):
                 found[name][:, columns] = arrays[name][donor][:, columns]
             found["labels"] = np.zeros_like(found["labels"])

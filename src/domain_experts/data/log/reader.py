@@ -251,7 +251,7 @@ def _given(block: Block, column: str) -> np.ndarray:
             f"{block.where(row)}: column '{column}' holds '{names[row]}'; a split is "
             f"{', '.join(SPLITS)}"
         )
-    return found.to_numpy().astype(np.uint8)
+    return np.asarray(found.to_numpy().astype(np.uint8))
 
 
 def _key(block: Block, columns: tuple[str, ...], files: LogFiles) -> np.ndarray:
@@ -539,8 +539,8 @@ def _histories(files: LogFiles, spec: LogSpec, small: _Small, encoder: Encoder) 
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for block in files.blocks([spec.fields[n].column or n for n in names]):
         for name in names:
-            codes = encoder.one(block.table[spec.fields[name].column or name], name) + 1
-            parts[name].append(codes.astype(np.int32))
+            pooled = encoder.one(block.table[spec.fields[name].column or name], name) + 1
+            parts[name].append(pooled.astype(np.int32))
     assert small.user is not None
     assert small.has_user is not None
     assert small.time is not None

@@ -68,7 +68,7 @@ class Writer:
             self._shapes[name] = {"dtype": str(array.dtype), "shape": list(shape)}
         self._record = pq.ParquetWriter(self.folder / RECORD, record(part).schema)
         # of the first part only what is no row is kept
-        none = {n: a[:0] for n, a in part.arrays.items()}
+        none: dict[str, Any] = {n: a[:0] for n, a in part.arrays.items()}
         self._kind = replace(part, **none)
 
     @property
