@@ -1,3 +1,17 @@
 """Domain Experts: MoE-MLoRA and M3oE, reproduced by a pipeline and put to the test."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """A class of the Python interface; modules alone are named in lower case.
+
+    It is imported when it is asked for, and not by a statement: else all that it needs would count
+    as code of every result (`digest`).
+    """
+    if name[:1].isupper():
+        return getattr(import_module("domain_experts.estimators"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

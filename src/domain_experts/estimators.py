@@ -246,7 +246,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _labels(self, y: Any, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """(N, T) uint8, and the tasks; sets `classes_`."""
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but y is None")
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         given, tasks = as_labels(y)
         checked = check_array(
             given, ensure_2d=False, dtype=None, ensure_all_finite=given.dtype != object

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from domain_experts.data.interactions import Interactions
-from domain_experts.data.split import TRAIN, VALIDATION
+from domain_experts.data.split import SPLITS, TEST, TRAIN, VALIDATION
 from domain_experts.errors import UserError
 from domain_experts.params import Params, Tier, load
 from domain_experts.registry import ARMS, NO_BACKBONE
@@ -32,6 +32,17 @@ class Fitted:
 
     assignment: Assignment
     made: Upstream
+
+
+class InMemory(Assignment):
+    """A run without test rows.
+
+    Who asks for some is shown a validation row, as no model can look at none at all.
+    """
+
+    def index(self, split: str) -> np.ndarray:
+        """Rows of a split, ascending."""
+        return super().index("validation")[:1] if split == SPLITS[TEST] else super().index(split)
 
 
 def fitted(
@@ -67,7 +78,7 @@ def fitted(
             for name in run.spec.needs:
                 if name not in made:
                     made[name] = train(_run(name, backbone, settings, seed)).made
-            assignment = Assignment(
+            assignment = InMemory(
                 run=run,
                 interactions=interactions,
                 split=split,
@@ -77,7 +88,9 @@ def fitted(
                 progress=progress,
             )
             outcome = run.spec.train(assignment)
-            return Fitted(assignment, Upstream(outcome.state, record_of(assignment, outcome)))
+            record = record_of(assignment, outcome)
+            del record["rows"][SPLITS[TEST]]
+            return Fitted(assignment, Upstream(outcome.state, record))
 
         return train(run)
 
