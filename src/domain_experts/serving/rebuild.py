@@ -139,7 +139,7 @@ def without_rows(identity: Identity, vectors: State) -> Assignment:
     schema = identity.schema
     data = Interactions(
         schema,
-        np.empty((0, len(schema.fields)), np.int32),
+        np.empty((0, schema.columns), np.int32),
         np.empty((0, len(schema.dense)), np.float32),
         np.empty((0, len(schema.tasks)), np.uint8),
         np.empty(0, np.int16),

@@ -71,7 +71,7 @@ class Trees(nn.Module):
     def __init__(self, schema: Schema, state: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self.domains, self.tasks = len(schema.domains), len(schema.tasks)
-        self.sizes = {j: size for j, (name, size) in enumerate(schema.fields) if name != DOMAIN}
+        self.sizes = {j: size for j, (name, size) in enumerate(schema.single) if name != DOMAIN}
         self.depths = [int(state[f"depth_{t}"]) for t in range(self.tasks)]
         for name, array in state.items():
             self.register_buffer(name, torch.from_numpy(np.array(array)))
@@ -133,7 +133,7 @@ def _feature_tables(assignment: Assignment) -> State:
         return number / len(train), (np.column_stack(clicks) + m * prior) / (number + m)
 
     state = {"domain": np.hstack(table(domain, domains + 1, overall))}
-    for j, (name, size) in enumerate(interactions.schema.fields):
+    for j, (name, size) in enumerate(interactions.schema.single):
         if name != DOMAIN:
             codes = np.asarray(interactions.fields[:, j], np.int64)[train]
             share, rates = table(codes, size, overall)
