@@ -301,3 +301,78 @@ def test_training_reads_rows_from_the_files(made, tmp_path):
         np.testing.assert_array_equal(found, array[index])
     types = [column.dtype for column in rows.take(torch.from_numpy(index))]
     assert types == [torch.int32, torch.float32, torch.int64, torch.float32]
+
+
+@pytest.fixture
+def pooled(made):
+    """A field of up to three ids, and one of up to two, after those of one."""
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, (7, 7, 7, 4, 4), (90, 5)).astype(np.int32)
+    schema = replace(
+        made.schema,
+        fields=(*made.schema.fields, ("tags", 7), ("last", 4)),
+        widths=(1, 1, 3, 2),
+    )
+    return replace(
+        made,
+        schema=schema,
+        fields=np.concatenate([made.fields, codes], axis=1),
+        weight=rng.random(90, np.float32),
+    )
+
+
+def test_pooled_fields_and_weights_are_kept(made, pooled, tmp_path):
+    write(pooled, tmp_path / "x", {})
+    after = Interactions.open(tmp_path / "x")
+    assert after.schema == pooled.schema
+    assert after.schema.single == made.schema.fields
+    np.testing.assert_array_equal(after.fields, pooled.fields)
+    np.testing.assert_array_equal(after.weight, pooled.weight)
+    table = pq.read_table(tmp_path / "x" / "interactions.parquet")
+    assert table["field:tags"].to_pylist() == pooled.fields[:, 2:5].tolist()
+    assert table["field:last"].to_pylist() == pooled.fields[:, 5:].tolist()
+    np.testing.assert_array_equal(table["weight"].to_numpy(), pooled.weight)
+    # what is said of it is all part of its identity
+    contents = {after.card["content"]}
+    others = (
+        replace(pooled, weight=None),
+        replace(pooled, weight=1 - pooled.weight),
+        replace(pooled, schema=replace(pooled.schema, widths=(1, 1, 2, 3))),
+    )
+    for other in others:
+        codes = np.minimum(other.fields, 3)
+        write(replace(other, fields=codes), tmp_path / "y", {})
+        contents.add(Interactions.open(tmp_path / "y").card["content"])
+    assert len(contents) == 4
+
+
+def test_a_data_set_without_them_is_as_ever(made, tmp_path):
+    write(made, tmp_path, {"source": "test"})
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["content"] == CONTENT
+    assert not {"widths", "weight"} & {*card, *card["arrays"]}
+    assert card["fields"] == [{"name": "user", "size": 10}, {"name": "domain", "size": 3}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("card.json", "dense.npy", "domain.npy", "fields.npy", "interactions.parquet"),
+        "labels.npy",
+    ]
+
+
+def test_a_pooled_code_or_a_weight_out_of_range_is_refused(pooled, tmp_path):
+    codes = pooled.fields.copy()
+    codes[4, 6] = 4
+    with pytest.raises(UserError, match="field 'last': row 4 holds 4, allowed are 0 to 3"):
+        write(replace(pooled, fields=codes), tmp_path, {})
+    for value in (-1, np.nan, np.inf):
+        weight = pooled.weight.copy()
+        weight[7] = value
+        with pytest.raises(UserError, match=f"weight: row 7 holds {value}"):
+            write(replace(pooled, weight=weight), tmp_path, {})
+    with pytest.raises(ValueError, match="fields is"):
+        write(replace(pooled, fields=pooled.fields[:, :-1]), tmp_path, {})
+
+
+@pytest.mark.parametrize("widths", [(1,), (1, 1), (2, 1), (0, 2), (1, 1, 2)])
+def test_widths_that_do_not_fit_are_refused(made, widths):
+    with pytest.raises(ValueError, match="widths"):
+        replace(made.schema, widths=widths)

@@ -44,6 +44,23 @@ def fetch(source: str) -> None:
 
 
 @app.command()
+def init(
+    files: Annotated[list[str], typer.Argument(help="Parquet or CSV files of a log, or patterns")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="else it is printed")] = None,
+) -> None:
+    """Look at a click log and write a first study file, with comments, to be looked through."""
+    from domain_experts.data.log.guess import guess
+
+    text = guess(files)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists():
+        raise UserError(f"{out} is there already; name another file, or remove it first")
+    out.write_text(text, encoding="utf-8")
+
+
+@app.command()
 def prepare(dataset: str) -> None:
     """Raw files to Interactions (or generate them)."""
     from domain_experts.data.prepare import prepare as prepare_dataset

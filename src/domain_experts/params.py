@@ -15,6 +15,7 @@ from domain_experts.data.specs import (
     Dataset,
     DatasetName,
     Generated,
+    Log,
     Seed,
     Share,
     SplitRule,
@@ -62,6 +63,8 @@ class Data(Settings):
     def split_rule(self, dataset: str) -> SplitRule:
         """The data set's own split rule, or the usual one of its kind."""
         spec = self.datasets[dataset]
+        if isinstance(spec, Log):
+            return SplitRule(rule="given")
         if spec.split:
             return spec.split
         if spec.usual_split in WITHOUT_FRACTIONS:

@@ -1,12 +1,13 @@
 """The pipeline's phases: the one table behind Snakemake's targets and the stages of dvc.yaml."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from domain_experts import layout
 from domain_experts.data.registry import SOURCES
+from domain_experts.data.specs import Generated, Log
 from domain_experts.declarations import Arm, Backbone
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.reporting.catalog import figure_names, table_names
@@ -48,10 +49,15 @@ class Phase:
     after: tuple[str, ...]
     modules: tuple[str, ...]
     targets: Callable[[Study], list[Path]]
-    outputs: Callable[[Study], list[Output]]
+    leaves: Callable[[Study], list[Output]]
     keys: Callable[[Study], list[str]]
     reads_models: bool = True
     files: tuple[Path, ...] = ()
+
+    def outputs(self, study: Study) -> list[Output]:
+        """What it leaves; of a log of one's own nothing is ever pushed, weights included."""
+        found = self.leaves(study)
+        return [replace(output, push=False) for output in found] if has_log(study) else found
 
     def inputs(self, study: Study) -> list[Path]:
         """Outputs of earlier phases that this one reads."""
@@ -63,9 +69,15 @@ class Phase:
         ]
 
 
+def has_log(study: Study) -> bool:
+    """Whether a data set of the study is a log of the user's own."""
+    specs = study.params.data.datasets
+    return any(isinstance(specs[dataset], Log) for dataset in study.datasets)
+
+
 def may_be_passed_on(study: Study, dataset: str) -> bool:
-    """Whether a data set is generated here; the terms of all others forbid passing them on."""
-    return study.params.data.datasets[dataset].source not in SOURCES
+    """Whether a data set is generated here: terms or privacy forbid passing others on."""
+    return isinstance(study.params.data.datasets[dataset], Generated)
 
 
 def _raw(study: Study) -> list[Output]:
@@ -141,7 +153,7 @@ def _training(
         after=("split", "search", *after),
         modules=tuple(sorted(_modules(arms))),
         targets=lambda study: [layout.job_index(study.tier, job) for job in study.jobs(name)],
-        outputs=outputs,
+        leaves=outputs,
         keys=lambda study: sorted({*_keys(arms), *_grid(study)}),
     )
 
@@ -162,7 +174,7 @@ PHASES = {
             after=(),
             modules=("domain_experts.data.fetch", *READERS),
             targets=lambda study: [layout.raw_record(source) for source in study.sources],
-            outputs=_raw,
+            leaves=_raw,
             keys=lambda study: [],
         ),
         Phase(
@@ -172,7 +184,7 @@ PHASES = {
             after=("download",),
             modules=("domain_experts.data.prepare", *READERS),
             targets=lambda study: [layout.card(dataset) for dataset in study.datasets],
-            outputs=_datasets,
+            leaves=_datasets,
             keys=lambda study: ["data"],
         ),
         Phase(
@@ -184,7 +196,7 @@ PHASES = {
             targets=lambda study: [
                 layout.split_index(study.tier, dataset) for dataset in study.datasets
             ],
-            outputs=lambda study: [
+            leaves=lambda study: [
                 Output(
                     layout.all_splits(study.tier),
                     "data",
@@ -200,7 +212,7 @@ PHASES = {
             after=("split",),
             modules=("domain_experts.training.search", *sorted(_modules(ARMS.values()))),
             targets=_searches,
-            outputs=lambda study: [
+            leaves=lambda study: [
                 Output(layout.searches(study.tier), "result") for _ in study.searches[:1]
             ],
             keys=lambda study: sorted({*_keys(ARMS.values()), *_grid(study)}),
@@ -238,7 +250,7 @@ PHASES = {
             after=("split", "search", *TRAINING),
             modules=("domain_experts.evaluation.evaluate",),
             targets=_results,
-            outputs=lambda study: [
+            leaves=lambda study: [
                 Output(layout.artifacts(study.tier) / "evaluated", "model"),
                 *(Output(path, "result") for path in _results(study)),
             ],
@@ -251,7 +263,7 @@ PHASES = {
             after=("evaluate",),
             modules=("domain_experts.reporting.tables", "domain_experts.reporting.summary", LABELS),
             targets=lambda study: [*_tables(study), *layout.metrics_files(study.tier)],
-            outputs=lambda study: [
+            leaves=lambda study: [
                 Output(layout.tables(study.tier), "result"),
                 *(Output(path, "result") for path in layout.metrics_files(study.tier)),
             ],
@@ -266,7 +278,7 @@ PHASES = {
             after=("evaluate",),
             modules=("domain_experts.reporting.figures", LABELS),
             targets=_figures,
-            outputs=lambda study: [Output(layout.figures(study.tier), "result")],
+            leaves=lambda study: [Output(layout.figures(study.tier), "result")],
             keys=_shown,
             reads_models=False,
         ),
@@ -277,7 +289,7 @@ PHASES = {
             after=("evaluate", "tables", "figures"),
             modules=("domain_experts.reporting.report", LABELS),
             targets=lambda study: [layout.report(study.tier)],
-            outputs=lambda study: [Output(layout.report(study.tier), "result")],
+            leaves=lambda study: [Output(layout.report(study.tier), "result")],
             keys=_shown,
             reads_models=False,
             files=(layout.CLAIMS,),

@@ -7,7 +7,10 @@ start without its data, unless it is told to do without.
 from collections.abc import Iterable
 from pathlib import Path
 
+from domain_experts import layout
+from domain_experts.data.log.listing import find, matches
 from domain_experts.data.registry import SOURCES, at_hand
+from domain_experts.data.specs import Log
 from domain_experts.errors import UserError
 from domain_experts.layout import PARAMS
 from domain_experts.params import load
@@ -37,7 +40,26 @@ def absent_datasets(study: Study) -> frozenset[str]:
     """Data sets of the tier whose raw files are neither placed nor fetched."""
     local, specs = study.params.data.local, study.params.data.datasets
     absent = {source for source in study.sources if not at_hand(source, local)}
-    return frozenset(name for name in study.all_datasets if specs[name].source in absent)
+
+    def missing(name: str) -> bool:
+        spec = specs[name]
+        if isinstance(spec, Log):
+            return not all(map(matches, spec.files)) and not layout.card(name).is_file()
+        return spec.source in absent
+
+    return frozenset(filter(missing, study.all_datasets))
+
+
+def require_logs(study: Study, wanted: Iterable[str]) -> None:
+    """Refuse to start if files of the logs among data sets `wanted` are missing.
+
+    Raises:
+        UserError: names the pattern that fits no file.
+    """
+    for name in wanted:
+        spec = study.params.data.datasets[name]
+        if isinstance(spec, Log):
+            find(spec.files)
 
 
 def require_data(study: Study, wanted: Iterable[str]) -> None:

@@ -12,10 +12,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake_logger_plugin_domain_experts import TARGETS
 
 from domain_experts import forks, layout
+from domain_experts.data.log.listing import matches, stamps
+from domain_experts.data.specs import Log
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.phases import PHASES, TRAINING
-from domain_experts.presence import load_study, require_data
+from domain_experts.presence import load_study, require_data, require_logs
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.reporting.claims import load_claims
 from domain_experts.runs import Job, Search
@@ -54,6 +56,8 @@ def refuse_missing():
     }
     try:
         require_data(STUDY, wanted)
+        prepared = [j for j in workflow.dag.needrun_jobs() if j.rule.name == "prepare_dataset"]
+        require_logs(STUDY, [job.wildcards.dataset for job in prepared])
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -249,8 +253,14 @@ def raw_input(wildcards):
 
 
 def prepare_settings(wildcards):
-    """All that is said of a data set but its split, which comes later."""
+    """All that is said of a data set but its split, which comes later; a log's is its own.
+
+    Of a log also its files, their sizes and times: a changed or added one is read.
+    """
     spec = STUDY.params.data.datasets[wildcards.dataset]
+    if isinstance(spec, Log):
+        names = sorted({name for pattern in spec.files for name in matches(pattern)})
+        return digest([spec.model_dump(mode="json"), stamps([*map(Path, names)])])
     return digest(spec.model_dump(mode="json", exclude={"split"}))
 
 

@@ -4,6 +4,7 @@ Pretrained embedding tables are no rows, so they are kept as .npy only.
 """
 
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Interactions:
 
     schema: Schema
     fields: np.ndarray
-    """(N, F) int32 codes, column j in [0, schema.sizes[j])."""
+    """(N, C) int32 codes: the fields' columns side by side, of field j in [0, schema.sizes[j])."""
     dense: np.ndarray
     """(N, K) float32."""
     labels: np.ndarray
@@ -50,6 +51,8 @@ class Interactions:
     """(N,) int64 moment of each row, in the source's own unit, where it has one; no feature."""
     given_split: np.ndarray | None = None
     """(N,) uint8, 0 train, 1 validation, 2 test, where a split came with the data."""
+    weight: np.ndarray | None = None
+    """(N,) float32, at least 0: what a row counts in the training loss, where rows differ."""
     sampled_negatives: bool = False
     """Whether the rows with label 0 were drawn for each user and domain (`data.sampling`)."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Interactions:
                 dense=tuple(card["dense"]),
                 domains=tuple(card["domains"]),
                 tasks=tuple(card["tasks"]),
+                widths=tuple(card.get("widths", ())),
             ),
             planted_groups=None if groups is None else tuple(groups),
             vectors=vectors,
@@ -109,7 +113,7 @@ class Interactions:
     @property
     def user(self) -> np.ndarray | None:
         """(N,) int32 codes of the field named `user`, where there is one."""
-        names = [name for name, _ in self.schema.fields]
+        names = [name for name, _ in self.schema.single]
         return self.fields[:, names.index(_USER)] if _USER in names else None
 
     @property
@@ -127,6 +131,8 @@ class Interactions:
             arrays[_TIME] = self.time
         if self.given_split is not None:
             arrays["given_split"] = self.given_split
+        if self.weight is not None:
+            arrays["weight"] = self.weight
         return arrays | {f"{_VECTORS}{name}": self.vectors[name] for name in sorted(self.vectors)}
 
 
@@ -139,8 +145,8 @@ def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any
         provenance: Where the rows come from; goes into the card as it is.
 
     Raises:
-        UserError: an empty domain, a code out of range, a label other than 0 or 1, an embedding
-            table that does not fit its field.
+        UserError: an empty domain, a code out of range, a label other than 0 or 1, a weight below
+            0, an embedding table that does not fit its field.
     """
     _refuse_misfits(interactions)
     card = _card(interactions) | {"provenance": dict(provenance)}
@@ -149,7 +155,7 @@ def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any
         new = Path(name)
         for array_name, array in interactions.arrays.items():
             np.save(new / f"{array_name}.npy", array, allow_pickle=False)
-        pq.write_table(_record(interactions), new / RECORD)
+        pq.write_table(record(interactions), new / RECORD)
         # without a card nobody opens a mixture of old and new files
         (folder / CARD).unlink(missing_ok=True)
         for file in sorted(new.iterdir()):
@@ -161,25 +167,33 @@ def _refuse_misfits(interactions: Interactions) -> None:
     schema = interactions.schema
     rows, columns = len(interactions.domain), len(schema.domains)
     expected = {
-        "fields": {"dtype": "int32", "shape": [rows, len(schema.fields)]},
+        "fields": {"dtype": "int32", "shape": [rows, schema.columns]},
         "dense": {"dtype": "float32", "shape": [rows, len(schema.dense)]},
         "labels": {"dtype": "uint8", "shape": [rows, len(schema.tasks)]},
         "domain": {"dtype": "int16", "shape": [rows]},
         "truth": {"dtype": "float32", "shape": _truth_shape(rows, len(schema.tasks))},
         _TIME: {"dtype": "int64", "shape": [rows]},
         "given_split": {"dtype": "uint8", "shape": [rows]},
+        "weight": {"dtype": "float32", "shape": [rows]},
         **_vector_shapes(interactions),
     }
     for name, array in interactions.arrays.items():
         if _shape(array) != expected[name]:
             raise ValueError(f"{name} is {_shape(array)}, expected {expected[name]}")
     _refuse_range("domain", interactions.domain, columns)
-    for j, (name, size) in enumerate(schema.fields):
+    for j, (name, size) in enumerate(_columns(schema)):
         _refuse_range(f"field '{name}'", interactions.fields[:, j], size)
     for j, name in enumerate(schema.tasks):
         _refuse_range(f"label '{name}'", interactions.labels[:, j], 2)
     if interactions.given_split is not None:
         _refuse_range("given split", interactions.given_split, 3)
+    if interactions.weight is not None:
+        wrong = ~(np.isfinite(interactions.weight) & (interactions.weight >= 0))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(
+                f"weight: row {row} holds {interactions.weight[row]}; a weight is 0 or more"
+            )
     counts = np.bincount(interactions.domain, minlength=columns)
     empty = [name for name, count in zip(schema.domains, counts, strict=True) if count == 0]
     if empty:
@@ -187,6 +201,11 @@ def _refuse_misfits(interactions: Interactions) -> None:
             f"domains without rows: {', '.join(empty)}; change the data set's entry in params.yaml "
             "(data.datasets) or complete the raw files"
         )
+
+
+def _columns(schema: Schema) -> list[tuple[str, int]]:
+    """Name and number of codes of the field of each column."""
+    return list(np.repeat(np.array(schema.fields, dtype=object), schema.widths or 1, axis=0))
 
 
 def _truth_shape(rows: int, tasks: int) -> list[int]:
@@ -226,12 +245,21 @@ def _refuse_range(name: str, codes: np.ndarray, size: int) -> None:
         raise UserError(f"{name}: row {row} holds {codes[row]}, allowed are 0 to {size - 1}")
 
 
-def _record(interactions: Interactions) -> pa.Table:
-    """The Parquet record: one column per field, dense feature and label, and the domain."""
+def record(interactions: Interactions) -> pa.Table:
+    """The Parquet record: one column per field, dense feature and label, and the domain.
+
+    That of a pooled field holds lists.
+    """
     schema = interactions.schema
     columns = {
-        f"field:{name}": interactions.fields[:, j] for j, (name, _) in enumerate(schema.fields)
+        f"field:{name}": interactions.fields[:, j] for j, (name, _) in enumerate(schema.single)
     }
+    single = len(columns)
+    starts = np.cumsum(schema.widths)[single - 1 :] if schema.widths else ()
+    pooled = zip(schema.fields[single:], itertools.pairwise(starts), strict=True)
+    for (name, _), (start, end) in pooled:
+        codes = np.ascontiguousarray(interactions.fields[:, start:end]).reshape(-1)
+        columns[f"field:{name}"] = pa.FixedSizeListArray.from_arrays(codes, end - start)
     columns |= {f"dense:{name}": interactions.dense[:, j] for j, name in enumerate(schema.dense)}
     columns |= {f"label:{name}": interactions.labels[:, j] for j, name in enumerate(schema.tasks)}
     columns["domain"] = interactions.domain
@@ -245,6 +273,8 @@ def _record(interactions: Interactions) -> pa.Table:
         columns[_TIME] = interactions.time
     if interactions.given_split is not None:
         columns["given_split"] = interactions.given_split
+    if interactions.weight is not None:
+        columns["weight"] = interactions.weight
     return pa.table({name: pa.array(column) for name, column in columns.items()})
 
 
@@ -254,18 +284,7 @@ def _card(interactions: Interactions) -> dict[str, Any]:
     # Only a split may depend on the time, and it has a digest of its own in a run's key: so the
     # time is no part of the rows' identity, and a corrected one leaves other splits' runs alone.
     arrays = {name: array for name, array in interactions.arrays.items() if name != _TIME}
-    description = {
-        "fields": [{"name": name, "size": size} for name, size in schema.fields],
-        "dense": list(schema.dense),
-        "domains": list(schema.domains),
-        "tasks": list(schema.tasks),
-        "planted_groups": None
-        if interactions.planted_groups is None
-        else list(interactions.planted_groups),
-        "arrays": {name: _shape(array) for name, array in arrays.items()},
-    }
-    if interactions.sampled_negatives:
-        description["sampled_negatives"] = True
+    description = describe(interactions, {name: _shape(array) for name, array in arrays.items()})
     content = _digest(description, arrays)
     if interactions.time is not None:
         description[_TIME] = _digest({}, {_TIME: interactions.time})
@@ -279,6 +298,26 @@ def _card(interactions: Interactions) -> dict[str, Any]:
         },
         "content": content,
     }
+
+
+def describe(interactions: Interactions, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows' identity begins with: the schema, and the arrays' types and shapes."""
+    schema = interactions.schema
+    description = {
+        "fields": [{"name": name, "size": size} for name, size in schema.fields],
+        "dense": list(schema.dense),
+        "domains": list(schema.domains),
+        "tasks": list(schema.tasks),
+        "planted_groups": None
+        if interactions.planted_groups is None
+        else list(interactions.planted_groups),
+        "arrays": dict(shapes),
+    }
+    if schema.widths:
+        description["widths"] = list(schema.widths)
+    if interactions.sampled_negatives:
+        description["sampled_negatives"] = True
+    return description
 
 
 def _shape(array: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from domain_experts import layout
 from domain_experts.data import planted, planted_tasks
 from domain_experts.data.interactions import write
 from domain_experts.data.registry import SOURCES
-from domain_experts.data.specs import Dataset, Generated, PlantedTasks
+from domain_experts.data.specs import Dataset, Generated, Log, PlantedTasks
 from domain_experts.errors import UserError
 from domain_experts.files import sha256
 
@@ -20,6 +20,10 @@ def prepare(dataset: str, spec: Dataset) -> None:
     Raises:
         UserError: raw files are missing, changed since they were fetched, or do not fit.
     """
+    if isinstance(spec, Log):
+        from domain_experts.data.log.reader import prepare as prepare_log
+
+        return prepare_log(dataset, spec)
     if isinstance(spec, Generated):
         made_by = planted_tasks if isinstance(spec, PlantedTasks) else planted
         interactions = made_by.generate(spec)
@@ -32,7 +36,7 @@ def prepare(dataset: str, spec: Dataset) -> None:
         record = _checked_record(spec.source)
         reader = import_module(SOURCES[spec.source].reader)
         interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
-    write(interactions, layout.interactions(dataset), record)
+    return write(interactions, layout.interactions(dataset), record)
 
 
 def _checked_record(source: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from domain_experts.data.log.spec import LogSpec
 from domain_experts.strict import Positive, Settings
 
 Seed = Annotated[int, Field(ge=0)]
@@ -214,7 +215,13 @@ class KuaiRand(Splittable):
     order: Literal["timestamp", "shuffled"] = Field(description="order of the rows")
 
 
+class Log(LogSpec):
+    """A click log of one's own; its rows are split as they are read, alike for all seeds."""
+
+    source: Literal["log"]
+
+
 Dataset = Annotated[
-    MovieLens | Epinions | Taobao | Amazon | Mamdr | KuaiRand | Planted | PlantedTasks,
+    MovieLens | Epinions | Taobao | Amazon | Mamdr | KuaiRand | Planted | PlantedTasks | Log,
     Field(discriminator="source"),
 ]

@@ -22,7 +22,7 @@ def population(interactions: Interactions, split: Array) -> dict[str, Any]:
         last two over all domains too, as `all_test_users` and `all_seen_test_users`.
     """
     schema = interactions.schema
-    names = [name for name, _ in schema.fields]
+    names = [name for name, _ in schema.single]
     user, item = (np.asarray(interactions.fields[:, names.index(n)]) for n in ("user", "item"))
     domain, labels = np.asarray(interactions.domain), np.asarray(interactions.labels)
     known = np.zeros(schema.sizes[names.index("user")], bool)

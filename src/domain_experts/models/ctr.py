@@ -38,7 +38,7 @@ class ClickModel(nn.Module, ABC):
         """Logits (B, T).
 
         Args:
-            fields: codes (B, F).
+            fields: codes (B, C).
             dense: dense features (B, K).
             domain: domain ids (B,).
             routing: takes the place of the router's.
@@ -152,19 +152,26 @@ def field_embedding(context: CTRContext) -> FusedEmbedding:
         context.embedding_std,
         context.generator,
         {names.index(name): table for name, table in context.vectors.items()},
+        context.schema.widths,
     )
 
 
 class LinearPart(nn.Module):
-    """The wide part: one weight per code and per dense feature, zero at the start."""
+    """The wide part: one weight per code and per dense feature, zero at the start.
+
+    A pooled field adds the mean of its ids' weights.
+    """
 
     def __init__(self, context: CTRContext) -> None:
         super().__init__()
         tasks = len(context.schema.tasks)
-        self.weights = FusedEmbedding(context.schema.sizes, tasks, 0.0, context.generator)
+        schema = context.schema
+        self.weights = FusedEmbedding(
+            schema.sizes, tasks, 0.0, context.generator, widths=schema.widths
+        )
         self.dense = nn.Parameter(torch.zeros(len(context.schema.dense), tasks))
 
     def forward(self, fields: Tensor, dense: Tensor) -> Tensor:
-        """Map fields (B, F) and dense (B, K) to (B, T)."""
+        """Map codes (B, C) and dense (B, K) to (B, T)."""
         wide: Tensor = self.weights(fields).sum(1) + dense @ self.dense
         return wide

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 class FusedEmbedding(nn.Module):
     """Embeddings of F fields in one table, each field at its own offset.
 
+    A pooled field's embedding is the mean over its ids: zero where it has none.
+
     Args:
         sizes: number of codes of each field.
         dim: embedding width d.
         std: standard deviation of the normal init; 0 gives zeros (the linear part).
         generator: random stream of the init.
         pretrained: tables (size, d) of some fields by number; they are not trained.
+        widths: columns of codes of each field, as `Schema.widths`.
     """
 
     offsets: Tensor
@@ -27,34 +30,53 @@ class FusedEmbedding(nn.Module):
         std: float,
         generator: torch.Generator,
         pretrained: Mapping[int, Tensor] | None = None,
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         pretrained = pretrained or {}
+        columns = widths or (1,) * len(sizes)
+        self.widths = [width for width in columns if width > 1]
         # fields with a table of their own come last, each kind at offsets of its own
-        self.trained_fields = [j for j in range(len(sizes)) if j not in pretrained]
-        self.frozen_fields = sorted(pretrained)
+        kinds = [j for j in range(len(sizes)) if j not in pretrained], sorted(pretrained)
         starts = [0] * len(sizes)
-        for kind in (self.trained_fields, self.frozen_fields):
+        for kind in kinds:
             total = 0
             for j in kind:
                 starts[j] = total
                 total += sizes[j]
-        self.register_buffer("offsets", torch.tensor(starts), persistent=False)
-        trained = sum(sizes[j] for j in self.trained_fields)
+        field = [j for j, width in enumerate(columns) for _ in range(width)]
+        self.trained_columns = [c for c, j in enumerate(field) if j not in pretrained]
+        self.frozen_columns = [c for c, j in enumerate(field) if j in pretrained]
+        self.register_buffer("offsets", torch.tensor([starts[j] for j in field]), persistent=False)
+        trained = sum(sizes[j] for j in kinds[0])
         self.weight = nn.Parameter(std * torch.randn(trained, dim, generator=generator))
-        tables = [pretrained[j] for j in self.frozen_fields]
+        tables = [pretrained[j] for j in kinds[1]]
         table = torch.cat(tables) if tables else torch.empty(0, dim)
         self.register_buffer("frozen", table, persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
-        """Codes (B, F) to embeddings (B, F, d)."""
+        """Codes (B, C) to embeddings (B, F, d)."""
         codes = fields + self.offsets
-        if not self.frozen_fields:
-            return looked_up(self.weight, codes)
+        if not self.frozen_columns:
+            return self.by_field(looked_up(self.weight, codes), fields)
         embedded = self.frozen.new_empty(*fields.shape, self.weight.shape[1])
-        embedded[:, self.frozen_fields] = self.frozen[codes[:, self.frozen_fields]]
-        embedded[:, self.trained_fields] = looked_up(self.weight, codes[:, self.trained_fields])
-        return embedded
+        embedded[:, self.frozen_columns] = self.frozen[codes[:, self.frozen_columns]]
+        embedded[:, self.trained_columns] = looked_up(self.weight, codes[:, self.trained_columns])
+        return self.by_field(embedded, fields)
+
+    def by_field(self, embedded: Tensor, fields: Tensor) -> Tensor:
+        """Embeddings (B, F, d) of the fields from those of the codes (B, C, d)."""
+        if not self.widths:
+            return embedded
+        single = fields.shape[1] - sum(self.widths)
+        parts = [embedded[:, :single]]
+        of_pooled = torch.split(embedded[:, single:], self.widths, 1)
+        codes = torch.split(fields[:, single:], self.widths, 1)
+        for ids, own in zip(of_pooled, codes, strict=True):
+            there = (own != 0).to(ids.dtype).unsqueeze(2)
+            number = there.sum(1, keepdim=True).clamp(min=1)
+            parts.append((ids * there).sum(1, keepdim=True) / number)
+        return torch.cat(parts, 1)
 
 
 def looked_up(table: Tensor, codes: Tensor) -> Tensor:

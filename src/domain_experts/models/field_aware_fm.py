@@ -29,6 +29,7 @@ class FieldAwareFM(LogisticRegression):
             context.embedding_std,
             context.generator,
             {names.index(name): v.repeat(1, self.others) for name, v in context.vectors.items()},
+            context.schema.widths,
         )
         i, j = pairs_of(len(names))
         # of field i's embeddings that for j > i is number j - 1: there is none for i itself

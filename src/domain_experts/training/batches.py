@@ -18,13 +18,15 @@ class Rows:
 
     schema: Schema
     fields: Tensor
-    """(N, F) int32."""
+    """(N, C) int32."""
     dense: Tensor
     """(N, K) float32."""
     labels: Tensor
     """(N, T) uint8."""
     domain: Tensor
     """(N,) of some integer type."""
+    weight: Tensor | None = None
+    """(N,) float32, where rows differ in it."""
 
     @classmethod
     def of(cls, interactions: Interactions, device: torch.device) -> "Rows":
@@ -42,6 +44,7 @@ class Rows:
             tensor(interactions.dense),
             tensor(interactions.labels),
             tensor(interactions.domain),
+            None if interactions.weight is None else tensor(interactions.weight),
         )
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -52,6 +55,10 @@ class Rows:
             self.domain.index_select(0, index).long(),
             self.labels.index_select(0, index).float(),
         )
+
+    def weight_of(self, index: Tensor) -> Tensor | None:
+        """Weights (B,) of the rows `index` (B,), where rows differ in it."""
+        return None if self.weight is None else self.weight.index_select(0, index)
 
 
 def mixed(index: np.ndarray, size: int, stream: np.random.Generator) -> list[np.ndarray]:

@@ -49,8 +49,8 @@ class Trainer:
     beat and the best weights are those of all legs so far, which then have one lane each, and
     `finish` brings them back at the end. With `carry_optimizer` all legs share one optimiser.
 
-    `decay` times a penalised weight is added to its gradient. `loss` maps logits (B, T), labels
-    (B, T), domains (B,) and the lanes' numbers of rows to the loss of each lane.
+    `decay` times a penalised weight is added to its gradient. `loss` is as
+    `losses.Loss` says.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class Trainer:
                 experts = tuple(r for r in routings if isinstance(r, int))
                 route = Hard(experts, tuple(counts))
             logits = self._outputs(fields, dense, domain, route)
-            losses = self.loss(logits, labels, domain, counts)
+            losses = self.loss(logits, labels, domain, counts, self.rows.weight_of(index))
             loss = losses.sum()
             auxiliary = self.model.auxiliary_loss()
             self._optimizer.zero_grad()

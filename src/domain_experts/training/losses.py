@@ -1,4 +1,7 @@
-"""Losses of a batch, by lane."""
+"""Losses of a batch, by lane.
+
+Where rows have weights, a mean over rows is the weighted one; it is 0 where all weights are 0.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,30 +9,62 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-Loss = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]
-"""From logits (B, T), labels (B, T), domains (B,) and rows by lane to the loss of each lane."""
+Loss = Callable[[Tensor, Tensor, Tensor, Sequence[int], Tensor | None], Tensor]
+"""From logits (B, T), labels (B, T), domains (B,), rows by lane and, where rows differ in it, their
+weights (B,) to the loss of each lane."""
 
 
-def mean(logits: Tensor, labels: Tensor, domain: Tensor, counts: Sequence[int]) -> Tensor:
+def mean(
+    logits: Tensor,
+    labels: Tensor,
+    domain: Tensor,
+    counts: Sequence[int],
+    weight: Tensor | None = None,
+) -> Tensor:
     """Mean cross entropy of each lane's rows over all their domains and tasks."""
     losses = cross_entropy(logits, labels, reduction="none")
-    return torch.stack([own.mean() for own in torch.split(losses, list(counts))])
+    if weight is None:
+        return torch.stack([own.mean() for own in torch.split(losses, list(counts))])
+    parts = zip(
+        torch.split(losses.mean(1), list(counts)), torch.split(weight, list(counts)), strict=True
+    )
+    return torch.stack([(own * w).sum() / _divisor(w.sum()) for own, w in parts])
 
 
-def balanced(logits: Tensor, labels: Tensor, domain: Tensor, counts: Sequence[int]) -> Tensor:
+def balanced(
+    logits: Tensor,
+    labels: Tensor,
+    domain: Tensor,
+    counts: Sequence[int],
+    weight: Tensor | None = None,
+) -> Tensor:
     """Sum over domains and tasks of the mean cross entropy of their rows (M3oE, eq. 12).
 
     A domain without rows in the batch adds nothing.
     """
     losses = cross_entropy(logits, labels, reduction="none").sum(1)
-    parts = zip(torch.split(losses, list(counts)), torch.split(domain, list(counts)), strict=True)
-    return torch.stack([_domain_means(own, ids).sum() for own, ids in parts])
+    weights = [None] * len(counts) if weight is None else torch.split(weight, list(counts))
+    parts = zip(
+        torch.split(losses, list(counts)),
+        torch.split(domain, list(counts)),
+        weights,
+        strict=True,
+    )
+    return torch.stack([_domain_means(own, ids, w).sum() for own, ids, w in parts])
 
 
 LOSSES: Mapping[str, Loss] = {"mean": mean, "balanced": balanced}
 
 
-def _domain_means(losses: Tensor, domain: Tensor) -> Tensor:
+def _domain_means(losses: Tensor, domain: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of losses (B,) by domain; 0 where there are no rows."""
+    if weight is not None:
+        total = weight.new_zeros(int(domain.max()) + 1).index_add(0, domain, weight)
+        return torch.zeros_like(total).index_add(0, domain, losses * weight) / _divisor(total)
     rows = torch.bincount(domain)
     return losses.new_zeros(len(rows)).index_add(0, domain, losses) / rows.clamp(min=1)
+
+
+def _divisor(total: Tensor) -> Tensor:
+    """Sums of weights; where they are 0, so is what they divide."""
+    return torch.where(total > 0, total, 1)

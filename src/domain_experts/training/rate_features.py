@@ -21,7 +21,7 @@ def rate_features(assignment: Assignment) -> np.ndarray:
     They are the dense features, the domain's number and, of the domain, of each other field, and of
     each pair of the two, the share of the training rows that have the row's code and, by task,
     their click rate, smoothed by `rates.smoothing` pseudo-rows: of a code at the overall rate, of a
-    pair at the code's.
+    pair at the code's. Pooled fields are left out.
     """
     interactions, settings = assignment.interactions, assignment.settings
     domain = np.asarray(interactions.domain, np.int64)
@@ -41,7 +41,7 @@ def rate_features(assignment: Assignment) -> np.ndarray:
 
 
 def _fields(assignment: Assignment) -> Iterator[tuple[str, np.ndarray, int]]:
-    for j, (name, size) in enumerate(assignment.interactions.schema.fields):
+    for j, (name, size) in enumerate(assignment.interactions.schema.single):
         yield name, np.asarray(assignment.interactions.fields[:, j], np.int64), size
 
 

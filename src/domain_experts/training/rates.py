@@ -1,4 +1,7 @@
-"""The floors that every table shows: smoothed click rates, no training."""
+"""The floors that every table shows: smoothed click rates, no training.
+
+An id of a pooled field has no rate, and no row a weight.
+"""
 
 import numpy as np
 from scipy.special import logit
@@ -68,9 +71,9 @@ def field_named(assignment: Assignment, name: str) -> int:
     """Column of a field.
 
     Raises:
-        UserError: the data set has no such field.
+        UserError: the data set has no such field of one id a row.
     """
-    fields = [field for field, _ in assignment.interactions.schema.fields]
+    fields = [field for field, _ in assignment.interactions.schema.single]
     if name not in fields:
         raise UserError(
             f"{assignment.run.dataset} has no field '{name}', which {assignment.run.arm} "

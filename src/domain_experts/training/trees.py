@@ -22,8 +22,8 @@ def train(assignment: Assignment) -> Outcome:
     """Boost on `rate_features` until the validation AUC has not grown for `trees.patience` rounds.
 
     That is the AUC that the other arms select by, of one task. A round visits every training row
-    once. What is kept are the boosters' texts up to their best round, as bytes. Parameters are
-    the trees' thresholds and the values of their leaves.
+    once; their weights do not count. What is kept are the boosters' texts up to their best round,
+    as bytes. Parameters are the trees' thresholds and the values of their leaves.
     """
     features = rate_features(assignment)
     texts, curve, lanes = [], [], []

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from domain_experts.strict import Positive, Settings
+from domain_experts.suggest import unknown
 
 RARE = 0
 """Code of a rare or unknown id of a field that holds one id a row."""
@@ -13,8 +14,11 @@ NONE = 0
 """Code of a place that holds no id, in fields of several ids a row."""
 POOLED_RARE = 1
 """Code of a rare or unknown id in those."""
+USER = "user"
+"""The field whose ids are users."""
 OTHER_DOMAIN = "(other)"
 """Domain of the rows whose own has too few."""
+Several = Annotated[int, Field(ge=2)]
 CONDITION = re.compile(r"(?P<column>.+?)\s*(?P<relation>>=|<=|==|!=|>|<)\s*(?P<value>.+)")
 
 
@@ -46,14 +50,14 @@ class IdField(Settings):
         description="the column holds several ids, text with this separator (or lists): their "
         "embeddings' mean",
     )
-    most: Positive = Field(default=8, description="of several ids, how many of a row are kept")
+    most: Several = Field(default=8, description="of several ids, how many of a row are kept")
 
 
 class History(Settings):
     """What the user met before: the mean of the embeddings of the last items."""
 
     of: str = Field(description="the field whose ids are kept")
-    last: Positive = Field(description="how many")
+    last: Several = Field(description="how many")
 
 
 class DenseColumn(Settings):
@@ -94,6 +98,10 @@ class Negatives(Settings):
     among: Literal["domain", "all"] = Field(
         default="domain", description="items of the row's domain, or all"
     )
+    of: str = Field(default="item", description="the field that is drawn")
+    along: tuple[str, ...] = Field(
+        default=(), description="fields and dense columns that are the item's: drawn along with it"
+    )
 
 
 class Csv(Settings):
@@ -103,14 +111,9 @@ class Csv(Settings):
     encoding: str = "utf8"
 
 
-class LogSpec(Settings):
-    """Files, and what their columns are."""
+class Columns(Settings):
+    """What the columns of a log are; a model that scores such rows keeps it."""
 
-    files: tuple[str, ...] = Field(
-        min_length=1,
-        description="Parquet or CSV files (compressed as their names say), or patterns",
-    )
-    csv: Csv = Csv()
     domain: DomainColumn
     tasks: dict[str, str] = Field(
         min_length=1,
@@ -123,13 +126,6 @@ class LogSpec(Settings):
     dense: tuple[DenseColumn, ...] = ()
     time: str | None = Field(default=None, description="column with a moment")
     weight: str | None = Field(default=None, description="column with the weight of a row")
-    negatives: Negatives | None = None
-    split: LogSplit = LogSplit()
-
-    @field_validator("files", mode="before")
-    @classmethod
-    def _one_is_enough(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("domain", mode="before")
     @classmethod
@@ -140,3 +136,55 @@ class LogSpec(Settings):
     @classmethod
     def _columns_are_enough(cls, value: Any) -> Any:
         return [{"column": v} if isinstance(v, str) else v for v in value]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for name, of in self.history.items():
+            if name in self.fields:
+                raise ValueError(f"history '{name}': a field has this name, too")
+            if of.of not in self.fields:
+                raise ValueError(f"history '{name}': {unknown('field', of.of, self.fields)}")
+            if self.fields[of.of].multi is not None:
+                raise ValueError(f"history '{name}': field '{of.of}' holds several ids a row")
+        if self.history and (self.time is None or USER not in self.fields):
+            raise ValueError("history needs `time` and a field named user")
+        user = self.fields.get(USER)
+        if user and user.multi is not None:
+            raise ValueError("field 'user' holds one id a row: `multi` does not go with it")
+        return self
+
+
+class LogSpec(Columns):
+    """Files, what their columns are, and how their rows are split."""
+
+    files: tuple[str, ...] = Field(
+        min_length=1,
+        description="Parquet or CSV files (compressed as their names say), or patterns",
+    )
+    csv: Csv = Csv()
+    key: tuple[str, ...] = Field(
+        default=(), description="columns of which no two rows hold the same values"
+    )
+    negatives: Negatives | None = None
+    split: LogSplit = LogSplit()
+
+    @field_validator("files", "key", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _split_has_its_columns(self) -> Self:
+        rule = self.split.rule
+        if rule in ("time", "each_user_last", "leave_one_out") and self.time is None:
+            raise ValueError(f"split rule {rule} needs `time`, the column with a row's moment")
+        if rule in ("each_user_last", "leave_one_out") and USER not in self.fields:
+            raise ValueError(f"split rule {rule} needs a field named user")
+        if self.negatives:
+            for name in (self.negatives.of, *self.negatives.along):
+                if name not in self.fields and name not in [d.column for d in self.dense]:
+                    raise ValueError(f"negatives: {unknown('field', name, self.fields)}")
+            item = self.fields.get(self.negatives.of)
+            if USER not in self.fields or item is None or item.multi is not None:
+                raise ValueError("negatives need a field named user, and one item a row")
+        return self

@@ -93,7 +93,8 @@ class Model(MultiModel):
     def gates(self, fields: Tensor, dense: Tensor) -> Tensor:
         """The gates g (B, 4, T)."""
         table = self.gate_table if self.hard else self.embedding.weight.detach()
-        e = functional.embedding(fields + self.embedding.offsets, table)
+        ids = functional.embedding(fields + self.embedding.offsets, table)
+        e = self.embedding.by_field(ids, fields)
         hidden = self.gate_mlp(torch.cat([e.flatten(1), dense], 1))
         g = torch.addmm(self.gate_b, hidden, self.gate_W).view(-1, FLOWS, self.tasks)
         return (g > 0).to(g.dtype) if self.hard else torch.sigmoid(self.temperature * g)

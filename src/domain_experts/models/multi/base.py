@@ -31,7 +31,13 @@ class MultiModel(ClickModel):
     def __init__(self, context: MultiContext) -> None:
         super().__init__(context.schema, dropout=0.0)
         dim = context.settings.embedding_dim
-        self.embedding = FusedEmbedding(context.schema.sizes, dim, EMBEDDING_STD, context.generator)
+        self.embedding = FusedEmbedding(
+            context.schema.sizes,
+            dim,
+            EMBEDDING_STD,
+            context.generator,
+            widths=context.schema.widths,
+        )
         self.width = len(context.schema.fields) * dim + len(context.schema.dense)
         """Width I of x."""
 

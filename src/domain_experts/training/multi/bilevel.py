@@ -115,7 +115,8 @@ class MultiTrainer(Trainer):
         statistics = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with self._autocast():
             logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
-        return loss(logits.to(dense.dtype), labels, domain, [len(batch)]).sum()
+        weight = self.rows.weight_of(index)
+        return loss(logits.to(dense.dtype), labels, domain, [len(batch)], weight).sum()
 
     def _select(
         self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int

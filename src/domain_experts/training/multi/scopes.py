@@ -9,7 +9,6 @@ import torch
 
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.registry import BACKBONES
-from domain_experts.schema import Schema
 from domain_experts.training.assignment import Assignment, Outcome
 from domain_experts.training.batches import Rows
 from domain_experts.training.lanes import Lane, LaneRecord
@@ -100,21 +99,19 @@ def _renumbered(lane: LaneRecord, scope: Scope) -> LaneRecord:
 def _trainer(assignment: Assignment, rows: Rows, scope: Scope) -> MultiTrainer:
     """The trainer of one model, on its own domains and tasks."""
     run, schema = assignment.run, assignment.interactions.schema
-    own = Schema(
-        schema.fields,
-        schema.dense,
-        tuple(schema.domains[d] for d in scope.domains),
-        tuple(schema.tasks[t] for t in scope.tasks),
+    own = replace(
+        schema,
+        domains=tuple(schema.domains[d] for d in scope.domains),
+        tasks=tuple(schema.tasks[t] for t in scope.tasks),
     )
     number = torch.full((len(schema.domains),), -1, dtype=torch.int16)
     number[list(scope.domains)] = torch.arange(len(scope.domains), dtype=torch.int16)
     device = rows.domain.device
-    inside = Rows(
-        own,
-        rows.fields,
-        rows.dense,
-        rows.labels[:, list(scope.tasks)],
-        number.to(device)[rows.domain.long()],
+    inside = replace(
+        rows,
+        schema=own,
+        labels=rows.labels[:, list(scope.tasks)],
+        domain=number.to(device)[rows.domain.long()],
     )
     model_class: type[MultiModel] = import_module(BACKBONES[run.backbone].module).Model
     plan = MultiContext(
