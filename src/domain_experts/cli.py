@@ -23,16 +23,7 @@ app = typer.Typer(
 )
 
 
-def _known_tier(name: str | None) -> str | None:
-    """Refuse an unknown tier, naming the one that was probably meant."""
-    from domain_experts.params import TIERS
-
-    if name is not None:
-        _refuse_unknown("tier", name, TIERS)
-    return name
-
-
-TierOption = Annotated[str, typer.Option(help="smoke, quick or paper", callback=_known_tier)]
+TierOption = Annotated[str, typer.Option(help="a tier of params.yaml: smoke, quick or paper")]
 Names = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
@@ -340,9 +331,7 @@ def checklist(check: Check = False) -> None:
 
 @app.command("dvc-yaml")
 def dvc_yaml(
-    tier: Annotated[
-        str | None, typer.Option(help="only this tier's file", callback=_known_tier)
-    ] = None,
+    tier: Annotated[str | None, typer.Option(help="only this tier's file")] = None,
     check: Check = False,
 ) -> None:
     """Write dvc.yaml (quick) and workflow/paper/dvc.yaml (paper) from the table of phases."""
