@@ -141,6 +141,34 @@ def test_they_are_trained(tmp_path, log, arm, backbone):
     assert np.isfinite(made.logits["test"]).all()
 
 
+@pytest.mark.parametrize(
+    ("arm", "backbone"), [("base", "mlp"), ("experts", "mlp"), ("mdmt", "m3oe")]
+)
+def test_rows_of_weight_0_are_as_if_they_were_not_there(tmp_path, arm, backbone):
+    """Their labels may be anything; with equal weights training is as without any."""
+    data = small_data()
+    kept = np.random.default_rng(0).random(len(data.domain)) < 0.7
+    assignment = make_assignment(tmp_path, data, arm, backbone)
+    train_rows = assignment.split == 0
+    labels = np.where((kept | ~train_rows)[:, None], data.labels, 1 - data.labels)
+
+    def logits(weight, labels):
+        own = replace(data, weight=weight, labels=labels.astype(np.uint8))
+        return train(replace(assignment, interactions=own, checkpoint=fresh())).logits["test"]
+
+    def fresh():
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        return replace(assignment.checkpoint, path=folder / "checkpoint.safetensors")
+
+    weight = kept.astype(np.float32)
+    weighed = logits(weight, data.labels)
+    np.testing.assert_array_equal(weighed, logits(weight, labels))
+    unweighed, alike = logits(None, data.labels), logits(np.full_like(weight, 0.5), data.labels)
+    np.testing.assert_allclose(alike, unweighed, rtol=0, atol=1e-4)
+    assert not np.allclose(weighed, unweighed, rtol=0, atol=1e-3)
+
+
 def test_trees_and_rates_leave_them_out(tmp_path, log):
     left_out = replace(
         log,
