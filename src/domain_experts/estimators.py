@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -23,16 +23,14 @@ from tqdm.auto import tqdm
 from domain_experts.data.log.reader import of_table
 from domain_experts.errors import UserError
 from domain_experts.fitting import fitted, held_out
+from domain_experts.own_model import OwnModel
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
-from domain_experts.serving.collect import served_state
-from domain_experts.serving.rebuild import Identity, rebuild
 from domain_experts.suggest import unknown
 from domain_experts.tables import Dense, Domain, Fields, as_labels, as_table, columns_of, is_table
 from domain_experts.training.progress import Progress
 
 ONE_DOMAIN = "all"
 """The domain of all rows where none is named."""
-_ROWS = 1 << 14
 
 
 class Bar(Progress):
@@ -75,7 +73,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes_: the two labels, the second being the positive one; with several tasks a list.
         n_features_in_: columns of X.
         feature_names_in_: their names, if X had some.
-        encoder_: vocabularies, domains, and means of dense columns.
+        model_: what scores and is saved.
         record_: what training left beside the weights: rows, parameters, curve.
     """
 
@@ -137,7 +135,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         numbers = np.zeros(len(table), np.int64)
         if not constants:
             numbers = pd.factorize(table[columns.domain.column].to_pandas())[0]
-        self.encoder_, rows = of_table(
+        encoder, rows = of_table(
             table,
             columns,
             labels,
@@ -156,21 +154,19 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self._device(),
                 bar,
             )
-        run, made = found.assignment.run, found.made
-        scope = made.record["scope"]
-        self.record_ = dict(made.record)
-        self._identity = Identity(
-            dataset=run.dataset,
-            backbone=run.backbone,
-            arm=run.arm,
-            seed=run.seed,
-            settings=run.settings,
-            schema=rows.schema,
-            by_domain=scope["domain"],
-            by_task=scope["task"],
-        )
-        self._state = served_state(found.assignment, made.weights)
+        self.record_ = dict(found.made.record)
+        self.model_ = OwnModel.of(found, encoder)
         return self
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the model as a folder, which `load` opens; it gives what `predict_proba` gives.
+
+        Raises:
+            NotFittedError: `fit` comes first.
+            UserError: the folder holds something else.
+        """
+        check_is_fitted(self)
+        self.model_.save(folder)
 
     def predict_proba(self, X: Any) -> np.ndarray | list[np.ndarray]:
         """Probabilities (N, 2) of the two labels; with several tasks a list of such.
@@ -183,7 +179,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UserError: a domain had no training rows, and there is none for rare ones.
         """
         check_is_fitted(self)
-        positive = expit(self._logits(self._table(X, reset=False)).astype(np.float64))
+        positive = self.model_.probabilities(self._table(X, reset=False)).astype(np.float64)
         both = [np.column_stack([1 - p, p]) for p in positive.T]
         return both if isinstance(self.classes_, list) else both[0]
 
@@ -211,18 +207,6 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         return tags
 
-    def _logits(self, table: pa.Table) -> np.ndarray:
-        encoded = self.encoder_.encode(table)
-        module = rebuild(self._identity, self._state)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(table), _ROWS):
-                own = slice(start, start + _ROWS)
-                fields, dense = encoded.fields[own], encoded.dense[own]
-                domain = encoded.domain[own].astype(np.int64)
-                parts.append(module(*map(torch.from_numpy, (fields, dense, domain))).numpy())
-        return np.concatenate(parts)
-
     def _table(self, X: Any, reset: bool) -> pa.Table:
         """The rows with the names of the training rows' columns."""
         if is_table(X):
@@ -237,8 +221,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
         else:
             array = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
-            names = [f"x{j}" for j in range(array.shape[1])]
-            table = as_table(pd.DataFrame(array, columns=names))
+            table = as_table(array)
         if reset:
             self._columns = table.column_names
         return table.rename_columns(self._columns)
@@ -246,7 +229,9 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _labels(self, y: Any, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """(N, T) uint8, and the tasks; sets `classes_`."""
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
         given, tasks = as_labels(y)
         checked = check_array(
             given, ensure_2d=False, dtype=None, ensure_all_finite=given.dtype != object

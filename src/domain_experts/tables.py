@@ -28,16 +28,24 @@ def is_table(rows: Any) -> bool:
 
 
 def as_table(rows: Any) -> pa.Table:
-    """Rows with named columns as an Arrow table.
+    """Rows as an Arrow table.
 
     Columns of Python objects become what all their values are, else texts.
 
     Args:
-        rows: of which `is_table` is true.
+        rows: a table of which `is_table` is true, or an array (N, P), whose columns are named x0,
+            x1, and so on.
 
     Raises:
-        UserError: two columns have one name.
+        UserError: two columns have one name, or the rows are no table.
     """
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        rows = pd.DataFrame(rows, columns=[f"x{j}" for j in range(rows.shape[1])])
+    if not is_table(rows):
+        raise UserError(
+            f"rows are a {type(rows).__name__}: give a table of pandas, Polars or pyarrow, or an "
+            "array of two dimensions"
+        )
     if isinstance(rows, pd.DataFrame):
         rows = rows.infer_objects()
         objects = [name for name, kind in rows.dtypes.items() if is_object_dtype(kind)]
@@ -133,16 +141,11 @@ def _is_real(kind: pa.DataType) -> bool:
 
 def as_labels(y: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels (N,) or (N, T) as they are, and the names of the tasks."""
-    if isinstance(y, pd.Series):
-        return y.to_numpy(), (str(y.name) if y.name is not None else "label",)
-    if not isinstance(y, pd.DataFrame) and hasattr(y, "__arrow_c_stream__"):
-        held = pa.chunked_array(y) if not hasattr(y, "columns") else None
-        if held is not None:
-            return held.to_numpy(), (getattr(y, "name", None) or "label",)
-        y = pa.table(y).to_pandas()
-    if isinstance(y, pd.DataFrame):
+    if hasattr(y, "columns"):
+        y = y if isinstance(y, pd.DataFrame) else as_table(y).to_pandas()
         return y.to_numpy(), tuple(map(str, y.columns))
+    name = getattr(y, "name", None)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] > 1:
         return array, tuple(f"label{t}" for t in range(array.shape[1]))
-    return array, ("label",)
+    return array, ("label" if name is None else str(name),)
