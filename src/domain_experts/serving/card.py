@@ -76,9 +76,8 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
         yield NOT_EVALUATED
         return
     found = load(study).stored
-    own = found[
-        (found["run"] == run.path.as_posix()) & (found["split"] == "test") & (found["against"] == "")
-    ]
+    of_run = (found["run"] == run.path.as_posix()) & (found["against"] == "")
+    own = found[of_run & (found["split"] == "test")]
     if own.empty or (own["metric"] == "").all():
         yield NOT_EVALUATED
         return
@@ -86,7 +85,9 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
     yield "| Task | Domain | Rows | AUC | 95 % interval | Log loss | Calibration |"
     yield "| :-- | :-- | --: | --: | :-: | --: | --: |"
     for task in dict.fromkeys(own.loc[own["domain"] != "", "task"]):
-        for domain in dict.fromkeys(own.loc[(own["task"] == task) & (own["domain"] != ""), "domain"]):
+        for domain in dict.fromkeys(
+            own.loc[(own["task"] == task) & (own["domain"] != ""), "domain"]
+        ):
             auc, error = (_number(value, (task, domain, m)) for m in ("auc", "auc_se"))
             yield (
                 f"| {task} | {domain} | {_shown(value, (task, domain, 'rows'), ',.0f')} | "
@@ -142,7 +143,7 @@ def _limits(run: Run, data: Interactions, record: Mapping[str, Any]) -> Iterator
     if few:
         yield f"- Fewer than {FEW} test rows: {_listed(tuple(few))}; their AUC says little."
     if data.sampled_negatives:
-        yield "- Negatives were sampled: probabilities are not rates, and rank within a domain only."
+        yield "- Negatives were sampled: probabilities are no rates; they rank within a domain."
     if run.settings.training.precision != "float32":
         yield "- Its metrics were made in lower precision than it serves with."
     yield "- Nothing is known of rows that came after the test rows, or of other populations."

@@ -1,7 +1,7 @@
 """Modules that serve what several models make together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,12 @@ class Appended(nn.Module):
 
     def forward(self, domain: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Weights (B, E + added), or a tuple with one a layer."""
-        before = cast("Tensor | tuple[Tensor, ...]", self.router(domain.clamp(max=self.domains - 1), x))
+        return self.joined(self.router(domain.clamp(max=self.domains - 1), x), domain, x)
+
+    def joined(
+        self, before: Tensor | tuple[Tensor, ...], domain: Tensor, x: Tensor
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Weights of all experts, from those of the first E, which later domains do without."""
         later = torch.arange(self.domains, self.domains + self.added, device=domain.device)
         own = (domain.unsqueeze(1) == later).to(x.dtype)
         known = (domain < self.domains).unsqueeze(1).to(x.dtype)

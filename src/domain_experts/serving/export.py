@@ -6,11 +6,18 @@ domains have towers of their own, all rows visit those of each domain and keep w
 """
 
 import copy
+import json
+import warnings
+from pathlib import Path
 from typing import cast
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from domain_experts.errors import UserError
+from domain_experts.files import replacing
+from domain_experts.models import autoint, xdeepfm
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.fibinet import Bilinear, pairs_of_fields
 from domain_experts.models.multi import autoifs
@@ -18,7 +25,14 @@ from domain_experts.models.multi.base import MultiModel
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.models.star import Star
 from domain_experts.serving.composed import Appended, ByScope, Mean
+from domain_experts.serving.model import SavedModel
+from domain_experts.suggest import unknown
 
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+INPUTS = ("fields", "dense", "domain")
+MOST = 2**31 - 1
+"""Rows of a batch."""
+WHOLE = 2**31
 Weights = Tensor | tuple[Tensor, ...]
 
 
@@ -47,9 +61,13 @@ class Soft(nn.Module):
             weights = router._softmax(torch.cat([u, x], 1) if router.features else u)
             return weights[0] if router.layers == 1 else tuple(weights.unbind())
         if isinstance(router, Appended):
-            inner = Soft(router.router, router.experts)
-            return cast(Weights, Appended(inner, router.domains, router.experts, router.added)(domain, x))
+            return self._appended(router, domain, x)
         return cast(Weights, router(domain, x))
+
+    def _appended(self, router: Appended, domain: Tensor, x: Tensor) -> Weights:
+        before = self._weights(router.router, domain.clamp(max=router.domains - 1), x)
+        return router.joined(before, domain, x)
+
 
 class Pairs(nn.Module):
     """FiBiNET's bilinear pairs without buffers that are written to."""
@@ -80,10 +98,11 @@ class ByDomain(nn.Module):
         raise NotImplementedError
 
     def chosen(self, x: Tensor, domain: Tensor) -> Tensor:
-        """Outputs (B, ...) of the rows' own domains."""
-        outputs = self.of(0, x)
-        for d in range(1, self.domains):
+        """Outputs (B, ...) of the rows' own domains; no numbers of an unknown one."""
+        outputs: Tensor | float = torch.nan
+        for d in range(self.domains):
             outputs = torch.where((domain == d).unsqueeze(1), self.of(d, x), outputs)
+        assert isinstance(outputs, Tensor)
         return outputs
 
     def counts(self, domain: int, x: Tensor) -> list[int]:
@@ -144,14 +163,13 @@ class ScopesForm(nn.Module):
 
     def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
         """Logits (B, T)."""
-        columns: list[Tensor | None] = [None] * self.tasks
+        columns = [torch.full_like(domain, torch.nan, dtype=dense.dtype)] * self.tasks
         for i, (form, scope) in enumerate(zip(self.forms, self.scopes, strict=True)):
-            own = self.number[i][domain]
+            own = torch.where(domain < 0, -1, self.number[i][domain.clamp(min=0)])
             logits = form(fields, dense, own.clamp(min=0))
             for place, task in enumerate(scope.tasks):
-                before, mine = columns[task], logits[:, place]
-                columns[task] = mine if before is None else torch.where(own >= 0, mine, before)
-        return torch.stack([column for column in columns if column is not None], 1)
+                columns[task] = torch.where(own >= 0, logits[:, place], columns[task])
+        return torch.stack(columns, 1)
 
 
 class MeanForm(nn.Module):
@@ -189,6 +207,75 @@ def export_form(module: nn.Module) -> nn.Module:
     return module
 
 
-def traced(module: nn.Module) -> torch.export.ExportedProgram:
-    """The export form of a module as a program of torch.export."""
-    ...
+def program(model: SavedModel) -> torch.export.ExportedProgram:
+    """A model as a program of torch.export: fields, dense and domain to logits.
+
+    Domains are numbers from 0; -1, an unknown one, is served as `SavedModel.logits` says where
+    low-rank experts route; where each domain has a tower of its own its logits are no numbers.
+    """
+    schema, rows = model.schema, 2
+    example = (
+        torch.zeros(rows, schema.columns, dtype=torch.int32),
+        torch.zeros(rows, len(schema.dense)),
+        torch.zeros(rows, dtype=torch.int64),
+    )
+    batch = torch.export.Dim("rows", min=1, max=MOST)
+    # in one piece: the pieces that fit a cache would depend on the size of the batch
+    whole = patch.object(autoint, "ROWS", WHOLE), patch.object(xdeepfm, "PRODUCTS", WHOLE**2)
+    with torch.no_grad(), whole[0], whole[1]:
+        return torch.export.export(
+            export_form(model.module),
+            example,
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            strict=True,
+        )
+
+
+def export(model: SavedModel, form: str, target: Path) -> None:
+    """Write a model to one file, and its domains and tasks into the file's metadata.
+
+    Raises:
+        UserError: it cannot be written in this form, or what makes it is not installed.
+    """
+    if form not in SUFFIX:
+        raise UserError(unknown("form of export", form, SUFFIX))
+    if target.suffix != SUFFIX[form]:
+        raise UserError(f"{target}: a model in the form {form} is a file *{SUFFIX[form]}")
+    if model.identity.settings.training.precision != "float32":
+        raise UserError(
+            f"{model.origin.run} was trained in {model.identity.settings.training.precision}: only "
+            "models of float32 are exported; train it with training.precision float32"
+        )
+    about = {
+        "domains": json.dumps(model.schema.domains),
+        "tasks": json.dumps(model.schema.tasks),
+        "run": model.origin.run,
+    }
+    if form == "torch":
+        with replacing(target) as temporary:
+            torch.export.save(program(model), temporary, extra_files=about)
+        return
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed; ONNX needs `pip install 'domain-experts[export]'`"
+        ) from None
+    with warnings.catch_warnings():
+        # of the exporter's own making
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(
+            program(model),
+            (),
+            input_names=list(INPUTS),
+            output_names=["logits"],
+            dynamo=True,
+            verbose=False,
+            # whatever runs it simplifies it, and in less time
+            optimize=False,
+        )
+    assert made is not None
+    made.model.metadata_props.update(about)
+    with replacing(target) as temporary:
+        made.save(temporary)

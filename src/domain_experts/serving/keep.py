@@ -93,8 +93,8 @@ def saved_model(study: Study, run: Run) -> SavedModel:
     data = Interactions.open(layout.interactions(run.dataset))
     if made["data"] != data.card["content"]:
         raise UserError(
-            f"{layout.interactions(run.dataset)} holds other rows than {folder} was trained on; run "
-            "snakemake, which trains it on those of today"
+            f"{layout.interactions(run.dataset)} holds other rows than {folder} was trained on; "
+            "run snakemake, which trains it on those of today"
         )
     upstream = {}
     if run.arm in ON_BASE:

@@ -1,15 +1,14 @@
 """A saved model: one folder, which is checked when it is opened and needs nothing beside it.
 
-    config.json        what the model is, and the checksums of the other parts
-    model.safetensors  its weights, and pretrained tables
-    encoder/           vocabularies: from columns of a log to codes; not of data that are codes
-    README.md          model card
+`config.json` says what it is, and holds the checksums of the other parts; `model.safetensors` are
+its weights and pretrained tables; `encoder/` are vocabularies, from columns of a log to codes (not
+of data that are codes); `README.md` is the model card.
 """
 
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,8 +159,12 @@ class SavedModel:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             new = Path(name) / "model"
             new.mkdir()
-            state = {n: np.ascontiguousarray(t.numpy()) for n, t in self.module.state_dict().items()}
-            state |= {f"{VECTORS}{n}": np.ascontiguousarray(a) for n, a in (self.vectors or {}).items()}
+            state = {
+                n: np.ascontiguousarray(t.numpy()) for n, t in self.module.state_dict().items()
+            }
+            state |= {
+                f"{VECTORS}{n}": np.ascontiguousarray(a) for n, a in (self.vectors or {}).items()
+            }
             # as text, for who opens the file alone
             about = {"arm": self.identity.arm, "backbone": self.identity.backbone}
             save_file(state, new / WEIGHTS, metadata={"format": str(FORMAT), **about})
@@ -218,13 +221,11 @@ class SavedModel:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{folder / WEIGHTS} is damaged ({error}); {AGAIN}") from None
         encoder = Encoder.open(folder / ENCODER) if (folder / ENCODER).is_dir() else None
-        if encoder is not None:
-            expected = replace(encoder.schema, domains=identity.schema.domains)
-            if expected != identity.schema:
-                raise UserError(
-                    f"{folder / ENCODER} is of another model: its fields, dense columns or tasks "
-                    f"are not those of {folder / CONFIG}; {AGAIN}"
-                )
+        if encoder is not None and encoder.schema != identity.schema:
+            raise UserError(
+                f"{folder / ENCODER} is of another model: its fields, dense columns, domains "
+                f"or tasks are not those of {folder / CONFIG}; {AGAIN}"
+            )
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
         try:
             return cls.of(identity, state, config.origin, card, encoder)

@@ -106,16 +106,13 @@ def rebuild(identity: Identity, state: State) -> nn.Module:
 def append_domains(module: nn.Module, identity: Identity) -> None:
     """Give a model with adapters one more for each domain that came after training.
 
-    Raises:
-        UserError: the model has no adapters.
+    Where all domains share all weights there is nothing to add.
     """
     schema, added = identity.schema, identity.added
     before = len(schema.domains) - added
-    if not isinstance(module, CTRModel):
-        raise UserError(f"{identity.arm} has nothing to which a domain could be added")
+    assert isinstance(module, CTRModel | LogisticRegression)
     module.schema = schema
-    if module.router is None:
-        # all domains share all weights
+    if not isinstance(module, CTRModel) or module.router is None:
         return
     adapter, settings = identity.settings.adapter, identity.settings
     experts = module.experts
@@ -128,10 +125,15 @@ def append_domains(module: nn.Module, identity: Identity) -> None:
         stream = torch_stream(identity.seed, "init", "expert", experts + number)
         module.tower.add_expert(new, stream, adapter.layers)
     later = range(experts, experts + added)
-    if isinstance(module.router, OneHot):
-        module.router = OneHot([*module.router.expert.tolist(), *later])
+    router = module.router
+    if isinstance(router, OneHot):
+        module.router = OneHot([*router.expert.tolist(), *later])
+    elif isinstance(router, Appended):
+        module.router = Appended(
+            router.router, router.domains, router.experts, router.added + added
+        )
     else:
-        module.router = Appended(module.router, before, experts, added)
+        module.router = Appended(router, before, experts, added)
 
 
 def without_rows(identity: Identity, vectors: State) -> Assignment:
@@ -148,9 +150,7 @@ def without_rows(identity: Identity, vectors: State) -> Assignment:
     )
     run = identity.run
     nowhere = Checkpoint(Path(), "")
-    return Assignment(
-        run, data, np.empty(0, np.uint8), {}, "cpu", nowhere, Progress(title(run))
-    )
+    return Assignment(run, data, np.empty(0, np.uint8), {}, "cpu", nowhere, Progress(title(run)))
 
 
 def _domains(assignment: Assignment) -> int:
@@ -264,9 +264,7 @@ def _multi(assignment: Assignment, identity: Identity, state: State) -> nn.Modul
 
 def _autoifs(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
     stream = torch_stream(identity.seed, "init", "multi", 0)
-    model = autoifs.Model(
-        MultiContext(identity.schema, assignment.settings.multi_model, stream)
-    )
+    model = autoifs.Model(MultiContext(identity.schema, assignment.settings.multi_model, stream))
     model.hard = True
     return model
 
@@ -301,9 +299,7 @@ MAKERS: dict[str, Maker] = {
     "domain_finetune": _copies,
     "star": _star,
     **dict.fromkeys(("single", "mtl", "mdl", "mdmt"), _multi),
-    **dict.fromkeys(
-        ("single_released", "mtl_released", "mdl_released", "mdmt_released"), _multi
-    ),
+    **dict.fromkeys(("single_released", "mtl_released", "mdl_released", "mdmt_released"), _multi),
     "autoifs": _autoifs,
 }
 """By arm, what makes its module."""

@@ -178,7 +178,7 @@ def _depth(left: np.ndarray, right: np.ndarray, inner: int) -> int:
 
 
 def _entries(part: str) -> Iterator[tuple[str, str]]:
-    for line in part.split("\n\n")[0].splitlines():
+    for line in part.split("\n\n", maxsplit=1)[0].splitlines():
         name, _, value = line.partition("=")
         yield name, value
 
