@@ -92,7 +92,7 @@ def columns_of(
     Raises:
         UserError: a name is no column, one is both, or a column's type says neither.
     """
-    said = {"domain": domain if isinstance(domain, str) else dict(domain)}
+    said: dict[str, Any] = {"domain": domain if isinstance(domain, str) else dict(domain)}
     of_fields = _settings_by_field(fields)
     of_dense = [{"column": d} if isinstance(d, str) else dict(d) for d in dense or ()]
     named = {name: of.get("column") or name for name, of in of_fields.items()}

@@ -141,6 +141,8 @@ class SavedModel:
             )
         logits = torch.empty(len(given), len(self.schema.tasks))
         for rows, routing in ((unknown, PLAIN), (~unknown, None)):
+            if not rows.any():
+                continue
             own = (*(part[rows] for part in inputs), given[rows].clamp(min=0))
             logits[rows] = self.module(*own, routing=routing)
         return np.asarray(logits.numpy())
@@ -159,9 +161,7 @@ class SavedModel:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             new = Path(name) / "model"
             new.mkdir()
-            state = {
-                n: np.ascontiguousarray(t.numpy()) for n, t in self.module.state_dict().items()
-            }
+            state = {n: t.contiguous().numpy() for n, t in self.module.state_dict().items()}
             state |= {
                 f"{VECTORS}{n}": np.ascontiguousarray(a) for n, a in (self.vectors or {}).items()
             }
