@@ -15,7 +15,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
+    check_consistent_length,
     check_is_fitted,
+    column_or_1d,
     validate_data,
 )
 from tqdm.auto import tqdm
@@ -118,7 +120,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UserError: a column, setting or backbone is unknown, or the rows do not fit the arm.
         """
         table = self._table(X, reset=True)
-        labels, tasks = self._labels(y, len(table))
+        labels, tasks = self._labels(y, table)
         weight = self._weight(sample_weight, table)
         if not 0 < validation < 1:
             raise UserError(f"validation is {validation}; give a share above 0 and below 1")
@@ -226,21 +228,23 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._columns = table.column_names
         return table.rename_columns(self._columns)
 
-    def _labels(self, y: Any, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _labels(self, y: Any, table: pa.Table) -> tuple[np.ndarray, tuple[str, ...]]:
         """(N, T) uint8, and the tasks; sets `classes_`."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        given, tasks = as_labels(y)
-        checked = check_array(
-            given, ensure_2d=False, dtype=None, ensure_all_finite=given.dtype != object
-        )
-        if checked.ndim == 2 and checked.shape[1] == 1:
-            checked = checked[:, 0]
-        check_classification_targets(checked)
-        found, codes = [], []
-        for task, labels in zip(tasks, checked.reshape(rows, -1).T, strict=True):
+        found: dict[str, np.ndarray] = {}
+        codes = []
+        for task, given in as_labels(y).items():
+            labels = column_or_1d(
+                check_array(
+                    given, ensure_2d=False, dtype=None, ensure_all_finite=given.dtype != object
+                ),
+                warn=True,
+            )
+            check_consistent_length(table, labels)
+            check_classification_targets(labels)
             classes, number = np.unique(labels, return_inverse=True)
             if len(classes) > 2:
                 raise ValueError(
@@ -252,10 +256,10 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{type(self).__name__} needs labels of two classes, but '{task}' has only one "
                     f"class: {classes[0]!r}"
                 )
-            found.append(classes)
+            found[task] = classes
             codes.append(number)
-        self.classes_ = found if len(found) > 1 else found[0]
-        return np.column_stack(codes).astype(np.uint8), tasks
+        self.classes_ = [*found.values()] if len(found) > 1 else next(iter(found.values()))
+        return np.column_stack(codes).astype(np.uint8), tuple(found)
 
     def _weight(self, sample_weight: Any, table: pa.Table) -> np.ndarray | None:
         if sample_weight is None:

@@ -46,19 +46,28 @@ def as_table(rows: Any) -> pa.Table:
             f"rows are a {type(rows).__name__}: give a table of pandas, Polars or pyarrow, or an "
             "array of two dimensions"
         )
+    named = getattr(rows, "columns", None) if isinstance(rows, pd.DataFrame) else None
+    names = list(map(str, named)) if named is not None else pa.table(rows).column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"column '{twice[0]}' is there more than once; rename one")
     if isinstance(rows, pd.DataFrame):
         rows = rows.infer_objects()
         objects = [name for name, kind in rows.dtypes.items() if is_object_dtype(kind)]
         rows = rows.assign(**{name: _texts(rows[name]) for name in objects})
-        table = pa.Table.from_pandas(rows, preserve_index=False)
-    elif isinstance(rows, pa.RecordBatch):
-        table = pa.Table.from_batches([rows])
-    else:
-        table = pa.table(rows)
-    names = table.column_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"column '{twice[0]}' is there more than once; rename one")
-    return table
+        return pa.Table.from_pandas(rows, preserve_index=False)
+    table = pa.table(rows)
+    return table.cast(pa.schema([field.with_type(_plain(field.type)) for field in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type whose values Arrow's functions take: few take views of texts, as Polars has them."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(pa.int32(), _plain(kind.value_type))
+    return kind
 
 
 def _texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -139,13 +148,13 @@ def _is_real(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def as_labels(y: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (N,) or (N, T) as they are, and the names of the tasks."""
+def as_labels(y: Any) -> dict[str, Any]:
+    """Task -> its labels, as they are, of labels (N,) or (N, T)."""
     if hasattr(y, "columns"):
         y = y if isinstance(y, pd.DataFrame) else as_table(y).to_pandas()
-        return y.to_numpy(), tuple(map(str, y.columns))
+        return {str(name): y[name].to_numpy() for name in y.columns}
     name = getattr(y, "name", None)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] > 1:
-        return array, tuple(f"label{t}" for t in range(array.shape[1]))
-    return array, ("label" if name is None else str(name),)
+        return {f"label{t}": labels for t, labels in enumerate(array.T)}
+    return {"label" if name is None else str(name): array}
