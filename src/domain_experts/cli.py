@@ -90,7 +90,7 @@ def answer(
 
 def _print_answer(folder: Path) -> None:
     from domain_experts.presence import load_study
-    from domain_experts.reporting.recommend import print_recommendation
+    from domain_experts.reporting.advice import print_recommendation
 
     # results lie where the working directory says
     with contextlib.chdir(folder):

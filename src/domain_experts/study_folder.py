@@ -1,4 +1,4 @@
-"""A study of one's own log: the folder beside its file, and the packaged workflow that runs there."""
+"""A study's folder beside its file, and the packaged workflow that runs there."""
 
 import subprocess
 import sys
