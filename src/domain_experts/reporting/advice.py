@@ -60,8 +60,8 @@ def recommendation(of: Frames, found: Choice) -> str:
     """What to take, in one sentence."""
     name, row = found.label, found.blocked
     if ARMS[found.best["arm"]].floor:
-        why = "as no other arm is better on validation rows"
-        return f"Take {name}, a floor: domain experts do not pay, {why}."
+        why = "no other arm that was tried is better on validation rows"
+        return f"Take {name}, a floor: domain experts do not pay, as {why}."
     if row is None:
         rows = found.against.to_dict("records")
         gains = _listed([f"{_gain(one)} over {one['label']}" for one in rows])
@@ -76,13 +76,9 @@ def recommendation(of: Frames, found: Choice) -> str:
         UNKNOWN: "differs from it by what no interval is known of",
     }
     decided = row["verdict"] in (EQUIVALENT, WORSE)
-    start = (
-        f"No gain: take {row['label']}"
-        if decided
-        else f"No gain is shown: stay with {row['label']}"
-    )
+    start = "No gain: take" if decided else "No gain is shown: stay with"
     why = found_so[row["verdict"]]
-    return f"{start}. {name}, best on validation rows, {why}: {_gain(row)}."
+    return f"{start} {row['label']}. {name}, best on validation rows, {why}: {_gain(row)}."
 
 
 def gains_table(of: Frames) -> Table:
@@ -98,8 +94,8 @@ def gains_table(of: Frames) -> Table:
     ]
     best = "the best arm" if found is None else found.label
     caption = (
-        f"Gain of {best}, best on validation rows, over what is simpler, in test "
-        f"{column(metric).head}. Tier {of.study.tier}."
+        f"Gain of {best}, best on validation rows, over what it is to beat, in "
+        f"test {column(metric).head}. Tier {of.study.tier}."
     )
     notes = [*interval_notes(frame["low"], frame["error"]), *status_notes(of, of.about)]
     return Table.of("recommendation", caption, frame, named, columns, notes)
@@ -115,13 +111,15 @@ def domains_table(of: Frames) -> Table:
         named["Task"] = frame["task"]
     named["Verdict"] = frame["verdict"]
     columns = [
-        *(column(name).shown(frame, name) for name in ("train", "test")),
+        Shown("Train", _means(frame, "train", 0)),
+        Shown("Test", _means(frame, "test", 0)),
         Shown("Difference", COLUMNS["gain"].cells(frame, "gain")),
         Shown("95 % interval", [*map(interval_cell, frame["low"], frame["high"], frame["status"])]),
     ]
     best = found.label if (found := choice(of)) else "the best arm"
     caption = (
-        f"Test AUC of {best} less that of {label}, domain by domain. Tier {of.study.tier}."
+        f"Test AUC of {best} less that of {label}, domain by domain, with the rows that train and "
+        f"test. Tier {of.study.tier}."
         if label
         else f"Nothing to compare domain by domain. Tier {of.study.tier}."
     )
@@ -141,9 +139,14 @@ def costs_table(of: Frames) -> Table:
     arms = candidate_cells(of, frame.assign(experiment=asked(of)[0]))
     named = pd.DataFrame({"Arm": pd.Series(arms, frame.index, dtype="str")})
     columns = [
-        Shown(f"Validation {column(metric).head}", column(metric).cells(frame, "validation")),
-        Shown(f"Test {column(metric).head}", column(metric).cells(frame, metric)),
-        *(column(name).shown(frame, name) for name in ("wall_s", "peak_memory_mb", "parameters")),
+        Shown(head, _means(frame, name, digits))
+        for head, name, digits in (
+            (f"Validation {column(metric).head}", "validation", 4),
+            (f"Test {column(metric).head}", metric, 4),
+            ("Seconds", "wall_s", 1),
+            ("Memory, MB", "peak_memory_mb", 0),
+            ("Parameters", "parameters", 0),
+        )
     ]
     notes = [
         *(f"Measured on: {machine}." for machine in sorted(set(of.runs["machine"].dropna()))),
@@ -151,8 +154,8 @@ def costs_table(of: Frames) -> Table:
         "those of its last run, without the trials. Memory is the process's maximum so far.",
     ]
     caption = (
-        "What each arm reaches and costs, the best on validation rows first; ± is the standard "
-        f"deviation over seeds. Tier {of.study.tier}."
+        "What each arm reaches and a run of it costs, the best on validation rows first; means "
+        f"over seeds. Tier {of.study.tier}."
     )
     return Table.of("recommendation_cost", caption, frame, named, columns, notes)
 
@@ -254,7 +257,7 @@ def _sureness(of: Frames, found: Choice) -> Iterator[str]:
         )
         return
     margin = margin_of(of.study.params, row["metric"])
-    error = row["user_se"] if pd.notna(row["user_se"]) else row["se"]
+    error = float(row["se"] if pd.isna(row["user_se"]) else row["user_se"])
     found_needed = needed(row["gain"], row["gain_sd"], int(row["seeds"]), error, margin)
     within = f" or lies within ±{margin:g}" if not math.isnan(margin) else ""
     start = (
@@ -272,6 +275,11 @@ def _sureness(of: Frames, found: Choice) -> Iterator[str]:
         )
     else:
         yield f"{start}more than {MOST_SEEDS} seeds, as runs differ too much from seed to seed."
+
+
+def _means(frame: pd.DataFrame, name: str, digits: int) -> list[str]:
+    pairs = zip(frame[name], frame["status"], strict=True)
+    return [stale_marked(number(value, digits), status) for value, status in pairs]
 
 
 def _gain(row: Row) -> str:

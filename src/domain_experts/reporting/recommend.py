@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from domain_experts.registry import ARMS, BEST_FLOOR, REFERENCE
 from domain_experts.reporting.answer import candidate_cells
@@ -176,7 +176,7 @@ def needed(gain: float, sd: float, n: int, error: float, margin: float) -> Neede
     target = np.nanmax([abs(gain), margin - abs(gain)])
     counts = np.arange(max(n, 2), MOST_SEEDS + 1)
 
-    def narrow(error: Floats, seeds: Floats, share: float = 1) -> NDArray[np.bool_]:
+    def narrow(error: Floats, seeds: ArrayLike, share: float = 1) -> NDArray[np.bool_]:
         width = bounds(np.zeros(len(error)), sd, seeds, error)["high"]
         return np.asarray(width < share * target)
 
