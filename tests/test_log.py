@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_encoding_in_any_batches_gives_the_same_bytes(encoded, cuts):
     encoder, table = encoded
     whole = encoder.encode(table)
     ends = [0, *sorted(cuts), table.num_rows]
-    parts = [encoder.encode(table[a:b]) for a, b in zip(ends, ends[1:], strict=False) if b > a]
+    parts = [encoder.encode(table[a:b]) for a, b in itertools.pairwise(ends) if b > a]
     for name in ("fields", "dense", "domain", "labels"):
         together = np.concatenate([getattr(part, name) for part in parts])
         assert together.tobytes() == getattr(whole, name).tobytes()

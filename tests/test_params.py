@@ -92,7 +92,7 @@ def refused(values, tmp_path):
         ("multi_model.m3oe.fusion", "product", "should be 'sum', 'concatenated' or 'gated'"),
         ("protocols.m3oe_released.upper_order", 3, "upper_order: Input should be 1 or 2"),
         ("experiments.main.datasets", {"smoke": ["nowhere"]}, "'nowhere' is unknown; known are"),
-        ("experiments.main.datasets", {"tiny": []}, "main.datasets: name 'tiny' is unknown; known are paper, quick"),
+        ("experiments.main.datasets", {"tiny": []}, "tiny' is unknown; known are paper, quick"),
         ("experiments.main.vary", {"adapter.beta": [1]}, "'adapter.beta' is not a setting"),
         ("experiments.main.vary", {"adapter.alpha": [0]}, "alpha: Input should be greater"),
         ("tiers.smoke.set", {"training.max_epochs": 0}, "max_epochs: Input should be greater"),

@@ -1,5 +1,6 @@
 """The command line: one sub-command a rule. Heavy imports stay inside the commands."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -58,6 +59,43 @@ def init(
     if out.exists():
         raise UserError(f"{out} is there already; name another file, or remove it first")
     out.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="YAML: a log, and what is to be tried on it")],
+    cores: Annotated[int | None, typer.Option(min=1, help="else all")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only list the jobs")] = False,
+) -> None:
+    """Try methods on a click log of your own, in a folder beside the file, and give the answer.
+
+    Run again, it makes only what changed.
+    """
+    from domain_experts.study_folder import run
+
+    folder = run(file, cores, dry_run)
+    if not dry_run:
+        _print_answer(folder)
+
+
+@app.command()
+def answer(
+    path: Annotated[Path, typer.Argument(help="a study's file, or the folder beside it")],
+) -> None:
+    """What to take of a study of your own log, what it gains and costs, and how sure that is."""
+    from domain_experts.study_folder import existing
+
+    _print_answer(existing(path))
+
+
+def _print_answer(folder: Path) -> None:
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.advice import print_recommendation
+
+    # results lie where the working directory says
+    with contextlib.chdir(folder):
+        study = load_study()
+        print_recommendation(study, folder)
 
 
 @app.command()

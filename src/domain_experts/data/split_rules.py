@@ -26,8 +26,13 @@ def random(rows: Interactions, seed: int, fractions: Fractions) -> np.ndarray:
 
 def stratified(rows: Interactions, seed: int, fractions: Fractions) -> np.ndarray:
     """Draw so that every domain and combination of labels has its share, to the nearest row."""
-    label = np.asarray(rows.labels) @ (1 << np.arange(rows.labels.shape[1]))
-    stratum = np.asarray(rows.domain).astype(np.int64) * (int(label.max()) + 1) + label
+    # of tens of millions of rows each array counts
+    label = np.asarray(rows.labels) @ (1 << np.arange(rows.labels.shape[1], dtype=np.int32))
+    labels = int(label.max()) + 1
+    strata = (int(rows.domain.max()) + 1) * labels
+    kind = np.int32 if strata < 2**31 else np.int64
+    stratum = np.asarray(rows.domain).astype(kind) * kind(labels) + label.astype(kind, copy=False)
+    del label
     return _deal_shares(stratum, seed, fractions)
 
 
@@ -143,11 +148,16 @@ def _deal_shares(stratum: np.ndarray, seed: int, fractions: Fractions) -> np.nda
 
 def _deal(stratum: np.ndarray, seed: int, test: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     """Deal the rows of each stratum, in the seed's order: test rows first, then validation."""
-    dealt = np.random.default_rng(seed).permutation(len(stratum))
-    dealt = dealt[np.argsort(stratum[dealt], kind="stable")]
     sizes = np.bincount(stratum)
-    rank = np.arange(len(stratum)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    is_test, is_held_out = rank < np.repeat(test, sizes), rank < np.repeat(held_out, sizes)
+    # of 16 bits are sorted by radix: several times as fast
+    narrow = stratum.astype(np.uint16) if len(sizes) <= 2**16 else stratum
+    dealt = np.random.default_rng(seed).permutation(len(stratum))
+    dealt = dealt[np.argsort(narrow[dealt], kind="stable")]
+    test = np.minimum(test, sizes)
+    held_out = np.clip(held_out, test, sizes)
+    runs = np.stack([test, held_out - test, sizes - held_out], axis=1).ravel()
     split = np.empty(len(stratum), np.uint8)
-    split[dealt] = np.where(is_test, TEST, np.where(is_held_out, VALIDATION, TRAIN))
+    split[dealt] = np.repeat(
+        np.tile(np.array([TEST, VALIDATION, TRAIN], np.uint8), len(sizes)), runs
+    )
     return split

@@ -53,11 +53,13 @@ def row_hashes(block: Block, encoder: Encoder, part: Interactions) -> np.ndarray
 
 
 def repeated(hashes: np.ndarray, report: dict[str, Any]) -> None:
-    """Report held-out rows that are, features and labels, those of another split."""
+    """Report rows that are, features and labels, those of another split; sorts the hashes."""
     hashes.sort()
-    row, split = hashes >> np.uint64(2), hashes & _SPLIT_BITS
-    both = (row[1:] == row[:-1]) & (split[1:] != split[:-1])
-    count = int(both.sum())
+    count = 0
+    for start in range(0, len(hashes) - 1, BLOCK):
+        part = hashes[start : start + BLOCK + 1]
+        # of one row only the split, in the lowest bits, differs
+        count += int(((part[1:] != part[:-1]) & ((part[1:] ^ part[:-1]) <= _SPLIT_BITS)).sum())
     report["rows_in_two_splits"] = count
     if count:
         report["remarks"].append(

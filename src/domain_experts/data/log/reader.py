@@ -505,7 +505,8 @@ def _third_pass(
         used += len(drawn.row)
     out = writer.Writer(new, used)
     moments = values.Moments(spec.time) if spec.time else None
-    hashes: list[np.ndarray] = []
+    hashes = np.empty(int((split != UNUSED).sum()), np.uint64)
+    hashed_rows = 0
     for rows, block in _numbered(files, columns):
         fields = encoder.codes(block.table)
         if histories:
@@ -523,9 +524,11 @@ def _third_pass(
             weight=_weight(block, spec.weight) if spec.weight else None,
             sampled_negatives=False,
         )
-        hashes.append(leaks.row_hashes(block, encoder, part)[keep])
+        found = leaks.row_hashes(block, encoder, part)[keep]
+        hashes[hashed_rows : hashed_rows + len(found)] = found
+        hashed_rows += len(found)
         out.append(leaks.taken(part, keep))
-    leaks.repeated(np.concatenate(hashes), report)
+    leaks.repeated(hashes, report)
     if drawn is not None:
         out.flush()
         drawn.append_to(out, new, schema, split)

@@ -66,7 +66,9 @@ class Writer:
             np.lib.format.write_array_header_1_0(file, header)
             self._files[name] = file
             self._shapes[name] = {"dtype": str(array.dtype), "shape": list(shape)}
-        self._record = pq.ParquetWriter(self.folder / RECORD, record(part).schema)
+        self._record = pq.ParquetWriter(
+            self.folder / RECORD, record(part).schema, use_dictionary=False
+        )
         # of the first part only what is no row is kept
         none: dict[str, Any] = {n: a[:0] for n, a in part.arrays.items()}
         self._kind = replace(part, **none)
