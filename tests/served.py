@@ -10,6 +10,7 @@ from assignments import make_assignment, multi_data, needs
 from domain_experts.data.interactions import Interactions
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.serving.collect import served_state
+from domain_experts.serving.model import Origin, SavedModel
 from domain_experts.serving.rebuild import Identity
 from domain_experts.training.assignment import Upstream
 from domain_experts.training.job import record_of
@@ -61,6 +62,11 @@ class Trained:
     def state(self, arm, backbone="mlp"):
         assignment, upstream, _ = self.run(arm, backbone)
         return served_state(assignment, upstream.weights)
+
+    def model(self, arm, backbone="mlp", encoder=None):
+        origin = Origin(run="r", data="d", split="s", code="c", libraries={})
+        parts = self.identity(arm, backbone), self.state(arm, backbone)
+        return SavedModel.of(*parts, origin, "# Card\n", encoder)
 
     def test_rows(self, arm, backbone="mlp"):
         """Test rows as a model sees them, and the logits that the run stored for them."""

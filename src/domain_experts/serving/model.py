@@ -126,11 +126,12 @@ class SavedModel:
         if OTHER_DOMAIN in self.schema.domains:
             given = torch.where(given < 0, self.schema.domains.index(OTHER_DOMAIN), given)
         inputs = torch.from_numpy(fields), torch.from_numpy(dense)
+        logits = torch.empty(len(given), len(self.schema.tasks))
+        if not len(given):
+            return np.asarray(logits.numpy())
         unknown = given < 0
-        if not unknown.any():
-            return np.asarray(self.module(*inputs, given).numpy())
-        if isinstance(self.module, LogisticRegression | Rates | Trees):
-            # they read no domain, or know that a row has none
+        # some read no domain, or know that a row has none
+        if not unknown.any() or isinstance(self.module, LogisticRegression | Rates | Trees):
             return np.asarray(self.module(*inputs, given).numpy())
         routed = self.module.models[0] if isinstance(self.module, Mean) else self.module
         if not isinstance(routed, CTRModel):
@@ -139,12 +140,10 @@ class SavedModel:
                 f"{ARMS[self.identity.arm].label} has no part that all domains share: leave these "
                 "rows out, or score them by another model"
             )
-        logits = torch.empty(len(given), len(self.schema.tasks))
         for rows, routing in ((unknown, PLAIN), (~unknown, None)):
-            if not rows.any():
-                continue
-            own = (*(part[rows] for part in inputs), given[rows].clamp(min=0))
-            logits[rows] = self.module(*own, routing=routing)
+            if rows.any():
+                own = (*(part[rows] for part in inputs), given[rows].clamp(min=0))
+                logits[rows] = self.module(*own, routing=routing)
         return np.asarray(logits.numpy())
 
     def save(self, folder: Path) -> None:
@@ -161,10 +160,9 @@ class SavedModel:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             new = Path(name) / "model"
             new.mkdir()
-            state = {n: t.contiguous().numpy() for n, t in self.module.state_dict().items()}
-            state |= {
-                f"{VECTORS}{n}": np.ascontiguousarray(a) for n, a in (self.vectors or {}).items()
-            }
+            state = {name: value.numpy() for name, value in self.module.state_dict().items()}
+            state |= {f"{VECTORS}{name}": table for name, table in (self.vectors or {}).items()}
+            state = {name: np.array(array, order="C") for name, array in state.items()}
             # as text, for who opens the file alone
             about = {"arm": self.identity.arm, "backbone": self.identity.backbone}
             save_file(state, new / WEIGHTS, metadata={"format": str(FORMAT), **about})

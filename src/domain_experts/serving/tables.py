@@ -62,7 +62,7 @@ class Trees(nn.Module):
 
     Args:
         schema: of the data.
-        state: `domain` (D + 1, 1 + T), `code_<j>` (size, 1 + T) and `pair_<j>`
+        state: `own` (D + 1, 1 + T), `code_<j>` (size, 1 + T) and `pair_<j>`
             ((D + 1) size, 1 + T), the share of training rows and their rates; by task t
             `feature_<t>`, `threshold_<t>`, `left_<t>`, `right_<t>` (trees, nodes) and `value_<t>`
             (trees, nodes), leaves standing behind the inner nodes, each its own child; `depth_<t>`.
@@ -81,14 +81,14 @@ class Trees(nn.Module):
         number = domain.to(dense.dtype).unsqueeze(1)
         # what has no training rows stands last
         known = torch.where(domain < 0, self.domains, domain)
-        columns = [dense, number, self.domain[known]]
+        columns = [dense, number, self.own[known]]
         for j, size in self.sizes.items():
             codes = fields[:, j].long()
             columns.append(self.get_buffer(f"code_{j}")[codes])
             columns.append(self.get_buffer(f"pair_{j}")[known * size + codes])
         return torch.cat(columns, 1)
 
-    domain: Tensor
+    own: Tensor
 
     def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
         """Logits (B, T)."""
@@ -132,7 +132,7 @@ def _feature_tables(assignment: Assignment) -> State:
         clicks = [np.bincount(codes, weights=own, minlength=size) for own in labels.T]
         return number / len(train), (np.column_stack(clicks) + m * prior) / (number + m)
 
-    state = {"domain": np.hstack(table(domain, domains + 1, overall))}
+    state = {"own": np.hstack(table(domain, domains + 1, overall))}
     for j, (name, size) in enumerate(interactions.schema.single):
         if name != DOMAIN:
             codes = np.asarray(interactions.fields[:, j], np.int64)[train]
