@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import jsonschema
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from assignments import CTR_BACKBONES, params, study_of
@@ -455,3 +456,37 @@ def test_experts_are_trained_for_all_that_variants_ask_for(values):
     for run in study.runs:
         if run.arm == "experts":
             assert run.settings.adapter.experts_per_domain == 3
+
+
+def test_a_setting_that_came_later_changes_no_key_at_its_default():
+    """Oracle: the settings that stored results were made of."""
+    path = ROOT / layout.records_file("paper")
+    table = pq.read_table(path, columns=["run", "record"]).to_pylist()
+    stored = {row["run"]: json.loads(row["record"]) for row in table}
+    runs = [run for run in study_of("paper").expected_runs if not run.search]
+    known = [run for run in runs if run.path.as_posix() in stored]
+    assert len(known) > 500
+    for run in known:
+        # what params.yaml says of them may have changed since, but no setting came or went
+        made = stored[run.path.as_posix()]["settings"]
+        if made is not None:
+            assert keys(run.payload()) == keys(made), run.path
+
+
+def keys(value):
+    return {k: keys(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+
+def test_another_value_than_the_default_does_change_it(values):
+    study = Study(Params.model_validate(values), "smoke")
+    own = {
+        name: study._run("planted-small", "mlp", "base", variant, 1).payload()
+        for name, variant in (
+            ("left out", ()),
+            ("default", (("training.optimizer", "adam"),)),
+            ("other", (("training.optimizer", "lazy_adam"),)),
+        )
+    }
+    assert own["left out"] == own["default"]
+    other = own["other"]["training"]
+    assert other == own["default"]["training"] | {"optimizer": "lazy_adam"}
