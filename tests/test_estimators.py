@@ -134,12 +134,16 @@ def test_tables_of_all_kinds_give_the_same():
 
 def test_kinds_of_columns_are_guessed_and_overridden():
     table = pa.Table.from_pandas(X, preserve_index=False)
-    guessed = columns_of(table, "category", None, None, ["click"])
+    guessed = columns_of(table, "category", None, None, {"click": "click"})
     assert list(guessed.fields) == ["user", "item", "category", "new", "tags"]
     assert guessed.fields["tags"].multi
     assert [dense.column for dense in guessed.dense] == ["price"]
     said = columns_of(
-        table, "category", {"u": {"column": "user", "min_count": 5}, "price": {}}, ["new"], ["y"]
+        table,
+        "category",
+        {"u": {"column": "user", "min_count": 5}, "price": {}},
+        ["new"],
+        {"y": "y"},
     )
     assert list(said.fields) == ["u", "price", "item", "category", "tags"]
     assert said.fields["u"].min_count == 5

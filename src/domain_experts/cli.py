@@ -410,9 +410,7 @@ def save(
         str, typer.Argument(help="a run's path, as `runs` prints it; or the folder of a study")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
-    tier: Annotated[
-        str | None, typer.Option(help="smoke, quick or paper", callback=_known_tier)
-    ] = None,
+    tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
 ) -> None:
     """Keep a run's model as a folder; of a study, that of the arm best on validation rows."""
     _set_threads(1)

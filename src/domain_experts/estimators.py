@@ -133,7 +133,7 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             domain = _free("domain", table.column_names)
             constants = {domain: ONE_DOMAIN}
         whole = table.append_column(domain, pa.repeat("", len(table))) if constants else table
-        columns = columns_of(whole, domain, fields, dense, tasks)
+        columns = columns_of(whole, domain, fields, dense, {task: task for task in tasks})
         numbers = np.zeros(len(table), np.int64)
         if not constants:
             numbers = pd.factorize(table[columns.domain.column].to_pandas())[0]

@@ -84,7 +84,7 @@ def columns_of(
     domain: Domain,
     fields: Fields | None,
     dense: Dense | None,
-    tasks: Sequence[str],
+    tasks: Mapping[str, str],
 ) -> Columns:
     """What the columns of a table are; what is not said is guessed from the types.
 
@@ -96,7 +96,7 @@ def columns_of(
         domain: which domain a row is of.
         fields: what are fields, whatever their types.
         dense: what are numbers.
-        tasks: names of the labels.
+        tasks: task to its column, or a condition; no column of the table.
 
     Raises:
         UserError: a name is no column, one is both, or a column's type says neither.
@@ -132,7 +132,7 @@ def columns_of(
                 f"column '{column}' is {kind}, neither ids nor numbers: make a number or a text "
                 "of it, or leave it out"
             )
-    said |= {"fields": of_fields, "dense": of_dense, "tasks": {task: task for task in tasks}}
+    said |= {"fields": of_fields, "dense": of_dense, "tasks": dict(tasks)}
     return validated(Columns, said, "fit(domain, fields, dense)")
 
 
