@@ -1,11 +1,15 @@
 """The arms as scikit-learn estimators."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -14,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import domain_experts as de
 from domain_experts.data.split import VALIDATION
+from domain_experts.digest import source_modules
 from domain_experts.errors import UserError
 from domain_experts.estimators import ESTIMATORS, Bar
 from domain_experts.fitting import held_out
@@ -43,7 +48,7 @@ EXPECTED = {
 
 @parametrize_with_checks(
     [
-        de.FactorisationMachine(epochs=6, settings=TINY),
+        de.FactorisationMachine(epochs=20, settings=TINY),
         de.Base(epochs=12, settings=TINY),
         de.MoEMLoRA(epochs=12, settings=TINY),
     ],
@@ -194,8 +199,8 @@ def test_rare_domains_are_one_and_take_the_unknown():
 
 def test_settings_are_of_one_arm_or_of_all():
     model = small("MoEMLoRA", backbone="wdl")
-    settings = TINY | {"experts/training.max_epochs": 1, "adapter.experts_per_domain": 2}
-    model.set_params(settings=settings, epochs=3).fit(X, Y, domain="category")
+    more = TINY | {"experts/training.max_epochs": 1, "adapter.experts_per_domain": 2}
+    model.set_params(settings=more, epochs=3).fit(X, Y, domain="category")
     assert np.array(model.record_["gate"]).shape == (3, 6)
     assert model.model_.saved.identity.settings.training.max_epochs == 3
 
@@ -207,19 +212,48 @@ def test_it_is_searched_over_and_pickled():
     np.testing.assert_array_equal(again.predict_proba(X), search.predict_proba(X))
 
 
-def test_each_domain_and_label_has_rows_that_validate():
-    domain = np.repeat([0, 1, 2, 3], [50, 3, 2, 1])
-    labels = (np.arange(len(domain)) % 2)[:, None]
-    split = held_out(labels, domain, 0.1, seed=0)
-    for d, y in np.unique(np.column_stack([domain, labels]), axis=0):
-        own = split[(domain == d) & (labels[:, 0] == y)]
-        assert (own == VALIDATION).sum() == (0 if len(own) == 1 else max(1, round(len(own) / 10)))
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    share=st.floats(0.05, 0.5),
+    tasks=st.integers(1, 2),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=60)
+def test_rows_that_validate_are_spread_over_domains_and_labels(sizes, share, tasks, seed):
+    domain = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.random.default_rng(seed).integers(0, 2, (len(domain), tasks))
+    validates = held_out(labels, domain, share, seed) == VALIDATION
+    # two more of each class and task, where an AUC needs them
+    assert abs(validates.sum() - share * len(domain)) <= 1 + 2 * tasks
+    kinds = np.column_stack([labels, domain])
+    for kind in np.unique(kinds, axis=0):
+        own = validates[(kinds == kind).all(1)]
+        assert abs(own.sum() - share * len(own)) <= 1 + 2 * tasks
+    for positive in labels.T == 1:
+        rows, hits = np.bincount(domain), np.bincount(domain, positive)
+        with_auc = np.minimum(hits, rows - hits) > 1
+        if with_auc.any() and with_auc[np.where((hits > 0) & (hits < rows), rows, 0).argmax()]:
+            chosen = [set(positive[validates & (domain == d)]) for d in range(len(sizes))]
+            assert {True, False} in chosen
 
 
-def test_a_bar_warns_of_what_training_has_to_say():
+def test_a_bar_warns_of_what_training_has_to_say_alone(monkeypatch):
     bar = Bar("MoEMLoRA")
-    with bar.bar, pytest.warns(UserWarning, match="MoEMLoRA: expert 3 stays untrained"):
-        bar.say("expert 3 stays untrained")
+    with bar.bar:
+        with pytest.warns(UserWarning, match="MoEMLoRA: expert 3 stays untrained"):
+            bar.say("expert 3 stays untrained")
+        # long after its last word
+        monkeypatch.setattr(bar, "_last_line", -1e9)
+        bar.trained("experts", 1, 1, 100, 2.0, 0.7, 3)
+        assert (bar.rows, bar.epochs) == (100, 1)
+
+
+def test_the_package_imports_nothing_heavy_and_results_do_not_count_it():
+    said = "import domain_experts, sys; assert not {'torch', 'sklearn'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", said], check=True)
+    counted = source_modules(("domain_experts.training.job",))
+    assert "domain_experts" in counted
+    assert not {"domain_experts.estimators", "domain_experts.own_study"} & {*counted}
 
 
 @pytest.mark.parametrize(
@@ -247,10 +281,12 @@ def test_a_bar_warns_of_what_training_has_to_say():
     ],
 )
 def test_what_cannot_be_fitted_is_said(changed, message):
-    given = {"X": X, "y": Y, "domain": "category"} | changed
-    own = {name: given.pop(name) for name in ("settings", "backbone", "device") if name in given}
+    all_given = {"X": X, "y": Y, "domain": "category"} | changed
+    own = {
+        name: all_given.pop(name) for name in ("settings", "backbone", "device") if name in changed
+    }
     with pytest.raises(UserError, match=message):
-        de.Base(**own).fit(**given)
+        de.Base(**own).fit(**all_given)
 
 
 @pytest.mark.parametrize(

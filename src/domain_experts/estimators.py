@@ -1,5 +1,6 @@
 """The arms as scikit-learn estimators."""
 
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,8 @@ class Bar(Progress):
         left: int,
     ) -> None:
         """Move the bar; with a new leg it says so."""
+        # the bar stands in for the lines now and then
+        self._last_line = time.monotonic()
         super().trained(leg, epoch, epochs, rows, seconds, best, left)
         self.bar.set_description(f"{self.title} {leg}", refresh=False)
         self.bar.set_postfix_str(f"validation AUC {best:.4f}", refresh=False)
@@ -113,7 +116,8 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 (`column`, `min_count`, `hash`, `multi`, `most`).
             dense: columns that hold numbers, or the keys of a study's `dense` of each (`column`,
                 `transform`).
-            validation: share of the rows of each domain and label that select the best epoch.
+            validation: share of the rows, spread over domains and labels, that select the best
+                epoch.
 
         Raises:
             ValueError: X, y or sample_weight are not of such a kind.
@@ -136,7 +140,8 @@ class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         columns = columns_of(whole, domain, fields, dense, {task: task for task in tasks})
         numbers = np.zeros(len(table), np.int64)
         if not constants:
-            numbers = pd.factorize(table[columns.domain.column].to_pandas())[0]
+            names = table[columns.domain.column].to_pandas()
+            numbers = pd.factorize(names, use_na_sentinel=False)[0]
         encoder, rows = of_table(
             table,
             columns,

@@ -117,26 +117,31 @@ def _study() -> Study:
 
 
 def held_out(labels: np.ndarray, domain: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows validate: of each domain and combination of labels its share, but at least one.
+    """Which rows validate: their share, spread evenly over labels and domains, however small.
 
-    A row that is alone of its kind trains.
+    Of the largest domain with both classes of a task each has a row that validates, if it has two:
+    else there would be no AUC to select by.
 
     Args:
         labels: (N, T) 0 or 1.
-        domain: (N,) numbers of domains.
+        domain: (N,) numbers of domains, from 0.
         share: of the rows.
         seed: of the draw.
 
     Returns:
         (N,) uint8: 0 train, 1 validation.
     """
-    kinds = np.column_stack([domain, labels])
-    stratum = np.unique(kinds, axis=0, return_inverse=True)[1].ravel()
-    sizes = np.bincount(stratum)
-    wanted = np.clip(np.round(sizes * share), 1, sizes - 1)
-    dealt = np.random.default_rng(seed).permutation(len(stratum))
-    dealt = dealt[np.argsort(stratum[dealt], kind="stable")]
-    rank = np.arange(len(stratum)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    split = np.full(len(stratum), TRAIN, np.uint8)
-    split[dealt[rank < np.repeat(wanted, sizes)]] = VALIDATION
+    kind = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+    order = np.lexsort((np.random.default_rng(seed).random(len(kind)), domain, kind))
+    due = np.floor(np.arange(len(kind) + 1) * share + 0.5)
+    split = np.full(len(kind), TRAIN, np.uint8)
+    split[order[np.diff(due) > 0]] = VALIDATION
+    sizes = np.bincount(domain)
+    for positive in labels.T == 1:
+        counts = np.bincount(domain, positive, len(sizes))
+        both = np.where((counts > 0) & (counts < sizes), sizes, 0)
+        for own in (positive, ~positive):
+            rows = np.flatnonzero(own & (domain == both.argmax()))
+            if len(rows) > 1 and not (split[rows] == VALIDATION).any():
+                split[rows[0]] = VALIDATION
     return split
