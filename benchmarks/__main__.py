@@ -26,6 +26,7 @@ from benchmarks import (
     reading,
     report,
     rows,
+    serving,
     shares,
     start,
     whole_run,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "arithmetic": arithmetic.measure,
     "auc": auc.measure,
     "reading": reading.measure,
+    "serving": serving.measure,
     "start": start.measure,
     # the last: they change how the process keeps memory
     "lazy_adam": lazy_adam.measure,

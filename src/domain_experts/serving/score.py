@@ -1,7 +1,9 @@
-"""Probabilities for new rows: a stream of batches, encoded in one thread, scored in another."""
+"""Probabilities for new rows: a stream of blocks, encoded and scored by threads side by side."""
 
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +23,13 @@ from domain_experts.serving.model import SavedModel
 from domain_experts.suggest import unknown
 
 ROWS = 1 << 16
-"""Rows of a batch."""
+"""Rows that are read, encoded and written at a time."""
+PIECE = 1 << 13
+"""Rows that go through the model at a time; what is between its layers fits a cache."""
 PROBABILITY = "p_"
 """What the names of the probability columns begin with; a task's follows."""
 DOMAIN = "domain"
-Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+Rows = tuple[np.ndarray, ...]
 """Codes (N, C), dense features (N, K) and domains (N,)."""
 
 
@@ -117,7 +121,10 @@ def reader_of(model: SavedModel) -> Codes | Columns:
 
 def probabilities(model: SavedModel, rows: Rows) -> np.ndarray:
     """(N, T) float32 probabilities of a positive label."""
-    return np.asarray(expit(model.logits(*rows)), np.float32)
+    starts = range(0, len(rows[0]), PIECE)
+    pieces = [tuple(part[start : start + PIECE] for part in rows) for start in starts]
+    logits = [np.empty((0, len(model.schema.tasks))), *(model.logits(*own) for own in pieces)]
+    return np.asarray(expit(np.concatenate(logits)), np.float32)
 
 
 def score(
@@ -156,27 +163,35 @@ def score(
     written = pa.schema([*kept, *((name, pa.float32()) for name in made)])
     number = 0
     with replacing(target) as temporary, _writer(temporary, target.suffix, written) as out:
-        for block, rows in _ahead(reader, files.blocks(wanted, ROWS)):
-            found = probabilities(model, rows)
+        for block, found in _scored(model, reader, files.blocks(wanted, ROWS)):
             columns = [block.table[of.name].cast(of.type) for of in kept]
             out.write_table(pa.table([*columns, *map(pa.array, found.T)], schema=written))
             number += len(found)
     return number
 
 
-def _ahead(reader: Codes | Columns, blocks: Iterable[Block]) -> Iterator[tuple[Block, Rows]]:
-    """Blocks and their rows, the next one being read and encoded meanwhile."""
-    stream = iter(blocks)
+def _scored(
+    model: SavedModel, reader: Codes | Columns, blocks: Iterable[Block]
+) -> Iterator[tuple[Block, np.ndarray]]:
+    """Blocks and their probabilities, in order; as many are made at once as there are cores."""
+    workers = os.cpu_count() or 1
 
-    def following() -> tuple[Block, Rows] | None:
-        block = next(stream, None)
-        return None if block is None else (block, reader.rows(block))
+    def made(block: Block) -> tuple[Block, np.ndarray]:
+        return block, probabilities(model, reader.rows(block))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(following)
-        while (found := waiting.result()) is not None:
-            waiting = pool.submit(following)
-            yield found
+    waiting: deque[Future[tuple[Block, np.ndarray]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for block in blocks:
+                waiting.append(pool.submit(made, block))
+                # one more, so that nobody waits for the reader
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> pq.ParquetWriter | pa_csv.CSVWriter:
