@@ -82,7 +82,7 @@ def test_all_stays_in_its_folder_and_out_of_git(done):
 
 
 def test_the_report_opens_on_the_answer_and_leaves_out_what_it_has_not(done):
-    project, said = done
+    project, _ = done
     page = (project.folder / "clicks/results/study/report.html").read_text()
     first = page.index('<section id="')
     assert page[first:].startswith('<section id="recommendation">')
