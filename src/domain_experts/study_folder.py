@@ -9,7 +9,7 @@ import yaml
 
 from domain_experts.errors import UserError
 from domain_experts.files import replacing
-from domain_experts.layout import PARAMS
+from domain_experts.layout import PARAMS, results_file
 from domain_experts.study_file import TIER, params_of, read
 
 MADE = "# Made by `domain-experts study` from "
@@ -82,9 +82,11 @@ def existing(path: Path) -> Path:
         UserError: there is none.
     """
     folder = folder_of(path)
+    file = path if path.suffix in ENDINGS else Path(f"{path}{ENDINGS[0]}")
     if not _is_made(folder / PARAMS):
-        file = path if path.suffix in ENDINGS else path.with_suffix(ENDINGS[0])
         raise UserError(f"{folder} is no study's folder; `domain-experts study {file}` makes it")
+    if not (folder / results_file(TIER)).is_file():
+        raise UserError(f"{folder} has no results yet; `domain-experts study {file}` makes them")
     return folder
 
 

@@ -29,6 +29,13 @@ def is_own(study: Study) -> bool:
     return len(specs) == 1 and isinstance(specs[0], Log)
 
 
+def renews(study: Study, target: str = "") -> str:
+    """The command that makes the study, or a target of it, anew."""
+    if is_own(study):
+        return f"domain-experts study {study.all_datasets[0]}.yaml"
+    return f"snakemake --config tier={study.tier}{target and f' -- {target}'}"
+
+
 def about_all(study: Study) -> tuple[str, ...]:
     """Tables about the study as a whole that have something to show."""
     if not is_own(study):

@@ -21,6 +21,7 @@ from domain_experts.reporting.catalog import (
     experiments,
     figure_names,
     is_own,
+    renews,
     table_names,
 )
 from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
@@ -90,6 +91,10 @@ def page(of: Frames) -> str:
         status=status_counts(of.about["status"]),
         sections=[_section(of, name) for name in names],
         pictures=[Picture.of(tier, name) for name in figure_names(study) if name not in names],
+        renews=renews(study),
+        draws=renews(study, "figures"),
+        reports=renews(study, "report"),
+        own=is_own(study),
         mark=STALE_MARK,
         stale_means=STALE_MEANS,
         digests={name: sha256(path) for name, path in own.items()},
