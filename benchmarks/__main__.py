@@ -15,9 +15,11 @@ from benchmarks import (
     arithmetic,
     auc,
     backbones,
+    domains,
     effort,
     experts,
     jobs,
+    lazy_adam,
     limit,
     m3oe,
     machine,
@@ -38,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "m3oe": m3oe.measure,
     "experts": experts.measure,
     "growth": experts.growth,
+    "domains": domains.measure,
     "rows": rows.measure,
     "whole_run": whole_run.measure,
     "jobs": jobs.measure,
@@ -47,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "serving": serving.measure,
     "start": start.measure,
     # the last: they change how the process keeps memory
+    "lazy_adam": lazy_adam.measure,
     "shares": shares.measure,
     "limit": limit.measure,
 }

@@ -9,7 +9,6 @@ from projects import ROOT
 from domain_experts import layout
 from domain_experts.data.specs import Generated
 from domain_experts.digest import code_digest, source_modules
-from domain_experts.params import TIERS
 from domain_experts.phases import PHASES, TRAINING
 from domain_experts.runs import Job
 
@@ -19,7 +18,7 @@ PHASE_NAMES = (
 )
 
 
-@pytest.fixture(scope="module", params=TIERS)
+@pytest.fixture(scope="module", params=["smoke", "quick", "paper"])
 def study(request):
     return study_of(request.param)
 

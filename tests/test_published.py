@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.params import TIERS
 from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
 from domain_experts.reporting.frame import ALL_TASKS
@@ -50,7 +49,9 @@ def test_what_is_published_of_movielens_names_runs_of_the_paper_tier():
 def test_all_that_is_published_is_of_what_params_yaml_has():
     """Tasks and domains: of the data sets whose numbers are committed."""
     study = load_study("paper")
-    everything = [run for tier in TIERS for run in Study(study.params, tier).expected_runs]
+    everything = [
+        run for tier in study.params.tiers for run in Study(study.params, tier).expected_runs
+    ]
     variants = {(run.arm, variant_name(run.variant)) for run in everything}
     data = load(study).data
     frame = module._all()

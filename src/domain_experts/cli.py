@@ -1,5 +1,6 @@
 """The command line: one sub-command a rule. Heavy imports stay inside the commands."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -23,16 +24,7 @@ app = typer.Typer(
 )
 
 
-def _known_tier(name: str | None) -> str | None:
-    """Refuse an unknown tier, naming the one that was probably meant."""
-    from domain_experts.params import TIERS
-
-    if name is not None:
-        _refuse_unknown("tier", name, TIERS)
-    return name
-
-
-TierOption = Annotated[str, typer.Option(help="smoke, quick or paper", callback=_known_tier)]
+TierOption = Annotated[str, typer.Option(help="a tier of params.yaml: smoke, quick or paper")]
 Names = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
@@ -67,6 +59,43 @@ def init(
     if out.exists():
         raise UserError(f"{out} is there already; name another file, or remove it first")
     out.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="YAML: a log, and what is to be tried on it")],
+    cores: Annotated[int | None, typer.Option(min=1, help="else all")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only list the jobs")] = False,
+) -> None:
+    """Try methods on a click log of your own, in a folder beside the file, and give the answer.
+
+    Run again, it makes only what changed.
+    """
+    from domain_experts.study_folder import run
+
+    folder = run(file, cores, dry_run)
+    if not dry_run:
+        _print_answer(folder)
+
+
+@app.command()
+def answer(
+    path: Annotated[Path, typer.Argument(help="a study's file, or the folder beside it")],
+) -> None:
+    """What to take of a study of your own log, what it gains and costs, and how sure that is."""
+    from domain_experts.study_folder import existing
+
+    _print_answer(existing(path))
+
+
+def _print_answer(folder: Path) -> None:
+    from domain_experts.presence import load_study
+    from domain_experts.reporting.advice import print_recommendation
+
+    # results lie where the working directory says
+    with contextlib.chdir(folder):
+        study = load_study()
+        print_recommendation(study, folder)
 
 
 @app.command()
@@ -340,9 +369,7 @@ def checklist(check: Check = False) -> None:
 
 @app.command("dvc-yaml")
 def dvc_yaml(
-    tier: Annotated[
-        str | None, typer.Option(help="only this tier's file", callback=_known_tier)
-    ] = None,
+    tier: Annotated[str | None, typer.Option(help="only this tier's file")] = None,
     check: Check = False,
 ) -> None:
     """Write dvc.yaml (quick) and workflow/paper/dvc.yaml (paper) from the table of phases."""
@@ -383,9 +410,7 @@ def save(
         str, typer.Argument(help="a run's path, as `runs` prints it; or the folder of a study")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
-    tier: Annotated[
-        str | None, typer.Option(help="smoke, quick or paper", callback=_known_tier)
-    ] = None,
+    tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
 ) -> None:
     """Keep a run's model as a folder; of a study, that of the arm best on validation rows."""
     _set_threads(1)

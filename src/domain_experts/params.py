@@ -3,7 +3,7 @@
 import fnmatch
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -44,8 +44,7 @@ from domain_experts.settings import (
 from domain_experts.strict import Settings
 from domain_experts.suggest import unknown
 
-TierName = Literal["smoke", "quick", "paper"]
-TIERS: tuple[TierName, ...] = get_args(TierName)
+TierName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 ALL = "all"
 T = TypeVar("T", bound=Settings)
 
@@ -141,6 +140,16 @@ class Experiment(Settings):
         given = self.arms[first] if isinstance(self.arms, dict) else ()
         return (f"{first}/{given[0]}",) if given else (first,)
 
+    @property
+    def named_tiers(self) -> Iterator[tuple[str, str]]:
+        """The tiers that it names, each after the key where it does."""
+        by_tier: dict[str, Any] = {"datasets": self.datasets, "seeds": self.seeds}
+        if isinstance(self.backbones, dict):
+            by_tier["backbones"] = self.backbones
+        if self.search:
+            by_tier |= {"search.trials": self.search.trials, "search.passes": self.search.passes}
+        return ((key, tier) for key, own in by_tier.items() for tier in own)
+
     def backbones_in(self, tier: TierName, arm: str) -> tuple[str, ...]:
         """The backbones of an arm in a tier."""
         if not ARMS[arm].backbone:
@@ -157,7 +166,7 @@ class Experiment(Settings):
             raise ValueError("`search` chooses settings: leave out `vary`, `variants` and `flip`")
         if self.metric not in SEARCHED:
             raise ValueError(f"a search maximises {' or '.join(SEARCHED)}, not {self.metric}")
-        for tier in filter(self.datasets.get, TIERS):
+        for tier in filter(self.datasets.get, self.datasets):
             if not (tier in self.search.trials and tier in self.search.passes):
                 raise ValueError(f"search: say the `trials` and `passes` of tier {tier}")
         return self
@@ -211,24 +220,23 @@ class Params(Settings):
     )
     statistics: Statistics
     experiments: dict[str, Experiment]
-    tiers: dict[TierName, Tier]
+    tiers: dict[TierName, Tier] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        for key, names, found in (
-            ("protocols", get_args(ProtocolName), self.protocols),
-            ("tiers", TIERS, self.tiers),
-        ):
-            for name in names:
-                _known(key, name, found)
+        for protocol in get_args(ProtocolName):
+            _known("protocols", protocol, self.protocols)
+        _known("tier", self.tier, self.tiers)
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
+            for key, tier in experiment.named_tiers:
+                _known(f"{where}.{key}", tier, self.tiers)
             for dataset in itertools.chain(*experiment.datasets.values()):
                 _known(f"{where}.datasets", dataset, self.data.datasets)
             for arm in experiment.arms:
                 _known(f"{where}.arms", arm, ARMS)
                 self._refuse_without_groups(where, arm, experiment)
-                _refuse_backbones(where, arm, experiment)
+                _refuse_backbones(where, arm, experiment, self.tiers)
             for reference in experiment.references:
                 arm, _, backbone = reference.partition("/")
                 _known(f"{where}.compare", arm, (*ARMS, DEFAULT_VARIANT, BEST_FLOOR))
@@ -271,7 +279,7 @@ class Params(Settings):
                     )
             if not search.space.get(arm):
                 raise ValueError(f"{where}.search.space has nothing of '{arm}' to search")
-        for tier in filter(experiment.datasets.get, TIERS):
+        for tier in filter(experiment.datasets.get, self.tiers):
             final = experiment.seeds.get(tier, self.tiers[tier].seeds)
             if shared := sorted({*final} & {*search.seeds}):
                 raise ValueError(
@@ -287,7 +295,7 @@ class Params(Settings):
                 )
 
 
-def _refuse_backbones(where: str, arm: str, experiment: Experiment) -> None:
+def _refuse_backbones(where: str, arm: str, experiment: Experiment, tiers: Iterable[str]) -> None:
     """Refuse unknown backbones, and those that the arm does not take."""
     if not ARMS[arm].backbone:
         given = experiment.arms[arm] if isinstance(experiment.arms, dict) else ()
@@ -298,7 +306,7 @@ def _refuse_backbones(where: str, arm: str, experiment: Experiment) -> None:
             )
         return
     family = ARMS[arm].family
-    for tier in TIERS:
+    for tier in tiers:
         for backbone in experiment.backbones_in(tier, arm):
             _known(f"{where}.backbones", backbone, BACKBONES)
             if BACKBONES[backbone].family != family:

@@ -55,9 +55,9 @@ class Phase:
     files: tuple[Path, ...] = ()
 
     def outputs(self, study: Study) -> list[Output]:
-        """What it leaves; of a log of one's own nothing is ever pushed, weights included."""
+        """What it leaves; of a private log nothing is ever pushed, weights included."""
         found = self.leaves(study)
-        return [replace(output, push=False) for output in found] if has_log(study) else found
+        return [replace(output, push=False) for output in found] if _is_private(study) else found
 
     def inputs(self, study: Study) -> list[Path]:
         """Outputs of earlier phases that this one reads."""
@@ -69,15 +69,19 @@ class Phase:
         ]
 
 
-def has_log(study: Study) -> bool:
-    """Whether a data set of the study is a log of the user's own."""
-    specs = study.params.data.datasets
-    return any(isinstance(specs[dataset], Log) for dataset in study.datasets)
+def _is_private(study: Study) -> bool:
+    """Whether a data set of the study is a log that may not leave this machine."""
+    specs = [study.params.data.datasets[dataset] for dataset in study.datasets]
+    return any(isinstance(spec, Log) and not spec.push for spec in specs)
 
 
 def may_be_passed_on(study: Study, dataset: str) -> bool:
-    """Whether a data set is generated here: terms or privacy forbid passing others on."""
-    return isinstance(study.params.data.datasets[dataset], Generated)
+    """Whether a data set is generated here, or a log of which this is said.
+
+    The terms of all others forbid passing them on.
+    """
+    spec = study.params.data.datasets[dataset]
+    return isinstance(spec, Generated) or (isinstance(spec, Log) and spec.push)
 
 
 def _raw(study: Study) -> list[Output]:

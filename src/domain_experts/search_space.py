@@ -24,13 +24,14 @@ class Range(Settings):
         return self
 
 
-def _differ(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, if no two are the same."""
     if any(value in values[:i] for i, value in enumerate(values)):
         raise ValueError(f"the same value twice in {list(values)}; keep one of them")
     return values
 
 
-Choices = Annotated[tuple[Any, ...], Field(min_length=2), AfterValidator(_differ)]
+Choices = Annotated[tuple[Any, ...], Field(min_length=2), AfterValidator(distinct)]
 
 
 class SearchSettings(Settings):
@@ -44,7 +45,7 @@ class SearchSettings(Settings):
         description="no trial begins once those of an arm have passed so often over the training "
         "rows of the seeds, by tier"
     )
-    seeds: Annotated[tuple[Seed, ...], AfterValidator(_differ)] = Field(
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field(
         min_length=1, description="of the trials; none of the experiment's own"
     )
     sampler: Literal["tpe", "random"] = "tpe"

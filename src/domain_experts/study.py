@@ -13,7 +13,7 @@ from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.errors import UserError
 from domain_experts.files import read_json
-from domain_experts.params import ALL, TIERS, Experiment, Params, validated
+from domain_experts.params import ALL, Experiment, Params, validated
 from domain_experts.registry import ARMS, BEST_FLOOR, NO_BACKBONE, TRAINED_ONCE
 from domain_experts.runs import (
     DEFAULT_VARIANT,
@@ -42,10 +42,10 @@ class Study:
         tier: str,
         absent: frozenset[str] = frozenset(),
     ) -> None:
-        if tier not in TIERS:
-            raise UserError(unknown("tier", tier, TIERS))
+        if tier not in params.tiers:
+            raise UserError(unknown("tier", tier, params.tiers))
         self.params = params
-        self.tier = next(name for name in TIERS if name == tier)
+        self.tier = tier
         self.absent = absent
         """Data sets to do without: their runs are expected, but not made."""
         self._chosen: dict[Search, Variant | None] = {}
@@ -62,8 +62,8 @@ class Study:
         for name, experiment in self.params.experiments.items():
             found[name] = tuple(dict.fromkeys(self._expand(name, experiment)))
             # last, so that a key that is no setting at all is told as such
-            _refuse_unread(name, experiment)
-            _refuse_nothing_to_search(name, experiment)
+            _refuse_unread(name, experiment, self.params.tiers)
+            _refuse_nothing_to_search(name, experiment, self.params.tiers)
             self._refuse_space(name)
             self._refuse_labels(name, experiment)
         return found
@@ -424,7 +424,8 @@ class Study:
         """Refuse labels of variants that the experiment has in no tier."""
         if not experiment.labels:
             return
-        runs = itertools.chain(*(Study(self.params, t)._expand(name, experiment) for t in TIERS))
+        studies = (Study(self.params, tier) for tier in self.params.tiers)
+        runs = itertools.chain(*(study._expand(name, experiment) for study in studies))
         known = dict.fromkeys(variant_name(run.variant) for run in runs)
         for label in experiment.labels:
             if label not in known:
@@ -522,7 +523,7 @@ def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
         )
 
 
-def _refuse_unread(name: str, experiment: Experiment) -> None:
+def _refuse_unread(name: str, experiment: Experiment, tiers: Iterable[str]) -> None:
     """Refuse a key that varies nothing: its variants would be the default once more."""
     spaces = experiment.search.space if experiment.search else {}
     asked = [
@@ -533,7 +534,7 @@ def _refuse_unread(name: str, experiment: Experiment) -> None:
         arms = experiment.arms if owner == ALL else (owner,)
         if not any(
             _matters(key, arm, backbone)
-            for tier in TIERS
+            for tier in tiers
             for arm in arms
             for backbone in experiment.backbones_in(tier, arm)
         ):
@@ -544,12 +545,12 @@ def _refuse_unread(name: str, experiment: Experiment) -> None:
             )
 
 
-def _refuse_nothing_to_search(name: str, experiment: Experiment) -> None:
+def _refuse_nothing_to_search(name: str, experiment: Experiment, tiers: Iterable[str]) -> None:
     if experiment.search is None:
         return
     for arm in experiment.arms:
         keys = {*experiment.search.space.get(ALL, {}), *experiment.search.space.get(arm, {})}
-        backbones = {b for tier in TIERS for b in experiment.backbones_in(tier, arm)}
+        backbones = {b for tier in tiers for b in experiment.backbones_in(tier, arm)}
         if not any(_matters(key, arm, backbone) for key in keys for backbone in backbones):
             raise UserError(
                 f"params.yaml: experiments.{name}.search.space has no setting that arm '{arm}' "

@@ -260,7 +260,7 @@ def prepare_settings(wildcards):
     spec = STUDY.params.data.datasets[wildcards.dataset]
     if isinstance(spec, Log):
         names = sorted({name for pattern in spec.files for name in matches(pattern)})
-        return digest([spec.model_dump(mode="json"), stamps([*map(Path, names)])])
+        return digest([spec.model_dump(mode="json", exclude={"push"}), stamps([*map(Path, names)])])
     return digest(spec.model_dump(mode="json", exclude={"split"}))
 
 

@@ -219,6 +219,9 @@ class Log(LogSpec):
     """A click log of one's own; its rows are split as they are read, alike for all seeds."""
 
     source: Literal["log"]
+    push: bool = Field(
+        default=False, description="`dvc push` takes it along, with weights and predictions"
+    )
 
 
 Dataset = Annotated[

@@ -88,7 +88,7 @@ def answer(of: Frames) -> Table:
     )
     columns = [
         Shown("Difference", COLUMNS["gain"].cells(frame, "gain")),
-        Shown("95 % interval", [*map(_interval, frame["low"], frame["high"], frame["status"])]),
+        Shown("95 % interval", [*map(interval_cell, frame["low"], frame["high"], frame["status"])]),
         Shown("Metric", [column(metric).head for metric in frame["metric"]]),
         Shown("Seeds", [number(n, 0) for n in frame["gain_n"]]),
     ]
@@ -125,7 +125,7 @@ def sentences(of: Frames) -> list[str]:
     if not names:
         return [f"No experiment of params.yaml has runs in tier {of.study.tier}."]
     main = frame["experiment"] == names[0]
-    return [_first(of, names[0], frame[main]), _others(of, names, frame[~main]), _currency(of)]
+    return [_first(of, names[0], frame[main]), _others(of, names, frame[~main]), currency(of)]
 
 
 def line(of: Frames, name: str) -> str:
@@ -197,12 +197,12 @@ def _others(of: Frames, names: tuple[str, ...], frame: pd.DataFrame) -> str:
         text += (
             f"; most in {column(row['metric']).head} on {row['dataset']}, {who}: "
             f"{stale_marked(number(row['gain'], signed=True), row['status'])} "
-            f"(95 % interval {_interval(row['low'], row['high'], row['status'])})"
+            f"(95 % interval {interval_cell(row['low'], row['high'], row['status'])})"
         )
     return f"{text}."
 
 
-def _currency(of: Frames) -> str:
+def currency(of: Frames) -> str:
     """How many numbers today's code would give again."""
     counts = status_counts(of.about["status"])
     total, made = sum(counts.values()), counts[CURRENT] + counts[STALE]
@@ -249,7 +249,8 @@ def _none(count: int) -> str:
     return number(count, 0) if count else "none"
 
 
-def _interval(low: float, high: float, status: str) -> str:
+def interval_cell(low: float, high: float, status: str) -> str:
+    """An interval as text; a dash if it is not known."""
     if pd.isna(low):
         return MISSING
     return stale_marked(f"{number(low, signed=True)} to {number(high, signed=True)}", status)

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import AUCS, COMPARED, SHOWN
 from domain_experts.layout import CLAIMS
-from domain_experts.params import TIERS, Experiment, TierName, validated
+from domain_experts.params import Experiment, TierName, validated
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.runs import variant_name
 from domain_experts.strict import Positive, Settings
@@ -146,7 +146,10 @@ def load_claims(study: Study) -> tuple[Entry, ...]:
             raise UserError(f"{entry.where}: {other.file} has a claim of this id; rename one")
         ids[entry.claim.id] = entry
     # of nearly all claims the tier itself knows, and the others need not be expanded
-    studies = (study, *(Study(study.params, tier) for tier in TIERS if tier != study.tier))
+    studies = (
+        study,
+        *(Study(study.params, tier) for tier in study.params.tiers if tier != study.tier),
+    )
     for entry in entries:
         for name in entry.claim.nearest:
             _known(entry, "nearest: claim", name, ids)
@@ -181,10 +184,11 @@ def _check(entry: Entry, studies: Sequence[Study]) -> None:
         _had(entry, "arm", arm, {known for one in every for known in one.arms})
         if backbone:
             _known(entry, "backbone", backbone, BACKBONES)
-            _had(entry, f"backbone of {arm}", backbone, _backbones(every, [arm]))
+            _had(entry, f"backbone of {arm}", backbone, _backbones(every, [arm], params.tiers))
+    arms = {arm for one in every for arm in one.arms}
     for name in rule.backbones:
         _known(entry, "backbone", name, BACKBONES)
-        _had(entry, "backbone", name, _backbones(every, {a for one in every for a in one.arms}))
+        _had(entry, "backbone", name, _backbones(every, arms, params.tiers))
     for name in rule.datasets:
         _known(entry, "data set", name, params.data.datasets)
         there = {d for one in every for own in one.datasets.values() for d in own}
@@ -200,7 +204,7 @@ def _check(entry: Entry, studies: Sequence[Study]) -> None:
                 f"{', '.join(one.references)}; add it to `compare` in params.yaml, or name another "
                 "experiment"
             )
-    tiers = [(one, tier) for one in every for tier in TIERS if _makes(one, rule, tier)]
+    tiers = [(one, tier) for one in every for tier in params.tiers if _makes(one, rule, tier)]
     if not tiers:
         raise UserError(
             f"{entry.where}: no experiment makes this comparison: {', '.join(experiments)} "
@@ -232,12 +236,14 @@ def _variants(study: Study, experiments: Iterable[str]) -> set[str]:
     return {variant_name(run.variant) for name in experiments for run in study.expected[name]}
 
 
-def _backbones(experiments: Iterable[Experiment], arms: Iterable[str]) -> set[str]:
+def _backbones(
+    experiments: Iterable[Experiment], arms: Iterable[str], tiers: Iterable[str]
+) -> set[str]:
     return {
         backbone
         for one, arm in itertools.product(experiments, arms)
         if arm in one.arms
-        for tier in TIERS
+        for tier in tiers
         for backbone in one.backbones_in(tier, arm)
     }
 

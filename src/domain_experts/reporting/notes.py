@@ -3,6 +3,7 @@
 import pandas as pd
 
 from domain_experts.registry import ARMS, BEST_FLOOR
+from domain_experts.reporting.catalog import renews
 from domain_experts.reporting.columns import OTHER_SPLIT, STALE_MARK, STALE_MEANS, stale_marked
 from domain_experts.reporting.frame import KEYS, Frames, made, over_status, status_counts
 from domain_experts.results import ABSENT, NOT_RUN, STALE
@@ -32,7 +33,7 @@ def stale_notes(frames: Frames, runs: pd.DataFrame) -> list[str]:
     count, tier = status_counts(runs["status"])[STALE], frames.study.tier
     return [
         f"{STALE_MARK} stale: {count:,} of {len(runs):,} runs were made by {STALE_MEANS}. "
-        f"`snakemake --config tier={tier}` renews them; `domain-experts status --tier {tier}` says "
+        f"`{renews(frames.study)}` renews them; `domain-experts status --tier {tier}` says "
         "why."
     ] * bool(count)
 

@@ -13,13 +13,15 @@ from PIL import Image
 
 from domain_experts import layout
 from domain_experts.files import sha256
-from domain_experts.reporting import answer
+from domain_experts.reporting import advice, answer
 from domain_experts.reporting.catalog import (
-    ABOUT_ALL,
     CELLS,
     SEARCH,
+    about_all,
     experiments,
     figure_names,
+    is_own,
+    renews,
     table_names,
 )
 from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
@@ -82,11 +84,17 @@ def page(of: Frames) -> str:
         question=answer.question(of),
         counts=counts(of),
         sentences=answer.sentences(of),
-        about={name: table(of, name) for name in ABOUT_ALL},
+        advice=advice.sentences(of) if is_own(study) else [],
+        first=about_all(study)[0],
+        about={name: table(of, name) for name in about_all(study)},
         matrix=matrix(of),
         status=status_counts(of.about["status"]),
         sections=[_section(of, name) for name in names],
         pictures=[Picture.of(tier, name) for name in figure_names(study) if name not in names],
+        renews=renews(study),
+        draws=renews(study, "figures"),
+        reports=renews(study, "report"),
+        own=is_own(study),
         mark=STALE_MARK,
         stale_means=STALE_MEANS,
         digests={name: sha256(path) for name, path in own.items()},

@@ -8,6 +8,7 @@ import pandas as pd
 
 from domain_experts import layout
 from domain_experts.registry import ARMS, NO_BACKBONE
+from domain_experts.reporting.advice import TABLES as RECOMMENDED
 from domain_experts.reporting.answer import answer
 from domain_experts.reporting.catalog import CELLS, SEARCH, experiments
 from domain_experts.reporting.columns import (
@@ -306,7 +307,7 @@ def matrix(of: Frames) -> Table:
 
 
 _MAKERS = (verdicts, evidence, answer, overview, coverage, datasets, domains, cost)
-ABOUT = {make.__name__: make for make in _MAKERS} | {"differences": differences_table}
+ABOUT = {make.__name__: make for make in _MAKERS} | {"differences": differences_table} | RECOMMENDED
 
 
 def _named(frame: pd.DataFrame, variants: Mapping[str, str]) -> pd.DataFrame:

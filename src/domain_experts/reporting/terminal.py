@@ -10,7 +10,7 @@ from rich.panel import Panel
 from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.reporting.answer import answer, question, sentences, span
-from domain_experts.reporting.catalog import experiments
+from domain_experts.reporting.catalog import experiments, renews
 from domain_experts.reporting.columns import reference_label
 from domain_experts.reporting.frame import Frames, frames, status_text
 from domain_experts.reporting.render import Table, terminal
@@ -135,4 +135,4 @@ def print_status(study: Study) -> None:
     if reasons:
         told = ", ".join(f"{why} ({count})" for why, count in reasons.most_common())
         console.print(f"Stale runs differ from today's in: {told}.", soft_wrap=True)
-        console.print(f"Renew them with `snakemake --config tier={study.tier}`.", soft_wrap=True)
+        console.print(f"Renew them with `{renews(study)}`.", soft_wrap=True)

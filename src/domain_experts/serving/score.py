@@ -96,16 +96,13 @@ class Columns:
     def needed(self) -> list[str]:
         """Names of the columns that are read."""
         columns = self.encoder.columns
-        return list(
-            dict.fromkeys(
-                [
-                    *(of.column or name for name, of in columns.fields.items()),
-                    *columns.history,
-                    *(of.column for of in columns.dense),
-                    columns.domain.column,
-                ]
-            )
-        )
+        read = [
+            *(of.column or name for name, of in columns.fields.items()),
+            *columns.history,
+            *(of.column for of in columns.dense),
+            columns.domain.column,
+        ]
+        return [name for name in dict.fromkeys(read) if name not in self.encoder.constants]
 
     def rows(self, block: Block) -> Rows:
         """The rows of a block.
