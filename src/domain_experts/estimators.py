@@ -57,7 +57,7 @@ class Bar(Progress):
         # the bar stands in for the lines now and then
         self._last_line = time.monotonic()
         super().trained(leg, epoch, epochs, rows, seconds, best, left)
-        self.bar.set_description(f"{self.title} {leg}", refresh=False)
+        self.bar.set_description_str(f"{self.title} {leg}", refresh=False)
         self.bar.set_postfix_str(f"validation AUC {best:.4f}", refresh=False)
         self.bar.update(round(epochs, 3))
 
