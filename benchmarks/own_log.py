@@ -86,7 +86,7 @@ def main(
         size = path.stat().st_size / 1e6
     print(
         f"{int(rows):,} rows ({size:,.0f} MB): {found['seconds']:.1f} s, "
-        f"{rows / found['seconds']:,.0f} rows/s, {rows / found['cpu_seconds']:,.0f} rows per second "
+        f"{rows / found['seconds']:,.0f} rows/s, {rows / found['cpu_seconds']:,.0f} rows/s "
         f"of a core, peak {found['peak_mb']:,.0f} MB, "
         f"load {os.getloadavg()[0]:.1f}"
     )

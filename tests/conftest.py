@@ -13,6 +13,7 @@ from assignments import multi_data, small_data
 from fabricated import fabricate
 from hypothesis import settings
 from projects import make_smallest
+from served import Trained
 from smoke import run_study
 
 from domain_experts.data.registry import Content
@@ -187,6 +188,12 @@ def interactions():
 def multi_interactions():
     """Generated data with three ragged domains, two tasks and a dense feature."""
     return multi_data()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Models of all arms, each trained for a moment when it is first asked for."""
+    return Trained(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from domain_experts import digest
-from domain_experts.digest import _plain, code_digest, source_files, source_modules
+from domain_experts.digest import (
+    _plain,
+    code_digest,
+    plain_digest,
+    source_files,
+    source_modules,
+)
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.runs import Job
 
@@ -191,3 +197,51 @@ def test_digests_do_not_depend_on_the_version_of_python():
             [name, "-c", code], capture_output=True, text=True, env=environment, check=True
         )
         assert done.stdout.strip() == code_digest(modules), done.stderr
+
+
+@pytest.fixture
+def listed(package, monkeypatch):
+    """Lists what the present code of a module counts as."""
+
+    def write(name, counts_as):
+        path = package / f"equal-{name}.yaml"
+        path.write_text(f"{name}: [{plain_digest([name])}, {counts_as}]\n")
+        monkeypatch.setattr(digest, "EQUAL", path)
+
+    return write
+
+
+def test_code_that_gives_the_bytes_of_earlier_code_counts_as_it(package, listed):
+    other = code_digest(["domain_experts.plot"])
+    earlier = code_digest(["domain_experts.leaf"])
+    (package / "leaf.py").write_text("import os.path\nimport numpy\nx = 1\n")
+    changed = code_digest(["domain_experts.leaf"])
+    assert changed != earlier
+    listed("domain_experts.leaf", earlier)
+    assert code_digest(["domain_experts.leaf"]) == earlier
+    assert plain_digest(["domain_experts.leaf"]) == changed
+    # what was not shown to give the same bytes is stale, whatever it imports
+    assert code_digest(["domain_experts.plot"]) != other
+
+
+def test_a_module_that_is_new_may_change_no_digest(package, listed):
+    earlier = code_digest(["domain_experts.job"])
+    (package / "models/added.py").write_text("x = 1\n")
+    (package / "models/layer.py").write_text("from domain_experts.models import added, tower\n")
+    digest._imports.cache_clear()
+    listed("domain_experts.job", earlier)
+    assert "domain_experts.models.added" in source_modules(["domain_experts.job"])
+    assert code_digest(["domain_experts.job"]) == earlier
+    (package / "models/added.py").write_text("x = 2\n")
+    assert code_digest(["domain_experts.job"]) != earlier
+
+
+def test_equal_code_lapses_once_it_changes_again(package, listed):
+    earlier = code_digest(["domain_experts.job"])
+    (package / "leaf.py").write_text("x = 1\n")
+    listed("domain_experts.job", earlier)
+    assert code_digest(["domain_experts.job"]) == earlier
+    (package / "leaf.py").write_text("x = 2\n")
+    assert code_digest(["domain_experts.job"]) == plain_digest(["domain_experts.job"]) != earlier
+    (package / "leaf.py").write_text("x = 1\n")
+    assert code_digest(["domain_experts.job"]) == earlier

@@ -120,6 +120,28 @@ def test_losses_are_those_of_a_slow_loop_in_each_lane(lanes):
         assert mean[lane].item() == pytest.approx(cross_entropy(z, y).item(), abs=1e-10)
 
 
+@given(st.lists(st.lists(st.tuples(ROW, st.integers(0, 3)), min_size=1, max_size=8), min_size=1))
+def test_a_row_of_weight_n_counts_as_n_rows(lanes):
+    """Oracle: the losses of the rows, each so often; of no row it is 0."""
+    weighed = [row for lane in lanes for row in lane]
+    logits, labels, domain = tensors([row for row, _ in weighed])
+    weight = torch.tensor([float(n) for _, n in weighed], dtype=torch.float64)
+    counts = [len(lane) for lane in lanes]
+    for loss in losses.LOSSES.values():
+        found = loss(logits, labels, domain, counts, weight)
+        for lane, value in zip(lanes, found, strict=True):
+            again = [row for row, n in lane for _ in range(n)]
+            expected = loss(*tensors(again), [len(again)]).item() if again else 0.0
+            assert value.item() == pytest.approx(expected, abs=1e-10)
+
+
+def tensors(rows):
+    """Logits, labels and domains."""
+    logits = torch.tensor([[z for z, _ in row[1:]] for row in rows], dtype=torch.float64)
+    labels = torch.tensor([[y for _, y in row[1:]] for row in rows], dtype=torch.float64)
+    return logits, labels, torch.tensor([row[0] for row in rows])
+
+
 def test_the_balanced_loss_weighs_domains_alike_whatever_their_rows():
     logits = torch.zeros(10, 2, dtype=torch.float64, requires_grad=True)
     domain = torch.tensor([0] * 9 + [2])

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import jsonschema
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from assignments import CTR_BACKBONES, params, study_of
@@ -455,3 +456,29 @@ def test_experts_are_trained_for_all_that_variants_ask_for(values):
     for run in study.runs:
         if run.arm == "experts":
             assert run.settings.adapter.experts_per_domain == 3
+
+
+def test_a_setting_that_came_later_changes_no_key_at_its_default():
+    """Oracle: the settings that stored results were made of."""
+    path = ROOT / layout.records_file("paper")
+    table = pq.read_table(path, columns=["run", "record"]).to_pylist()
+    stored = {row["run"]: json.loads(row["record"]) for row in table}
+    runs = [run for run in study_of("paper").expected_runs if not run.search]
+    made = [stored.get(run.path.as_posix(), {}).get("settings") for run in runs]
+    # others are of earlier settings still, and stale
+    assert sum(run.payload() == own for run, own in zip(runs, made, strict=True)) > 100
+
+
+def test_another_value_than_the_default_does_change_it(values):
+    study = Study(Params.model_validate(values), "smoke")
+    own = {
+        name: study._run("planted-small", "mlp", "base", variant, 1).payload()
+        for name, variant in (
+            ("left out", ()),
+            ("default", (("training.optimizer", "adam"),)),
+            ("other", (("training.optimizer", "lazy_adam"),)),
+        )
+    }
+    assert own["left out"] == own["default"]
+    other = own["other"]["training"]
+    assert other == own["default"]["training"] | {"optimizer": "lazy_adam"}

@@ -66,6 +66,19 @@ def test_autoifs_goes_on_from_any_epoch(make_assignment, multi_interactions, mon
     goes_on_from_any_epoch(make_assignment("autoifs", data=multi_interactions), monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("arm", "backbone"), [("moe_mlora_sequence", "wdl"), ("mdmt", "m3oe"), ("autoifs", "none")]
+)
+def test_lazy_adam_goes_on_from_any_epoch(
+    make_assignment, interactions, multi_interactions, monkeypatch, arm, backbone
+):
+    data = interactions if backbone == "wdl" else multi_interactions
+    changed = {"training.optimizer": "lazy_adam", "protocol.upper_order": 2}
+    goes_on_from_any_epoch(
+        make_assignment(arm, data=data, backbone=backbone, **changed), monkeypatch
+    )
+
+
 def goes_on_from_any_epoch(assignment, monkeypatch):
     whole = train(assignment)
     forget(assignment)

@@ -400,6 +400,98 @@ def pull(tier: TierOption = "quick", remote: str | None = None) -> None:
     pull_tier(Study(load(), tier), remote)
 
 
+ModelFolder = Annotated[Path, typer.Argument(help="folder of a saved model")]
+Delimiter = Annotated[str, typer.Option(help="of CSV files")]
+
+
+@app.command()
+def save(
+    what: Annotated[
+        str, typer.Argument(help="a run's path, as `runs` prints it; or the folder of a study")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
+    tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
+) -> None:
+    """Keep a run's model as a folder; of a study, that of the arm best on validation rows."""
+    _set_threads(1)
+    import contextlib
+
+    from domain_experts.layout import PARAMS
+    from domain_experts.presence import load_study
+    from domain_experts.serving.keep import best_run, run_at, saved_model
+
+    out = out.absolute()
+    whole = (Path(what) / PARAMS).is_file()
+    with contextlib.chdir(what if whole else "."):
+        study = load_study(tier)
+        run = best_run(study) if whole else run_at(study, what)
+        saved_model(study, run).save(out)
+    typer.echo(f"{run.path} is kept in {out}")
+
+
+@app.command()
+def score(
+    model: ModelFolder,
+    files: Annotated[list[str], typer.Argument(help="Parquet or CSV files, or patterns")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="*.parquet or *.csv")],
+    keep: Annotated[str, typer.Option(help="columns to keep beside the scores: id,ts")] = "",
+    delimiter: Delimiter = ",",
+) -> None:
+    """Write a saved model's probabilities for new rows, in columns p_<task>."""
+    _set_threads(1)
+    from domain_experts.data.log.files import LogFiles
+    from domain_experts.data.log.spec import Csv
+    from domain_experts.serving.model import SavedModel
+    from domain_experts.serving.score import score as score_files
+
+    loaded = SavedModel.load(model)
+    columns = [name.strip() for name in keep.split(",") if name.strip()]
+    rows = score_files(loaded, LogFiles(files, Csv(delimiter=delimiter)), out, columns)
+    typer.echo(f"{rows:,} rows are scored in {out}")
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option("--output", "-o", help="*.onnx or *.pt2")],
+    to: Annotated[str, typer.Option(help="onnx, or torch (torch.export)")] = "onnx",
+) -> None:
+    """Write a saved model as one file that other programs run, for batches of any size."""
+    _set_threads(1)
+    from domain_experts.serving.export import export as export_model
+    from domain_experts.serving.model import SavedModel
+
+    export_model(SavedModel.load(model), to, out)
+    typer.echo(f"{model} is exported to {out}: fields, dense and domain to logits")
+
+
+@app.command()
+def adapt(
+    model: ModelFolder,
+    files: Annotated[list[str], typer.Argument(help="rows of one new domain, with labels")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="folder of the new model")],
+    all_weights: Annotated[
+        bool, typer.Option("--all-weights", help="train all weights, not the new adapter alone")
+    ] = False,
+    delimiter: Delimiter = ",",
+) -> None:
+    """Give a saved model a new domain, and say whether it pays."""
+    _set_threads(1)
+    from domain_experts.data.log.files import LogFiles
+    from domain_experts.data.log.spec import Csv
+    from domain_experts.serving.adapt import adapt as adapt_model
+    from domain_experts.serving.model import SavedModel
+
+    made = adapt_model(
+        SavedModel.load(model), LogFiles(files, Csv(delimiter=delimiter)), all_weights
+    )
+    made.model.save(out)
+    rows = ", ".join(f"{number:,} {split}" for split, number in made.rows.items())
+    typer.echo(f"domain {made.model.schema.domains[-1]} is added in {out} (rows: {rows})")
+    for gain in made.gains:
+        typer.echo(gain.verdict)
+
+
 @app.command()
 def unlock() -> None:
     """Clear Snakemake's lock after a crash, if no training process is still alive."""

@@ -126,8 +126,12 @@ class Run:
         return self.seed if fixed is None else fixed
 
     def payload(self) -> dict[str, Any]:
-        """The settings that matter to this run, for its key and for Snakemake's `params`."""
-        values = self.settings.model_dump(mode="json")
+        """The settings that matter to this run, for its key and for Snakemake's `params`.
+
+        A setting has a default if it came after results that are kept; at it, it is left out, so
+        that their keys stay.
+        """
+        values = self.settings.model_dump(mode="json", exclude_defaults=True)
         return {"arm": self.arm, "backbone": self.backbone, "seed": self.seed} | dict(
             _read(values, reads(self.arm, self.backbone))
         )

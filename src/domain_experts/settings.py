@@ -52,6 +52,11 @@ class TrainingSettings(Settings):
     batch_size: Positive
     learning_rate: float = Field(gt=0, le=1)
     max_epochs: Positive = Field(description="cap per leg; early stopping usually comes first")
+    optimizer: Literal["adam", "lazy_adam"] = Field(
+        default="adam",
+        description="lazy_adam moves of embeddings and linear weights only the rows that a batch "
+        "has (and their moments; the L2 penalty is theirs alone): for tables of millions of ids",
+    )
     patience: Positive = Field(description="validations without improvement before a leg stops")
     validations: Positive = Field(description="validations in an epoch, at equal distances")
     nudge: float = Field(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from domain_experts.auc import exceeded_thresholds, macro_auc
 from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
+from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.batches import Rows, by_domain, mixed
@@ -67,6 +68,7 @@ class Trainer:
         carry_optimizer: bool = False,
     ) -> None:
         self.model = model
+        have_sparse_gradients(model, settings.training.optimizer == "lazy_adam")
         self._forward = _compiled(model) if settings.training.compiled else model
         self.rows = rows
         self.settings = settings
@@ -81,6 +83,8 @@ class Trainer:
         self.lanes: list[LaneRecord] = []
         """Of all legs that have ended, in order."""
         self._states: dict[str, LaneState] = {}
+        names = dict(model.named_parameters())
+        self._statistics = {n: v for n, v in model.state_dict().items() if n not in names}
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
         self._resumed_leg = ""
@@ -107,7 +111,13 @@ class Trainer:
         usable = [lane for lane in lanes if lane.usable]
         if usable:
             self._train(name, usable, epochs, identity)
-        self.lanes += [self._record(name, lane, usable, epochs) for lane in lanes]
+        points: dict[str, list[dict[str, Any]]] = {lane.name: [] for lane in lanes}
+        for point in self.curve:
+            if point["phase"] == name and point["lane"] in points:
+                points[point["lane"]].append(point)
+        self.lanes += [
+            self._record(name, lane, usable, epochs, points[lane.name]) for lane in lanes
+        ]
 
     def _train(self, name: str, lanes: Sequence[Lane], epochs: int | None, identity: str) -> None:
         training, protocol = self.settings.training, self.settings.protocol
@@ -163,9 +173,13 @@ class Trainer:
             later.end_with(0)
 
     def _record(
-        self, leg: str, lane: Lane, trained: Sequence[Lane], fixed: int | None
+        self,
+        leg: str,
+        lane: Lane,
+        trained: Sequence[Lane],
+        fixed: int | None,
+        points: Sequence[Mapping[str, Any]],
     ) -> LaneRecord:
-        points = [p for p in self.curve if (p["phase"], p["lane"]) == (leg, lane.name)]
         epochs = points[-1]["epoch"] if points else 0
         best = max((p["epoch"] for p in points if p["best"]), default=0)
         stopped = lane.usable and self._states[lane.name].stopped
@@ -327,9 +341,11 @@ class Trainer:
 
     def _weights(self, lane: Lane) -> dict[str, Tensor]:
         """What the training of a lane changes: its parameters, and statistics of the model."""
-        others = set(dict(self.model.named_parameters())) - set(lane.parameters)
-        state: dict[str, Tensor] = self.model.state_dict()
-        return state if self.carry_best else {n: v for n, v in state.items() if n not in others}
+        if self.carry_best:
+            state: dict[str, Tensor] = self.model.state_dict()
+            return state
+        # not by way of the whole model: there may be thousands of lanes
+        return {n: p.detach() for n, p in lane.parameters.items()} | self._statistics
 
     def _validation_auc(self, lane: Lane) -> float:
         """Macro AUC over the domains and tasks of the lane's validation rows."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -78,6 +78,8 @@ class Encoder:
     vocabularies: Mapping[str, Vocabulary]
     means: tuple[float, ...] = ()
     deviations: tuple[float, ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Columns that rows do not bring, and the text that all of them have there."""
 
     @property
     def single(self) -> tuple[str, ...]:
@@ -114,6 +116,7 @@ class Encoder:
             UserError: a column is missing or does not fit.
         """
         rows = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        rows = with_constants(rows, self.constants)
         block = Block(_GIVEN, 0, rows)
         named = rows.column_names
         wanted = [of.column or name for name, of in self.columns.fields.items()]
@@ -220,6 +223,7 @@ class Encoder:
                 "kinds": {name: of.kind for name, of in self.vocabularies.items()},
                 "means": list(self.means),
                 "deviations": list(self.deviations),
+                "constants": dict(self.constants),
             },
         )
 
@@ -250,6 +254,7 @@ class Encoder:
                 vocabularies=found,
                 means=tuple(record["means"]),
                 deviations=tuple(record["deviations"]),
+                constants=record["constants"],
             )
         except FileNotFoundError:
             raise UserError(
@@ -257,6 +262,13 @@ class Encoder:
             ) from None
         except (KeyError, ValueError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}); make it again") from None
+
+
+def with_constants(table: pa.Table, constants: Mapping[str, str]) -> pa.Table:
+    """The rows with columns that hold one text throughout."""
+    for name, text in constants.items():
+        table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
+    return table
 
 
 def _vocabulary(kind: values.Kind, table: pa.Table | None) -> Vocabulary:

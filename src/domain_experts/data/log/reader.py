@@ -2,10 +2,10 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from domain_experts.data.log.encoder import (
     split_ids,
     transformed,
     vocabulary,
+    with_constants,
 )
 from domain_experts.data.log.files import Block, LogFiles
 from domain_experts.data.log.history import Histories
@@ -58,6 +59,79 @@ class _Small:
     user: np.ndarray | None = None
     has_user: np.ndarray | None = None
     given: np.ndarray | None = None
+
+
+class Source(Protocol):
+    """Rows in blocks: those of files, or of a table in memory."""
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
+
+    def schema(self, path: Path) -> pa.Schema: ...
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Block]: ...
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A table in memory."""
+
+    table: pa.Table
+    paths: tuple[Path, ...] = (Path("the table"),)
+
+    def schema(self, path: Path) -> pa.Schema:
+        return self.table.schema
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
+        yield Block(self.paths[0], 0, self.table.select(columns))
+
+
+def of_table(
+    table: pa.Table,
+    columns: Columns,
+    labels: np.ndarray,
+    split: np.ndarray,
+    weight: np.ndarray | None = None,
+    constants: Mapping[str, str] | None = None,
+) -> tuple[Encoder, Interactions]:
+    """What `prepare` makes of files, of a table in memory.
+
+    Args:
+        table: the rows.
+        columns: what they hold; tasks need no column.
+        labels: (N, T) uint8, 0 or 1.
+        split: (N,) uint8, 0 train, 1 validation.
+        weight: (N,) float32.
+        constants: columns that the table lacks, and the text that all rows have there.
+
+    Returns:
+        The encoder, and the rows with their split, those of domains that are left out excepted.
+
+    Raises:
+        UserError: the rows do not fit what is said of them.
+    """
+    constants = constants or {}
+    held = _Held(with_constants(table, constants))
+    (block,) = held.blocks(held.table.column_names)
+    report: dict[str, Any] = {"remarks": []}
+    found = values.texts(block, columns.domain.column, "the domain").dictionary_encode()
+    small = _Small(found.dictionary.to_pylist(), found.indices.to_numpy(), labels)
+    domains, of_domain = _domains(small, split, columns, report)
+    split = np.where(of_domain[small.domain] < 0, UNUSED, split)
+    encoder = _second_pass(held, columns, split, domains, report)
+    encoder = replace(encoder, constants=constants)
+    kept = np.flatnonzero(split != UNUSED)
+    encoded = encoder.encode(table.take(pa.array(kept)))
+    rows = Interactions(
+        schema=encoder.schema,
+        fields=encoded.fields,
+        dense=encoded.dense,
+        labels=labels[kept],
+        domain=encoded.domain,
+        given_split=split[kept],
+        weight=None if weight is None else weight[kept],
+    )
+    return encoder, rows
 
 
 def prepare(dataset: str, spec: LogSpec) -> None:
@@ -115,7 +189,7 @@ def _columns(spec: LogSpec, files: LogFiles) -> list[str]:
     )
 
 
-def _kind(files: LogFiles, column: str) -> values.Kind:
+def _kind(files: Source, column: str) -> values.Kind:
     return values.common_kind([files.schema(path).field(column).type for path in files.paths])
 
 
@@ -246,7 +320,7 @@ def _split(small: _Small, spec: LogSpec) -> np.ndarray:
 
 
 def _domains(
-    small: _Small, split: np.ndarray, spec: LogSpec, report: dict[str, Any]
+    small: _Small, split: np.ndarray, spec: Columns, report: dict[str, Any]
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of domains, and the domain of each one met: -1 where its rows are left out."""
     counts = np.bincount(small.domain[split == TRAIN], minlength=len(small.names))
@@ -287,8 +361,8 @@ def _some(names: list[str]) -> str:
 
 
 def _second_pass(
-    files: LogFiles,
-    spec: LogSpec,
+    files: Source,
+    spec: Columns,
     split: np.ndarray,
     domains: tuple[str, ...],
     report: dict[str, Any],
@@ -383,7 +457,7 @@ def _overlap(training: pa.Table, tested: Counts, report: dict[str, Any]) -> None
         )
 
 
-def _numbered(files: LogFiles, columns: list[str]) -> Iterator[tuple[slice, Block]]:
+def _numbered(files: Source, columns: list[str]) -> Iterator[tuple[slice, Block]]:
     start = 0
     for block in files.blocks(columns):
         yield slice(start, start + block.table.num_rows), block

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.models.multi.base import MultiModel
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
@@ -113,8 +114,11 @@ class MultiTrainer(Trainer):
         fields, dense, domain, labels = self.rows.take(index)
         # running statistics are the lower level's: copies follow this batch
         statistics = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        # torch cannot differentiate through a sparse gradient
+        have_sparse_gradients(self.model, False)
         with self._autocast():
             logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
+        have_sparse_gradients(self.model, self.settings.training.optimizer == "lazy_adam")
         weight = self.rows.weight_of(index)
         return loss(logits.to(dense.dtype), labels, domain, [len(batch)], weight).sum()
 

@@ -1,0 +1,1 @@
+"""Keeping trained models: save, score, export, adapt."""

@@ -1,0 +1,187 @@
+"""From a finished run, or the best one of a study, to a saved model."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from domain_experts import layout
+from domain_experts.data.interactions import Interactions
+from domain_experts.data.log.encoder import Encoder
+from domain_experts.data.log.spec import LogSplit
+from domain_experts.data.split import TEST, read_split
+from domain_experts.errors import UserError
+from domain_experts.files import read_json, sha256
+from domain_experts.registry import ARMS
+from domain_experts.results import load as load_results
+from domain_experts.runs import Run
+from domain_experts.serving.card import card
+from domain_experts.serving.collect import ON_BASE, served_state
+from domain_experts.serving.model import ENCODER, Origin, SavedModel
+from domain_experts.serving.rebuild import Identity
+from domain_experts.study import Study
+from domain_experts.suggest import unknown
+from domain_experts.training.arms import new_domain
+from domain_experts.training.assignment import Assignment, Upstream
+from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.job import MODEL, PROVENANCE, RECORD
+from domain_experts.training.progress import Progress, title
+
+CHECKED = 10_000
+"""Test rows on which a saved model must agree with its run."""
+TOLERANCE = 1e-5
+
+
+def run_at(study: Study, path: str) -> Run:
+    """The expected run of a path, as `domain-experts runs` prints it.
+
+    Raises:
+        UserError: the study has none.
+    """
+    runs = {run.path.as_posix(): run for run in study.expected_runs}
+    wanted = Path(path).as_posix()
+    if wanted not in runs:
+        raise UserError(
+            unknown(f"run of tier {study.tier}", path, runs, "see `domain-experts runs`")
+        )
+    return runs[wanted]
+
+
+def best_run(study: Study) -> Run:
+    """Of the arms the best on validation rows, and of its seeds the best.
+
+    Arms that are told planted groups, or that keep a domain from training, stand aside.
+
+    Raises:
+        UserError: the study has several data sets, or no run is evaluated.
+    """
+    found = load_results(study)
+    numbers = found.numbers
+    chosen = (
+        (numbers["split"] == "validation")
+        & (numbers["metric"] == "wauc")
+        & ~numbers["arm"].isin([*new_domain.ARMS, *(n for n, arm in ARMS.items() if arm.planted)])
+    )
+    numbers = numbers[chosen]
+    datasets = sorted(numbers["dataset"].unique())
+    if not len(numbers):
+        raise UserError(
+            f"no run of tier {study.tier} is evaluated; run `snakemake --config tier={study.tier}`"
+        )
+    if len(datasets) > 1:
+        raise UserError(
+            f"tier {study.tier} has several data sets ({', '.join(datasets)}): name a run, as "
+            "`domain-experts runs` prints it"
+        )
+    # of several tasks the mean
+    by_run = numbers.groupby(["arm", "backbone", "variant", "run"], as_index=False)["value"].mean()
+    arms: pd.Series[float] = by_run.groupby(["arm", "backbone", "variant"])["value"].mean()
+    best = by_run.set_index(["arm", "backbone", "variant"]).loc[[arms.idxmax()]]
+    return found.expected[best.loc[best["value"] == best["value"].max(), "run"].iloc[0]]
+
+
+def saved_model(study: Study, run: Run) -> SavedModel:
+    """The model of a finished run.
+
+    Raises:
+        UserError: a file of the run is missing or damaged, the data are not those that it was
+            trained on, or the model does not give the run's own predictions.
+    """
+    folder = layout.run_artifacts(study.tier, run)
+    remedy = _remedy(study, run)
+    made = read_json(_file(study, run, PROVENANCE), remedy)
+    data = Interactions.open(layout.interactions(run.dataset))
+    if made["data"] != data.card["content"]:
+        raise UserError(
+            f"{layout.interactions(run.dataset)} holds other rows than {folder} was trained on; "
+            "run snakemake, which trains it on those of today"
+        )
+    upstream = {}
+    if run.arm in ON_BASE:
+        for other in study.upstream(run):
+            upstream[other.arm] = Upstream(load_file(_file(study, other, MODEL)), {})
+    record = read_json(_file(study, run, RECORD), remedy)
+    assignment = Assignment(
+        run,
+        data,
+        read_split(study.tier, run.dataset, run.split_seed),
+        upstream,
+        "cpu",
+        Checkpoint(Path(), ""),
+        Progress(title(run)),
+    )
+    trains = (folder / MODEL).exists()
+    state = served_state(assignment, load_file(_file(study, run, MODEL)) if trains else {})
+    identity = Identity(
+        run.dataset,
+        run.backbone,
+        run.arm,
+        run.seed,
+        run.settings,
+        data.schema,
+        data.planted_groups,
+        record["scope"]["domain"],
+        record["scope"]["task"],
+    )
+    vocabularies = layout.interactions(run.dataset) / ENCODER
+    model = SavedModel.of(
+        identity,
+        state,
+        Origin(
+            run=run.path.as_posix(),
+            data=made["data"],
+            split=made["split"],
+            code=made["code"],
+            libraries={name: made[name] for name in ("torch", "numpy")},
+        ),
+        card(study, run, data, record),
+        Encoder.open(vocabularies) if vocabularies.is_dir() else None,
+        _split_rule(data),
+    )
+    _refuse_other_predictions(model, assignment, _file(study, run, "test.npy"))
+    return model
+
+
+def _split_rule(data: Interactions) -> LogSplit | None:
+    """How a log was split."""
+    provenance = data.card["provenance"]
+    if provenance.get("source") != "log":
+        return None
+    return LogSplit.model_validate(provenance["settings"]["split"])
+
+
+def _refuse_other_predictions(model: SavedModel, assignment: Assignment, path: Path) -> None:
+    if assignment.run.settings.training.precision != "float32":
+        # it was tested by products of lower precision than those it serves with
+        return
+    stored, data = np.load(path, allow_pickle=False), assignment.interactions
+    rows = np.flatnonzero(assignment.split == TEST)[:CHECKED]
+    parts = (np.ascontiguousarray(part[rows]) for part in (data.fields, data.dense, data.domain))
+    differs = np.abs(model.logits(*parts) - stored[: len(rows)])
+    if differs.size and not differs.max() <= TOLERANCE:
+        raise UserError(
+            f"the model of {path.parent} does not give the run's own predictions (they differ by "
+            f"{differs.max():.1e}): the code has changed since; run snakemake, and save again"
+        )
+
+
+def _remedy(study: Study, run: Run) -> str:
+    return (
+        f"remove {layout.job_index(study.tier, run.job)} if it is there and run snakemake, which "
+        "makes it: the run store still has finished runs"
+    )
+
+
+def _file(study: Study, run: Run, name: str) -> Path:
+    """A file of a finished run, checked against its job's index where that names it."""
+    path, remedy = layout.run_artifacts(study.tier, run) / name, _remedy(study, run)
+    index = read_json(layout.job_index(study.tier, run.job), remedy)
+    listed = {entry["path"]: entry["files"] for entry in index["runs"]}
+    if run.path.as_posix() not in listed or not path.is_file():
+        raise UserError(f"{path} is missing: the run is not finished; {remedy}")
+    expected = listed[run.path.as_posix()].get(name)
+    # what run.json says is not determined by the seed, and has no checksum
+    if expected is not None and sha256(path) != expected:
+        raise UserError(f"{path} is damaged; {remedy}")
+    return path
