@@ -14,6 +14,7 @@ from test_differences import shift
 from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import read_split
+from domain_experts.params import Params
 from domain_experts.registry import ARMS, BEST_FLOOR
 from domain_experts.reporting import advice
 from domain_experts.reporting.differences import differences
@@ -37,6 +38,20 @@ from domain_experts.reporting.statistics import (
     bounds,
     verdict,
 )
+from domain_experts.study import Study
+
+
+def main_of(study):
+    """The same study with its experiment `main` alone."""
+    values = study.params.model_dump()
+    values["experiments"] = {"main": values["experiments"]["main"]}
+    return Study(Params.model_validate(values), study.tier, study.absent)
+
+
+@pytest.fixture
+def whole(fabricated_whole):
+    """A copy of that study, data and logits included, in the current folder."""
+    return main_of(fabricated_whole)
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +59,24 @@ def of(fabricated_tree):
     """The frames of the study, read once: only to be read."""
     folder, study = fabricated_tree
     with contextlib.chdir(folder):
-        found = frames(study)
+        found = frames(main_of(study))
         assert choice(found) is not None
         assert len(costs(found)) > 0
         return found
 
 
-def test_the_best_is_chosen_on_validation_rows_alone(of, fabricated_whole):
+def test_the_best_is_chosen_on_validation_rows_alone(of, whole):
     experiment, dataset, metric = asked(of)
-    runs = of.of(experiment).query("dataset == @dataset")
+    runs = of.of(experiment).query("dataset == @dataset and seed == split_seed")
     values = of.validation[metric].loc[list(runs["run"])]
-    means = values.groupby([*zip(runs["backbone"], runs["arm"], strict=True)]).mean()
+    means = values.groupby([runs["backbone"].to_numpy(), runs["arm"].to_numpy()]).mean()
     best = choice(of).best
     assert (best["backbone"], best["arm"]) == means.idxmax()
 
-    worst = means.idxmin()[1]
-    moved = shift(fabricated_whole, dataset, worst, "validation", 0.4)
+    worst = means.drop("base", level=1).idxmin()[1]
+    moved = shift(whole, dataset, worst, "validation", 0.4)
     assert choice(moved).best["arm"] == worst
-    tested = shift(fabricated_whole, dataset, "base", "test", 0.2)
+    tested = shift(whole, dataset, "base", "test", 0.2)
     assert choice(tested).best["arm"] == worst
 
 
@@ -74,7 +89,7 @@ def test_it_has_to_beat_the_floor_then_base_then_mlora(of):
     frame = differences(of)
     for row in found.against.to_dict("records"):
         (own,) = frame[
-            (frame[["experiment", "dataset"]] == asked(of)[:2]).all(axis=1)
+            (frame["dataset"] == asked(of)[1])
             & (frame["arm"] == found.best["arm"])
             & (frame["backbone"] == found.best["backbone"])
             & (frame["over"] == row["over"])
@@ -87,9 +102,9 @@ def test_it_has_to_beat_the_floor_then_base_then_mlora(of):
         assert found.blocked["over"] == stops["over"].iloc[0]
 
 
-def test_a_floor_that_is_best_is_taken(fabricated_whole):
-    _, dataset, _ = asked(frames(fabricated_whole))
-    moved = shift(fabricated_whole, dataset, "item_rate", "validation", 0.45)
+def test_a_floor_that_is_best_is_taken(whole):
+    _, dataset, _ = asked(frames(whole))
+    moved = shift(whole, dataset, "item_rate", "validation", 0.45)
     found = choice(moved)
     said = advice.recommendation(moved, found)
     assert said.startswith("Take Item rate, a floor: domain experts do not pay")
@@ -109,7 +124,13 @@ def test_a_floor_that_is_best_is_taken(fabricated_whole):
     ],
 )
 def test_no_gain_is_said_as_plainly_as_a_gain(of, outcome, start, why):
-    row = {"over": "base", "label": "Base, MLP", "verdict": outcome, "metric": "wauc"}
+    row = {
+        "over": "base",
+        "label": "Base, MLP",
+        "verdict": outcome,
+        "metric": "wauc",
+        "dataset": asked(of)[1],
+    }
     row |= {"gain": 0.01, "low": -0.01, "high": 0.03, "status": "current"}
     row |= {"seeds": 1 if outcome == ONE_SEED else 3, "gain_sd": 0.01, "user_se": 0.01, "se": 0.01}
     found = dataclasses.replace(
@@ -127,8 +148,8 @@ def test_no_gain_is_said_as_plainly_as_a_gain(of, outcome, start, why):
     assert sure.startswith("To be sure" if outcome in (UNDECIDED, ONE_SEED, UNKNOWN) else "The int")
 
 
-def test_domains_are_those_of_the_predictions(fabricated_whole):
-    of = frames(fabricated_whole)
+def test_domains_are_those_of_the_predictions(whole):
+    of = frames(whole)
     found, (frame, label) = choice(of), by_domain(of)
     experiment, dataset, _ = asked(of)
     rows = Interactions.open(layout.interactions(dataset))
@@ -157,9 +178,10 @@ def test_domains_are_those_of_the_predictions(fabricated_whole):
 
 
 def test_the_time_of_an_arm_is_that_of_all_it_starts_from(of):
-    experiment, dataset, _ = asked(of)
     frame = costs(of).set_index(["arm", "backbone"])
-    seconds = of.runs.query("dataset == @dataset").groupby(["arm", "backbone"])["wall_s"].mean()
+    seconds = (
+        of.runs[of.runs["dataset"] == asked(of)[1]].groupby(["arm", "backbone"])["wall_s"].mean()
+    )
     backbone = frame.index[frame.index.get_level_values("arm") == "moe_mlora"][0][1]
     parts = [seconds[arm, backbone] for arm in ("base", *ARMS["moe_mlora"].needs[1:], "moe_mlora")]
     assert frame.loc[("moe_mlora", backbone), "wall_s"] == pytest.approx(sum(parts))

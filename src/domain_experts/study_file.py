@@ -192,6 +192,9 @@ def params_of(file: StudyFile, name: str, files_from: Path) -> dict[str, Any]:
     log = file.model_dump(mode="json", include={*LogSpec.model_fields, "push"})
     log["files"] = [os.path.normpath(files_from / pattern) for pattern in file.files]
     values["data"]["datasets"] = {name: {"source": "log", **log}}
+    for protocol in values["protocols"].values():
+        # the log's own split is that of all seeds and protocols
+        protocol["split_seed"] = None
     values |= {
         "tier": TIER,
         "device": file.device,

@@ -63,10 +63,9 @@ def recommendation(of: Frames, found: Choice) -> str:
         why = "no other arm that was tried is better on validation rows"
         return f"Take {name}, a floor: domain experts do not pay, as {why}."
     if row is None:
-        rows = found.against.to_dict("records")
-        gains = _listed([f"{_gain(one)} over {one['label']}" for one in rows])
+        gains = [f"{_gain(one)} over {one['label']}" for one in found.against.to_dict("records")]
         nothing = "it is best on validation rows, and nothing simpler was tried"
-        return f"Take {name}: {f'it gains {gains}' if rows else nothing}."
+        return f"Take {name}: {f'it gains {_listed(gains)}' if gains else nothing}."
     margin = margin_of(of.study.params, row["metric"])
     found_so = {
         EQUIVALENT: f"is equivalent to it within ±{margin:g} on test rows",

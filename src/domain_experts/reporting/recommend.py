@@ -63,6 +63,9 @@ def choice(of: Frames) -> Choice | None:
     name, dataset, metric = asked(of)
     runs = of.of(name)
     runs = runs[(runs["dataset"] == dataset) & ~runs["arm"].map(lambda arm: ARMS[arm].planted)]
+    apart = runs["split_seed"] != runs["seed"]
+    # an arm that is tested on rows of its own is compared with nothing
+    runs = runs if apart.all() else runs[~apart]
     runs = runs.join(of.validation[metric].rename("validation"), "run")
     frame = over_seeds(runs, CANDIDATE, ["validation", metric])
     known = frame[frame["validation"].notna()].reset_index(drop=True)
@@ -75,10 +78,10 @@ def choice(of: Frames) -> Choice | None:
     own = found[(found["experiment"] == name) & (found["dataset"] == dataset)]
     for key in CANDIDATE:
         own = own[own[key] == best[key]]
-    simpler = own["over"].str.partition("/")[0]
-    own = own[simpler.isin(SIMPLE) & (own["reference"].str.partition("/")[0] != best["arm"])]
-    order = own["over"].str.partition("/")[0].map(SIMPLE.index)
-    own = own.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+    arms = own["over"].map(_arm)
+    own = own[arms.isin(SIMPLE) & (own["reference"].map(_arm) != best["arm"])]
+    own = own.sort_values("over", key=lambda over: over.map(_arm).map(SIMPLE.index), kind="stable")
+    own = own.reset_index(drop=True)
     own = own.assign(label=[run_label(*r.split("/")) for r in own["reference"]])
     stops = own[own["verdict"] != BETTER].to_dict("records")
     # a floor is as simple as anything is
@@ -99,15 +102,15 @@ def by_domain(of: Frames) -> tuple[pd.DataFrame, str]:
     columns = ["domain", "task", "status", "seeds", "gain", "low", "high", "verdict"]
     found = choice(of)
     rows = found.against if found else pd.DataFrame(columns=["over"])
-    over = rows["over"].astype(str).str.partition("/")[0]
+    over = rows["over"].map(_arm)
     chosen = rows[over == REFERENCE] if (over == REFERENCE).any() else rows
     if found is None or chosen.empty:
         return pd.DataFrame(columns=columns), ""
     reference = chosen.iloc[0]
     arm, backbone = reference["reference"].split("/")
-    name = asked(of)[0]
+    name, dataset, _ = asked(of)
     gains = of.gains(name)
-    gains = gains[(gains["over"] == reference["over"]) & (gains["other_arm"] == arm)]
+    gains = gains[(gains["dataset"] == dataset) & (gains["over"] == reference["over"])]
     for key in CANDIDATE:
         gains = gains[gains[key] == found.best[key]]
     keys = ["run", "domain", "task"]
@@ -198,3 +201,7 @@ def asked(of: Frames) -> tuple[str, str, str]:
     name = experiments(of.study)[0]
     experiment = of.study.params.experiments[name]
     return name, experiment.datasets[of.study.tier][0], experiment.metric
+
+
+def _arm(reference: str) -> str:
+    return reference.partition("/")[0]
