@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from test_log import SPEC, frame, read
 
 from domain_experts import layout
 from domain_experts.data.log import reader
 from domain_experts.data.prepare import prepare
 from domain_experts.data.specs import Log
 from domain_experts.errors import UserError
-from tests.test_log import SPEC, frame, read
 
 
 def refused(log=None, path="log.parquet", **changes):

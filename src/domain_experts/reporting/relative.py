@@ -62,8 +62,8 @@ def published_again(study: Study, over: str) -> pd.DataFrame:
     Returns:
         A row a data set, domain's `number` and task: `published_again`, with the keys of a run.
     """
-    known = published("auc", by_cell=True)
-    specs = study.params.data.datasets
+    known, specs = published("auc", by_cell=True), study.params.data.datasets
+    known = known[known["dataset"].isin([*specs])].reset_index(drop=True)
     known["source"] = [specs[dataset].source for dataset in known["dataset"]]
     cell = ["source", "number", "task"]
     named = _is(known, over)
