@@ -35,7 +35,11 @@ def card(study: Study, run: Run, data: Interactions, record: Mapping[str, Any]) 
     arm, schema = ARMS[run.arm], data.schema
     backbone = f" with backbone {BACKBONES[run.backbone].label}" if arm.backbone else ""
     provenance = data.card["provenance"]
-    rule = study.params.data.split_rule(run.dataset)
+    rule, split_seed = study.params.data.split_rule(run.dataset).rule, run.split_seed
+    if provenance.get("source") == "log":
+        # of which the rule is said with its files
+        own = provenance["settings"]["split"]
+        rule, split_seed = own["rule"], own["seed"]
     counts = {split: sum(record["rows"][split]) for split in SPLITS}
     lines = [
         f"# {arm.label}{backbone}, on {run.dataset}",
@@ -51,7 +55,7 @@ def card(study: Study, run: Run, data: Interactions, record: Mapping[str, Any]) 
         f"Fields: {', '.join(f'{name} ({size:,} codes)' for name, size in schema.fields)}.",
         f"Dense features: {', '.join(schema.dense) or 'none'}.",
         "",
-        f"Split: {rule.rule}, seed {run.split_seed}; "
+        f"Split: {rule}, seed {split_seed}; "
         + ", ".join(f"{number:,} {split} rows" for split, number in counts.items())
         + ".",
         "",
