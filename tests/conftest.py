@@ -40,7 +40,10 @@ ML_GENRES = (
 
 
 # trees that tests share
-TREES = ("finished", "prepared", "fabricated_tree", "smoke_tree")
+TREES = (
+    *("finished", "prepared", "fabricated_tree", "smoke_tree"),
+    *("own_log_page", "python_page"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)

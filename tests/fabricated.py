@@ -104,6 +104,8 @@ def fabricate(root: Path) -> Study:
     values["experiments"]["planted_sharing"]["seeds"] = {"quick": [1, 2, 3, 4]}
     for name in ("other_backbones", "switches", "diversity"):
         values["experiments"][name]["seeds"] = {"quick": [1, 2]}
+    for name in ("held_out", "noise"):
+        del values["experiments"][name]["seeds"]["quick"]
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
     for dataset, (domains, groups) in (DATASETS | MULTI).items():

@@ -36,7 +36,7 @@ def smaller(text):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def own_log_page(tmp_path_factory):
     """A folder in which all that the page says was done, and what each command printed."""
     project, said = Project(tmp_path_factory.mktemp("own") / "my data"), {}
     project.folder.mkdir()
@@ -53,8 +53,8 @@ def train_jobs(text):
     return [line for line in text.splitlines() if line.startswith("train artifacts")]
 
 
-def test_the_page_ends_in_an_answer(done):
-    project, said = done
+def test_the_page_ends_in_an_answer(own_log_page):
+    project, said = own_log_page
     listed, answered = [*said.values()][-2], [*said.values()][-1]
     assert "prepare_dataset" in listed
     assert answered.startswith(("Take ", "No gain"))
@@ -65,15 +65,15 @@ def test_the_page_ends_in_an_answer(done):
     assert set(numbers["arm"].to_pylist()) == {"", "item_rate", "base", "mlora"}
 
 
-def test_the_guess_of_init_is_a_study(done):
-    project, _ = done
+def test_the_guess_of_init_is_a_study(own_log_page):
+    project, _ = own_log_page
     guessed = read(project.folder / "guessed.yaml")
     assert guessed.domain.column == "category"
     assert guessed.tasks == {"click": "click"}
 
 
-def test_all_stays_in_its_folder_and_out_of_git(done):
-    project, _ = done
+def test_all_stays_in_its_folder_and_out_of_git(own_log_page):
+    project, _ = own_log_page
     assert {path.name for path in project.folder.iterdir()} == {
         *("clicks.csv", "guessed.yaml", "clicks.yaml", "clicks"),
     }
@@ -81,8 +81,8 @@ def test_all_stays_in_its_folder_and_out_of_git(done):
     assert "clicks/" not in project.run("git", "status", "--short", "--untracked-files=all").stdout
 
 
-def test_the_report_opens_on_the_answer_and_leaves_out_what_it_has_not(done):
-    project, _ = done
+def test_the_report_opens_on_the_answer_and_leaves_out_what_it_has_not(own_log_page):
+    project, _ = own_log_page
     page = (project.folder / "clicks/results/study/report.html").read_text()
     first = page.index('<section id="')
     assert page[first:].startswith('<section id="recommendation">')
@@ -94,8 +94,8 @@ def test_the_report_opens_on_the_answer_and_leaves_out_what_it_has_not(done):
     assert {"recommendation", "recommendation_domains", "recommendation_cost"} <= tables
 
 
-def test_run_again_it_does_what_changed_alone(done):
-    project, _ = done
+def test_run_again_it_does_what_changed_alone(own_log_page):
+    project, _ = own_log_page
     study = ("domain-experts", "study", "clicks.yaml")
     assert "Nothing to be done" in project.run(*study, "--dry-run").stdout
     path = project.folder / "clicks.yaml"

@@ -31,7 +31,7 @@ def log(n=1500):
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory):
+def python_page(tmp_path_factory):
     """What the page's code leaves, run in an empty folder."""
     found = {"table": log().drop(columns=["rating", "at"])}
     with pytest.MonkeyPatch.context() as patch:
@@ -41,14 +41,14 @@ def names(tmp_path_factory):
         yield found
 
 
-def test_the_kept_model_scores_as_the_fitted_one(names):
-    fitted = names["model"].predict_proba(names["X"])[:, 1]
-    loaded = de.load("clicks-model").predict(names["X"])["p_click"]
+def test_the_kept_model_scores_as_the_fitted_one(python_page):
+    fitted = python_page["model"].predict_proba(python_page["X"])[:, 1]
+    loaded = de.load("clicks-model").predict(python_page["X"])["p_click"]
     np.testing.assert_allclose(loaded, fitted, rtol=0, atol=1e-6)
 
 
-def test_the_study_has_results_and_a_verdict(names):
-    study = names["study"]
+def test_the_study_has_results_and_a_verdict(python_page):
+    study = python_page["study"]
     found = study.results()
     assert set(found["arm"]) == {"item_rate", "base", "mlora"}
     assert set(found["seed"]) == {2022, 2023}
@@ -58,14 +58,14 @@ def test_the_study_has_results_and_a_verdict(names):
     assert study.verdict().startswith(("Take ", "No gain"))
 
 
-def test_the_best_model_is_that_of_the_best_arm(names):
-    numbers = names["study"].results()
+def test_the_best_model_is_that_of_the_best_arm(python_page):
+    numbers = python_page["study"].results()
     own = numbers[(numbers["metric"] == "wauc") & (numbers["split"] == "validation")]
     best = own.groupby("arm")["value"].mean().idxmax()
     loaded = de.load("best-model")
     assert loaded.saved.identity.arm == best
     # an id that no row had
-    scores = loaded.predict(names["X"].assign(item="another"))["p_click"]
+    scores = loaded.predict(python_page["X"].assign(item="another"))["p_click"]
     assert scores.between(0, 1).all()
 
 
