@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import sys
 
 import numpy as np
 import onnxruntime
@@ -388,3 +389,10 @@ def test_a_model_of_lower_precision_is_not_exported(trained, tmp_path):
     )
     with pytest.raises(UserError, match=r"trained in bfloat16: only models of float32 are"):
         export(dataclasses.replace(model, identity=lower), "onnx", tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("needed", ["onnx", "onnxscript"])
+def test_what_export_needs_is_named(trained, tmp_path, monkeypatch, needed):
+    monkeypatch.setitem(sys.modules, needed, None)
+    with pytest.raises(UserError, match=f"^{needed} is not installed; ONNX needs"):
+        export(trained.model("base"), "onnx", tmp_path / "model.onnx")

@@ -66,6 +66,7 @@ class Bar(Progress):
         warnings.warn(f"{self.title}: {message}", stacklevel=2)
 
 
+# scikit-learn has no types
 class ArmClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """An arm of the registry that is fitted on rows in memory.
 

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 from unittest.mock import patch
@@ -258,13 +259,11 @@ def export(model: SavedModel, form: str, target: Path) -> None:
         with replacing(target) as temporary:
             torch.export.save(program(model), temporary, extra_files=about)
         return
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed; ONNX needs `pip install 'domain-experts[export]'`"
-        ) from None
+    for needed in ("onnx", "onnxscript"):
+        if find_spec(needed) is None:
+            raise UserError(
+                f"{needed} is not installed; ONNX needs `pip install 'domain-experts[export]'`"
+            )
     with quiet():
         made = torch.onnx.export(
             program(model),

@@ -81,9 +81,10 @@ class LogFiles:
             start, waiting, held = 0, [], 0
             try:
                 for batch in self._batches(path, columns):
-                    while batch.num_rows:
-                        part = batch.slice(0, rows - held)
-                        batch = batch.slice(part.num_rows)  # noqa: PLW2901
+                    taken = 0
+                    while taken < batch.num_rows:
+                        part = batch.slice(taken, rows - held)
+                        taken += part.num_rows
                         waiting.append(part)
                         held += part.num_rows
                         if held == rows:
