@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from assignments import PARAMS, params
+from assignments import PARAMS, params, train
 from test_multi_more import (
     DIM,
     FIELDS,
@@ -28,6 +28,7 @@ from test_multi_more import (
     normed,
     scrambled,
 )
+from test_resume import goes_on_from_any_epoch
 from torch.autograd import gradcheck
 
 from domain_experts.errors import UserError
@@ -545,6 +546,32 @@ def test_the_penalty_is_the_expected_number_of_connections():
     assert model.auxiliary_loss().item() == pytest.approx(0.25 * kept)
     model.auxiliary_loss().backward()
     assert all((part.log_alpha.grad > 0).all() for part in model.connections)
+
+
+@pytest.mark.parametrize("module", [snr, aesm2], ids=lambda m: m.__name__.split(".")[-1])
+def test_training_draws_noise_and_validation_does_not(
+    make_assignment, multi_interactions, monkeypatch, module
+):
+    found, streams = module.noise_of, []
+
+    def spy(dropout):
+        streams.append((dropout.training, found(dropout)))
+        return streams[-1][1]
+
+    monkeypatch.setattr(module, "noise_of", spy)
+    train(make_assignment("mdmt", multi_interactions, backbone=module.__name__.split(".")[-1]))
+    assert {training for training, _ in streams} == {True, False}
+    assert all((stream is not None) == training for training, stream in streams)
+
+
+# noise from streams, and moments of batch norms
+@pytest.mark.parametrize("backbone", ["snr", "aesm2", "home"])
+def test_a_training_goes_on_from_any_epoch(
+    make_assignment, multi_interactions, monkeypatch, backbone
+):
+    changed = {"training.learning_rate": 0.02}
+    assignment = make_assignment("mdmt", multi_interactions, backbone=backbone, **changed)
+    goes_on_from_any_epoch(assignment, monkeypatch)
 
 
 # HoME
