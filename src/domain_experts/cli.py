@@ -412,12 +412,15 @@ def save(
     out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
     tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
 ) -> None:
-    """Keep a run's model as a folder; of a study, that of the arm best on validation rows."""
-    _set_threads(1)
-    import contextlib
+    """Keep a run's model as a folder; of a study, that of the arm best on validation rows.
 
+    Of a study the answer is said, too: the best arm may not be worth its cost.
+    """
+    _set_threads(1)
     from domain_experts.layout import PARAMS
     from domain_experts.presence import load_study
+    from domain_experts.reporting.advice import sentences
+    from domain_experts.reporting.frame import frames
     from domain_experts.serving.keep import best_run, run_at, saved_model
 
     out = out.absolute()
@@ -426,6 +429,8 @@ def save(
         study = load_study(tier)
         run = best_run(study) if whole else run_at(study, what)
         saved_model(study, run).save(out)
+        if whole:
+            typer.echo(sentences(frames(study))[0])
     typer.echo(f"{run.path} is kept in {out}")
 
 
