@@ -223,5 +223,9 @@ def test_the_command_line_saves_a_run_and_the_best_of_a_study(smoke, tmp_path):
         lambda params: params.update(experiments={"main": params["experiments"]["main"]})
     )
     with contextlib.chdir(tmp_path):
-        assert CliRunner().invoke(app, call).exit_code == 0
+        done = CliRunner().invoke(app, call)
+        assert done.exit_code == 0
+        assert done.output.startswith(("Take ", "No gain"))
+        nothing = CliRunner().invoke(app, ["save", "nowhere.yaml", "-o", "other"])
+        assert "nowhere.yaml is no study's file or folder" in str(nothing.exception)
         assert SavedModel.load(Path("best")).origin.run in {r.path.as_posix() for r in best.runs}
