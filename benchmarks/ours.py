@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -39,13 +39,14 @@ class Loop(Trainer):
         loss: Loss = mean,
         parameters: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
+        # a slow leg saves its state, which no other loop may go on from
+        self._folder = TemporaryDirectory()
         super().__init__(
             model,
             Rows.of(data, torch.device("cpu")),
             settings,
             seed=0,
-            # never written, since no phase is run
-            checkpoint=Checkpoint(Path(gettempdir(), "bench", "none.safetensors"), "bench"),
+            checkpoint=Checkpoint(Path(self._folder.name, "loop.safetensors"), "bench"),
             progress=Progress("bench"),
             decay=decay,
             loss=loss,
