@@ -370,6 +370,7 @@ def _second_pass(
     """Vocabularies and moments of dense columns, of training rows alone."""
     kinds = {name: _kind(files, of.column or name) for name, of in spec.fields.items()}
     counts = {name: Counts() for name, of in spec.fields.items() if of.hash is None}
+    missing = dict.fromkeys(counts, 0)
     held_out_users = Counts()
     sums = np.zeros((len(spec.dense), 3))
     shift: np.ndarray | None = None
@@ -392,7 +393,10 @@ def _second_pass(
             if of.hash is None:
                 array = array.filter(training)
                 array = split_ids(array, of).flatten() if of.multi is not None else array
-                counts[name].add(values.ids(array, kinds[name]))
+                found = values.ids(array, kinds[name])
+                counts[name].add(found)
+                if of.multi is None:
+                    missing[name] += found.null_count
         dense = [transformed(block, of)[mine] for of in spec.dense]
         if shift is None and spec.dense:
             shift = np.array([np.nanmean(x) if np.isfinite(x).any() else 0.0 for x in dense])
@@ -401,6 +405,7 @@ def _second_pass(
             x = column[~np.isnan(column)] - shift[j]
             sums[j] += len(x), x.sum(), np.square(x).sum()
     vocabularies: dict[str, Vocabulary] = {}
+    untrained = []
     report["fields"] = {}
     for name, of in spec.fields.items():
         if of.hash is not None:
@@ -410,19 +415,22 @@ def _second_pass(
         table = counts[name].table()
         if name == USER:
             _overlap(table, held_out_users, report)
-        vocabularies[name] = vocabulary(kinds[name], table, of.min_count)
-        kept = vocabularies[name]
+        kept = vocabulary(kinds[name], table, of.min_count, trained=missing[name] > 0)
+        vocabularies[name] = kept
         all_rows = int(table["count"].to_numpy().sum())
         report["fields"][name] = {
             "ids": len(kept.ids),
             "rare_ids": len(table) - len(kept.ids),
-            "training_rows_on_rare": all_rows - int(kept.counts.sum()),
+            "missing": missing[name],
+            "training_rows_on_rare": all_rows - int(kept.counts.sum()) + missing[name],
         }
-        if len(kept.ids) == len(table):
-            report["remarks"].append(
-                f"field '{name}': no id is rare, so the row of unknown ids stays untrained; raise "
-                "its `min_count` if new ids will come"
-            )
+        if report["fields"][name]["training_rows_on_rare"] == 0:
+            untrained.append(name)
+    if untrained:
+        report["remarks"].append(
+            f"the row of unknown ids stays untrained, as each id has a row of its own, in fields "
+            f"{', '.join(untrained)}; leave out their `min_count: 1` if new ids will come"
+        )
     if USER in spec.fields and spec.fields[USER].hash is not None:
         _overlap(training_users.table(), held_out_users, report)
     means, deviations = _moments(sums, shift)
