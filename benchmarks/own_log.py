@@ -1,7 +1,6 @@
 """A generated click log of ten columns to Interactions: rows a second and peak memory.
 
-`python -m benchmarks.own_log --rows 5e7`; of several `--rows` also what a straight line through them
-gives for 200 M.
+`python -m benchmarks.own_log --rows 5e7`; of several `--rows` also 200 M, by a straight line.
 """
 
 import json

@@ -378,7 +378,7 @@ def _second_pass(
         *(of.column or name for name, of in spec.fields.items()),
         *(of.column for of in spec.dense),
     ]
-    training_users = Counts()
+    training_users = counts.get(USER, Counts())
     for rows, block in _numbered(files, list(dict.fromkeys(wanted))):
         mine = split[rows] == TRAIN
         training = pa.array(mine)
@@ -404,6 +404,22 @@ def _second_pass(
             assert shift is not None
             x = column[~np.isnan(column)] - shift[j]
             sums[j] += len(x), x.sum(), np.square(x).sum()
+    if USER in spec.fields:
+        _overlap(training_users.table(), held_out_users, report)
+    vocabularies = _vocabularies(spec, kinds, counts, missing, report)
+    means, deviations = _moments(sums, shift)
+    columns = Columns.model_validate(spec.model_dump(include=set(Columns.model_fields)))
+    return Encoder(columns, domains, vocabularies, means, deviations)
+
+
+def _vocabularies(
+    spec: Columns,
+    kinds: Mapping[str, values.Kind],
+    counts: dict[str, Counts],
+    missing: Mapping[str, int],
+    report: dict[str, Any],
+) -> dict[str, Vocabulary]:
+    """The vocabulary of each field; takes the counts out, which are large."""
     vocabularies: dict[str, Vocabulary] = {}
     untrained = []
     report["fields"] = {}
@@ -412,9 +428,7 @@ def _second_pass(
             vocabularies[name] = hashed(kinds[name])
             report["fields"][name] = {"hashed_into": of.hash}
             continue
-        table = counts[name].table()
-        if name == USER:
-            _overlap(table, held_out_users, report)
+        table = counts.pop(name).table()
         kept = vocabulary(kinds[name], table, of.min_count, trained=missing[name] > 0)
         vocabularies[name] = kept
         all_rows = int(table["count"].to_numpy().sum())
@@ -431,11 +445,7 @@ def _second_pass(
             f"the row of unknown ids stays untrained, as each id has a row of its own, in fields "
             f"{', '.join(untrained)}; leave out their `min_count: 1` if new ids will come"
         )
-    if USER in spec.fields and spec.fields[USER].hash is not None:
-        _overlap(training_users.table(), held_out_users, report)
-    means, deviations = _moments(sums, shift)
-    columns = Columns.model_validate(spec.model_dump(include=set(Columns.model_fields)))
-    return Encoder(columns, domains, vocabularies, means, deviations)
+    return vocabularies
 
 
 def _moments(
