@@ -1,4 +1,4 @@
-"""`domain-experts init`: what it guesses of a log, what it warns of, and that a study can read it."""
+"""`domain-experts init`: what it guesses of a log and warns of, and that a study can read it."""
 
 import gzip
 from pathlib import Path
