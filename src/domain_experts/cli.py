@@ -496,6 +496,14 @@ def adapt(
 
 
 @app.command()
+def methods() -> None:
+    """List all methods: whose they are, what they need, and where they are proved."""
+    from domain_experts.reporting.terminal import print_methods
+
+    print_methods()
+
+
+@app.command()
 def unlock() -> None:
     """Clear Snakemake's lock after a crash, if no training process is still alive."""
     from domain_experts.training.store import unlock as unlock_workflow
