@@ -107,7 +107,7 @@ def _look(name: str, array: pa.Array) -> _Column:
     )
     whole = numeric and bool(pc.all(pc.match_substring_regex(text, r"^-?[0-9]+$")).as_py())
     distinct = pc.count_distinct(text).as_py()
-    marks = [] if numeric or several else [m for m in "|;," if _share(text, m) > 0.2]
+    marks = [] if numeric or several else [m for m in "|;," if _separates(text, m)]
     iso = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$"
     dated = pa.types.is_temporal(array.type) or (
         len(text) > 0 and bool(pc.all(pc.match_substring_regex(text, iso)).as_py())
@@ -125,9 +125,15 @@ def _look(name: str, array: pa.Array) -> _Column:
     )
 
 
-def _share(text: pa.Array, mark: str) -> float:
-    found = pc.mean(pc.match_substring(text, mark).cast(pa.int8())).as_py()
-    return found or 0.0
+def _separates(text: pa.Array, mark: str) -> bool:
+    """Whether many texts hold the mark, and fewer parts than texts come of it.
+
+    A comma in titles separates nothing that comes again.
+    """
+    share = pc.mean(pc.match_substring(text, mark).cast(pa.int8())).as_py() or 0
+    known = pc.unique(text)
+    parts = pc.count_distinct(pc.list_flatten(pc.split_pattern(known, mark))).as_py()
+    return bool(share > 0.2 and parts < len(known))
 
 
 def _named(columns: Iterable[_Column], what: str) -> _Column | None:
@@ -173,7 +179,9 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         and c not in (user, item)
         and (c.form == "text" or c.whole)
     ]
-    domain = _named(few, "domain") or max(few, key=lambda c: c.distinct, default=None)
+    domain = _named(few, "domain")
+    # names rather than numbers: those may be amounts, such as an age
+    domain = domain or max(few, key=lambda c: (c.form == "text", c.distinct), default=None)
     for what, found in (("user", user), ("item", item), ("time", time), ("domain", domain)):
         if found is None:
             warnings.append(f"no column looks like the {what}")

@@ -337,12 +337,12 @@ def _domains(
         report["remarks"].append(f"no training row has domain {_some(unseen)}")
     shared = bool(rare) and spec.domain.rare == "shared"
     if rare:
-        fate = f"are one domain, {OTHER_DOMAIN}" if shared else "are left out"
+        fate = f"served as one, {OTHER_DOMAIN}" if shared else "left out"
         rows = int(np.isin(small.domain, np.flatnonzero(~own)).sum())
         report["rare_domains"] = {"domains": len(rare), "rows": rows}
         report["remarks"].append(
-            f"{len(rare):,} domains with fewer than {spec.domain.min_rows} training rows "
-            f"({rows:,} rows) {fate}"
+            f"domains with fewer than {spec.domain.min_rows} training rows: {len(rare):,}; "
+            f"{fate} ({rows:,} rows of all splits)"
         )
     if len(names) > _MOST_DOMAINS - 1:
         raise UserError(
@@ -357,7 +357,7 @@ def _domains(
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
 
 
 def _second_pass(
