@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from domain_experts import layout
+from domain_experts.methods import methods_table
 from domain_experts.presence import load_study
 from domain_experts.reporting.answer import sentences
 from domain_experts.reporting.columns import STALE_MARK
@@ -22,7 +23,11 @@ from domain_experts.reporting.statistics import summed
 from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
 from domain_experts.results import STALE
 
-TEMPLATES = {"README.md": "README.md", "paper.md": "docs/paper.md"}
+TEMPLATES = {
+    "README.md": "README.md",
+    "paper.md": "docs/paper.md",
+    "all-methods.md": "docs/all-methods.md",
+}
 FACTS = Path("docs/quick/facts.json")
 MACHINES = Path("docs/quick/machines.csv")
 PICTURE = "gain_by_domain"
@@ -124,6 +129,7 @@ def filled() -> dict[str, str]:
         "value": paper.value,
         "gain": paper.gain,
         "printed": paper.printed,
+        "methods": markdown(methods_table()).strip(),
     }
     return {path: environment.get_template(name).render(known) for name, path in TEMPLATES.items()}
 

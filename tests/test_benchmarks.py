@@ -21,6 +21,7 @@ from benchmarks import (
     limit,
     m3oe,
     machine,
+    own_log,
     process,
     reading,
     report,
@@ -68,6 +69,11 @@ class Clock:
             self.now += seconds
 
         return run
+
+
+def test_reading_of_logs_is_extrapolated_by_a_straight_line():
+    found = {rows: {"seconds": 2 + rows / 1e6, "peak_mb": 300 + rows / 1e5} for rows in (10, 10**7)}
+    assert own_log.extrapolated(found) == pytest.approx({"seconds": 202, "peak_mb": 2300})
 
 
 def test_contestants_take_turns_in_alternating_order_after_a_warm_up():

@@ -66,13 +66,16 @@ def study(
     file: Annotated[Path, typer.Argument(help="YAML: a log, and what is to be tried on it")],
     cores: Annotated[int | None, typer.Option(min=1, help="else all")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only list the jobs")] = False,
+    dvc: Annotated[bool, typer.Option("--dvc", help="write dvc.yaml there, too")] = False,
 ) -> None:
     """Try methods on a click log of your own, in a folder beside the file, and give the answer.
 
     Run again, it makes only what changed.
     """
-    from domain_experts.study_folder import run
+    from domain_experts.study_folder import run, write_dvc
 
+    if dvc:
+        write_dvc(file)
     folder = run(file, cores, dry_run)
     if not dry_run:
         _print_answer(folder)
@@ -502,6 +505,14 @@ def adapt(
     typer.echo(f"domain {made.model.schema.domains[-1]} is added in {out} (rows: {rows})")
     for gain in made.gains:
         typer.echo(gain.verdict)
+
+
+@app.command()
+def methods() -> None:
+    """List all methods: whose they are, what they need, and where they are proved."""
+    from domain_experts.reporting.terminal import print_methods
+
+    print_methods()
 
 
 @app.command()

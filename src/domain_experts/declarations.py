@@ -17,6 +17,7 @@ ProtocolName = Literal[
     "m3oe_released_one_axis",
 ]
 Family = Literal["ctr", "multi"]
+Need = Literal["domains", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,20 @@ class Backbone:
     """A model: the label in tables and the module that defines its class `Model`.
 
     The family `ctr` are the click models that take low-rank experts, `multi` the multi-domain
-    multi-task models. `reads` are settings that matter to this model alone.
+    multi-task models. `reads` are settings that matter to this model alone. The first line of the
+    module's docstring is read by `domain_experts.methods`: name, paper in brackets, idea.
     """
 
     label: str
     module: str
     family: Family = "ctr"
     reads: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    """Of what the idea takes two or more; with one the model trains, without that part."""
+    whole: bool = True
+    """Whether the definition was to be had whole; else it follows an abstract or later work."""
+    proof: str = "tests/test_backbones.py"
+    """Tests that hold it against its equation."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,11 @@ class Arm:
     floor: bool = False
     """A simple model that any other must beat to be worth its cost; the registry gives it."""
     label: str = ""
-    """In words; the registry gives it."""
+    """In words; the registry gives it, and what follows."""
+    paper: str = ""
+    """Authors, year and where it is to be had."""
+    proof: str = ""
+    """Tests that hold it against what it says."""
 
     @property
     def trainer(self) -> str:

@@ -6,7 +6,7 @@ A new backbone is one new module and one line here. A new arm is declared in a m
 
 from dataclasses import replace
 
-from domain_experts.declarations import Arm, Backbone
+from domain_experts.declarations import Arm, Backbone, Need
 from domain_experts.errors import UserError
 from domain_experts.training.arms import (
     autoifs,
@@ -25,6 +25,22 @@ from domain_experts.training.arms import (
 )
 
 NO_BACKBONE = "none"
+OWN = "this study"
+BASELINES = "tests/test_multi_baselines.py"
+
+
+def _multi(
+    label: str,
+    module: str,
+    *reads: str,
+    needs: tuple[Need, ...] = (),
+    whole: bool = True,
+    proof: str = "tests/test_multi_more.py",
+) -> Backbone:
+    """A multi-domain multi-task model of `models.multi`."""
+    at = f"domain_experts.models.multi.{module}"
+    return Backbone(label, at, "multi", reads, needs, whole, proof)
+
 
 BACKBONES = {
     "mlp": Backbone("MLP", "domain_experts.models.mlp"),
@@ -36,11 +52,10 @@ BACKBONES = {
     "fibinet": Backbone("FiBiNET", "domain_experts.models.fibinet"),
     "xdeepfm": Backbone("xDeepFM", "domain_experts.models.xdeepfm"),
     "dcn": Backbone("DCN", "domain_experts.models.dcn"),
-    "m3oe": Backbone(
+    "m3oe": _multi(
         "M3oE",
-        "domain_experts.models.multi.m3oe",
-        "multi",
-        (
+        "m3oe",
+        *(
             "multi_model.m3oe",
             "protocol.scalars",
             "protocol.start",
@@ -49,31 +64,27 @@ BACKBONES = {
             "protocol.upper_order",
             "protocol.upper_learning_rate",
         ),
+        needs=("domains", "tasks"),
+        proof="tests/test_m3oe.py",
     ),
     # without a second objective Shared-Bottom is an MLP
-    "mlp_norm": Backbone("MLP", "domain_experts.models.multi.shared_bottom", "multi"),
-    "shared_bottom": Backbone(
-        "Shared-Bottom", "domain_experts.models.multi.shared_bottom", "multi"
-    ),
-    "mmoe": Backbone("MMoE", "domain_experts.models.multi.mmoe", "multi", ("multi_model.mmoe",)),
-    "ple": Backbone("PLE", "domain_experts.models.multi.ple", "multi", ("multi_model.ple",)),
-    "adatt": Backbone(
-        "AdaTT", "domain_experts.models.multi.adatt", "multi", ("multi_model.adatt",)
-    ),
-    "adatt_sp": Backbone(
+    "mlp_norm": _multi("MLP", "shared_bottom", proof=BASELINES),
+    "shared_bottom": _multi("Shared-Bottom", "shared_bottom", proof=BASELINES),
+    "mmoe": _multi("MMoE", "mmoe", "multi_model.mmoe", proof=BASELINES),
+    "ple": _multi("PLE", "ple", "multi_model.ple", proof=BASELINES),
+    "adatt": _multi("AdaTT", "adatt", "multi_model.adatt", proof=BASELINES),
+    "adatt_sp": _multi(
         "AdaTT-sp",
-        "domain_experts.models.multi.adatt_sp",
-        "multi",
-        ("multi_model.adatt.levels", "multi_model.adatt.experts"),
+        "adatt_sp",
+        *("multi_model.adatt.levels", "multi_model.adatt.experts"),
+        proof=BASELINES,
     ),
-    "star_one_layer": Backbone("STAR", "domain_experts.models.star", "multi"),
-    "m2m": Backbone("M2M", "domain_experts.models.multi.m2m", "multi", ("multi_model.m2m",)),
-    "hinet": Backbone(
-        "HiNet", "domain_experts.models.multi.hinet", "multi", ("multi_model.hinet",)
+    "star_one_layer": Backbone(
+        "STAR", "domain_experts.models.star", "multi", needs=("domains",), proof=BASELINES
     ),
-    "pepnet": Backbone(
-        "PEPNet", "domain_experts.models.multi.pepnet", "multi", ("multi_model.pepnet",)
-    ),
+    "m2m": _multi("M2M", "m2m", "multi_model.m2m", whole=False),
+    "hinet": _multi("HiNet", "hinet", "multi_model.hinet", needs=("domains",), whole=False),
+    "pepnet": _multi("PEPNet", "pepnet", "multi_model.pepnet", whole=False),
 }
 
 # in this order they stand in tables
@@ -134,23 +145,56 @@ FLOORS = frozenset(
 )
 """Arms that are floors: simple models that any other must beat to be worth its cost."""
 
-_MODULES = (
-    *(floors, field_aware_fm, lightgbm),
-    *(methods, controls, held_out, crossfit, mlora_gated, from_mlora, moe_mlora_joint),
-    *(new_domain, multi, autoifs),
-)
-_DECLARED: dict[str, Arm] = {name: arm for module in _MODULES for name, arm in module.ARMS.items()}
+_PAPERS = {
+    "logistic_regression": "Cox 1958",
+    "factorisation_machine": "Rendle 2010",
+    "field_aware_fm": "Juan et al. 2016",
+    "lightgbm": "Ke et al. 2017",
+    "base": "as its backbone",
+    "mlora": "Yang et al. 2024, arXiv 2408.08913",
+    "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
+    "star": "Sheng et al. 2021, arXiv 2101.11427",
+    "autoifs": "WSDM 2026, arXiv 2512.13396",
+}
+"""Whose an arm is, if not this study's."""
+
+_PROOFS = {
+    floors: "tests/test_floors.py",
+    field_aware_fm: "tests/test_floors.py",
+    lightgbm: "tests/test_floors.py",
+    methods: "tests/test_training.py",
+    controls: "tests/test_arms.py",
+    held_out: "tests/test_held_out.py",
+    crossfit: "tests/test_ways.py",
+    mlora_gated: "tests/test_ways.py",
+    from_mlora: "tests/test_ways.py",
+    moe_mlora_joint: "tests/test_ways.py",
+    new_domain: "tests/test_arms.py",
+    multi: "tests/test_multi_training.py",
+    autoifs: "tests/test_multi_more.py",
+}
+"""Modules of arms, and the tests that hold them against what they say."""
 
 
 def _labelled(declared: dict[str, Arm]) -> dict[str, Arm]:
     if nameless := sorted(declared.keys() - LABELS.keys()):
         raise UserError(f"registry.LABELS has no label of {', '.join(nameless)}: add one")
     return {
-        name: replace(declared[name], label=label, floor=name in FLOORS)
+        name: replace(
+            declared[name],
+            label=label,
+            floor=name in FLOORS,
+            paper=_PAPERS.get(name.removesuffix("_released"), OWN),
+        )
         for name, label in LABELS.items()
     }
 
 
+_DECLARED = {
+    name: replace(arm, proof=proof)
+    for module, proof in _PROOFS.items()
+    for name, arm in module.ARMS.items()
+}
 ARMS = _labelled(_DECLARED)
 REFERENCE = "base"
 """What differences are taken from where an experiment has it and does not say otherwise."""

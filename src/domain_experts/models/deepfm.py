@@ -1,7 +1,4 @@
-"""DeepFM (Guo et al. 2017).
-
-logit = linear(x) + sum_{i<j} <e_i, e_j> + w' tower([e_1, ..., e_F]).
-"""
+"""DeepFM (Guo et al. 2017): logit = linear(x) + sum_{i<j} <e_i, e_j> + w' tower(e)."""
 
 from torch import Tensor
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 
 import pandas as pd
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.panel import Panel
 
 from domain_experts import layout
 from domain_experts.errors import UserError
+from domain_experts.methods import methods
 from domain_experts.reporting.answer import answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments, renews
 from domain_experts.reporting.columns import reference_label
@@ -80,6 +83,17 @@ def _others(of: Frames) -> Table:
     caption = "Other experiments: best of the others on validation rows, less the reference"
     printed = pd.DataFrame(rows, columns=["Experiment", "Verdicts", "Differences"])
     return Table("others", caption, found, printed, 2)
+
+
+def print_methods() -> None:
+    """Print the list of all methods, a paragraph each, under their kinds."""
+    console = Console(highlight=False)
+    for kind, listed in groupby(sorted(methods(), key=attrgetter("kind")), attrgetter("kind")):
+        console.rule(f"[bold]{kind}[/bold]", align="left")
+        for one in listed:
+            needs = f"; needs {one.needs}" if one.needs else ""
+            console.print(f"[bold]{one.name}[/bold] ({one.label}): {one.idea}")
+            console.print(f"    {one.paper}{needs}; {one.proof}", style="dim")
 
 
 def print_claims(study: Study, name: str | None) -> None:

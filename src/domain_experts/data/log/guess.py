@@ -17,6 +17,7 @@ from domain_experts.errors import UserError
 _LOOKED_AT = 200_000
 _FEWEST, _MOST = 2, 200
 """Values of a column that may be the domain."""
+_MIN_ROWS = 200
 _WORDS = {
     "user": ("user", "uid", "user_id", "userid", "customer", "visitor", "member", "session"),
     "item": (
@@ -212,7 +213,12 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         ("", given),
         (
             "Which part of the business a row is of; domains with fewer rows share one.",
-            {"domain": {"column": domain.name if domain else "DOMAIN", "min_rows": 200}},
+            {
+                "domain": {
+                    "column": domain.name if domain else "DOMAIN",
+                    "min_rows": _least(rows, domain),
+                }
+            },
         ),
         ("What is foretold: a column of 0 and 1, or a condition.", {"tasks": task}),
         (
@@ -239,6 +245,11 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         text = yaml.safe_dump(section, sort_keys=False, default_flow_style=flow, width=100)
         lines.append(text.rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _least(rows: int, domain: _Column | None) -> int:
+    """Training rows that a domain needs: of a small log half of an average domain's rows."""
+    return min(_MIN_ROWS, max(rows // (2 * domain.distinct), 1)) if domain else _MIN_ROWS
 
 
 def _key(name: str) -> str:

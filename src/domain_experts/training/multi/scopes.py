@@ -46,6 +46,7 @@ def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outc
     number.
     """
     models = scopes(assignment, by_domain, by_task)
+    _say_what_is_left_out(assignment, models[0])
     rows = Rows.of(assignment.interactions, torch.device(assignment.device))
     domain = np.asarray(assignment.interactions.domain)
     tasks = len(assignment.interactions.schema.tasks)
@@ -85,6 +86,16 @@ def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outc
         by_task=by_task,
         tested=trainer.fusion() if one else {},
     )
+
+
+def _say_what_is_left_out(assignment: Assignment, scope: Scope) -> None:
+    """Say it of a model that is made for several domains or tasks and has one."""
+    backbone = BACKBONES[assignment.run.backbone]
+    for need in backbone.needs:
+        if len(getattr(scope, need)) < 2:
+            assignment.progress.say(
+                f"{backbone.label} is made for several {need}; it trains without what they share"
+            )
 
 
 def _renumbered(lane: LaneRecord, scope: Scope) -> LaneRecord:
