@@ -147,7 +147,7 @@ class ClusterForm(ByDomain):
     def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
         """Logits (B, T)."""
         x = torch.cat([self.model.embedding(fields).flatten(1), dense], 1)
-        logits = self.chosen(x, self.model.router(x))
+        logits = self.chosen(x, self.model.clustering(x))
         return torch.where((domain >= 0).unsqueeze(1), logits, torch.nan)
 
 

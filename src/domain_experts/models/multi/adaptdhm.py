@@ -4,7 +4,7 @@
     h^(l)   = ReLU(LN(h^(l-1) (W_k^(l) * W^(l)) + b_k^(l) + b^(l))),  h^(0) = x
     logit_t = v_{k,t}' h^(L) + c_{k,t},  v_k and c_k made like W and b
 
-    C_j <- normalised(beta C_j + (1 - beta) sum_rows r_j x)          (in training, a few times a batch)
+    C_j <- normalised(beta C_j + (1 - beta) sum_rows r_j x)      (a few times a training batch)
 
 sg stops the gradient. The domain plays no part but by fields that tell it.
 
@@ -26,7 +26,7 @@ ROUNDS = 3
 """Times that the centres move in a batch, as in Scenario-Wise Rec."""
 
 
-class Router(nn.Module):
+class Clustering(nn.Module):
     """The cluster of each row; in training its centres follow the rows first."""
 
     centres: Tensor
@@ -39,9 +39,9 @@ class Router(nn.Module):
         start = functional.normalize(torch.randn(clusters, width, generator=generator))
         self.register_buffer("centres", start)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Numbers (B,) of the clusters of x (B, width)."""
+        x = x.detach()
         if self.training:
             for _ in range(ROUNDS):
                 pulled = (x @ self.centres.T).softmax(1).T @ x
@@ -57,7 +57,7 @@ class Model(MultiModel):
         super().__init__(context)
         own, generator = context.settings.adaptdhm, context.generator
         self.clusters, tasks = own.clusters, len(context.schema.tasks)
-        self.router = Router(own.clusters, self.width, own.momentum, generator)
+        self.clustering = Clustering(own.clusters, self.width, own.momentum, generator)
         self.layers = nn.ModuleList(
             StarLinear(own.clusters, i, o, generator)
             for i, o in pairwise((self.width, *own.hidden))
@@ -66,7 +66,7 @@ class Model(MultiModel):
         self.head = StarLinear(own.clusters, own.hidden[-1], tasks, generator)
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        groups = group(self.router(x), self.clusters)
+        groups = group(self.clustering(x), self.clusters)
         return groups.back(self.by_cluster(x[groups.order], groups.counts))
 
     def by_cluster(self, x: Tensor, counts: list[int]) -> Tensor:

@@ -4,7 +4,7 @@
     logit_t = v_t' h^(L) + c_t
 
 U (I x k) and V (k x O) are shared, S_d is k x k; z_d is the embedding of the domain, the paper's
-group-wise condition, so that weights are generated once a domain. x U S_d V is never multiplied out.
+group-wise condition, so that weights are generated once a domain. U S_d V is never multiplied out.
 
 Of the paper's options the conditions by row and mixed, and U and V as products of larger matrices,
 are left out. Definition as in FuxiCTR's APG; MMLRec generates a bias of S, not of the layer. The

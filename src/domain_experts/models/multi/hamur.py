@@ -1,7 +1,7 @@
 """HAMUR (Li et al. 2023, arXiv 2309.06217): adapters of domains whose weights a row generates.
 
     h^(l) = layer_d^(l)(h^(l-1)),  h^(0) = x                            (domain d's own network)
-    H     = hyper(x), an r x r matrix                                  (hyper-network of all domains)
+    H     = hyper(x), an r x r matrix                                  (one hyper-network)
     A(h)  = norm_d(sigmoid(h U H V + b) U' H V' + b')                  (adapter cell)
     h^(l) <- h^(l) + A^(l)(h^(l))                                      (for the last two layers)
     logit = v_{d,t}' h^(L) + c_{d,t}
@@ -57,8 +57,22 @@ class DomainNorm(nn.Module):
         return torch.cat(normed)
 
 
+class OwnLayers(nn.ModuleList):
+    """One layer a domain."""
+
+    def __init__(self, domains: int, d_in: int, d_out: int, generator: torch.Generator) -> None:
+        super().__init__(Layer(1, d_in, d_out, generator) for _ in range(domains))
+
+    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
+        """Map x (B, d_in), sorted by domain, to (B, d_out)."""
+        return torch.cat([self[d](own).squeeze(1) for d, own in by_domain(x, counts)])
+
+
 class AdapterCell(nn.Module):
-    """norm_d(sigmoid(h U H V + b) U' H V' + b') with H made of the row; no row's weights are built."""
+    """norm_d(sigmoid(h U H V + b) U' H V' + b') with H made of the row.
+
+    The products of three matrices are never built.
+    """
 
     def __init__(
         self, domains: int, width: int, bottleneck: int, rank: int, generator: torch.Generator
@@ -89,8 +103,7 @@ class Model(MultiModel):
         own, generator = context.settings.hamur, context.generator
         domains, tasks = len(context.schema.domains), len(context.schema.tasks)
         self.layers = nn.ModuleList(
-            nn.ModuleList(Layer(1, i, o, generator) for _ in range(domains))
-            for i, o in pairwise((self.width, *own.hidden))
+            OwnLayers(domains, i, o, generator) for i, o in pairwise((self.width, *own.hidden))
         )
         self.rank = own.rank
         self.hyper = Experts(1, (self.width, own.hyper_hidden, own.rank**2), generator)
@@ -106,8 +119,8 @@ class Model(MultiModel):
         H = self.hyper(x).view(-1, self.rank, self.rank)
         plain = len(self.layers) - len(self.cells)
         h = x
-        for number, layers in enumerate(self.layers):
-            h = torch.cat([layers[d](own).squeeze(1) for d, own in by_domain(h, counts)])
+        for number, layer in enumerate(self.layers):
+            h = layer(h, counts)
             if number >= plain:
                 h = h + self.cells[number - plain](h, H, counts)
         return torch.cat(

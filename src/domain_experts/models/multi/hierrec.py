@@ -2,7 +2,7 @@
 
     h        = layer(x)
     u        = dynamic(h; e_d)                                         (explicit scenario)
-    a_{d,k}  = softmax_f(e_d^(k) A_k + c_k)                            (head k's weights of the fields)
+    a_{d,k}  = softmax_f(e_d^(k) A_k + c_k)                            (head k's view of the fields)
     E_k      = attention((a_{d,k,f} e_f)_f), flattened
     u_k      = dynamic(u; E_k)                                         (implicit scenarios)
     logit_t  = tower_t(layer([u_1, ..., u_K]))
