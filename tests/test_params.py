@@ -107,7 +107,7 @@ def refused(values, tmp_path):
         ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
         ("protocols.mine", {}, "should be 'described', 'released', 'released_base', "),
         ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
-        ("configurations.ml-*.bert", {}, "name 'bert' is unknown; known are adatt"),
+        ("configurations.ml-*.bert", {}, "name 'bert' is unknown; known are adaptdhm"),
         ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
         ("configurations.ml-*.wdl", {"adapter.alpha": 0}, "alpha: Input should be greater"),
         ("experiments.switches.arms", ["moe_mlora"], "'moe_mlora' has no counterpart"),

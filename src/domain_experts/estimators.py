@@ -389,6 +389,14 @@ MODELS = {
     "M2M": "m2m",
     "HiNet": "hinet",
     "PEPNet": "pepnet",
+    "EPNet": "epnet",
+    "PPNet": "ppnet",
+    "HAMUR": "hamur",
+    "AdaSparse": "adasparse",
+    "SARNet": "sarnet",
+    "AdaptDHM": "adaptdhm",
+    "APG": "apg",
+    "HierRec": "hierrec",
 }
 """Class -> multi-domain multi-task model, of which there is one for all domains and tasks."""
 

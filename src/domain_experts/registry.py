@@ -27,6 +27,7 @@ from domain_experts.training.arms import (
 NO_BACKBONE = "none"
 OWN = "this study"
 BASELINES = "tests/test_multi_baselines.py"
+MULTI_DOMAIN = "tests/test_multi_domain_a.py"
 
 
 def _multi(
@@ -85,6 +86,48 @@ BACKBONES = {
     "m2m": _multi("M2M", "m2m", "multi_model.m2m", whole=False),
     "hinet": _multi("HiNet", "hinet", "multi_model.hinet", needs=("domains",), whole=False),
     "pepnet": _multi("PEPNet", "pepnet", "multi_model.pepnet", whole=False),
+    "epnet": _multi(
+        "EPNet",
+        "epnet",
+        "multi_model.pepnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "ppnet": _multi("PPNet", "ppnet", "multi_model.pepnet", whole=False, proof=MULTI_DOMAIN),
+    "hamur": _multi(
+        "HAMUR", "hamur", "multi_model.hamur", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "adasparse": _multi(
+        "AdaSparse",
+        "adasparse",
+        "multi_model.adasparse",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "sarnet": _multi(
+        "SAR-Net",
+        "sarnet",
+        "multi_model.sarnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "adaptdhm": _multi(
+        "AdaptDHM", "adaptdhm", "multi_model.adaptdhm", whole=False, proof=MULTI_DOMAIN
+    ),
+    "apg": _multi(
+        "APG", "apg", "multi_model.apg", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "hierrec": _multi(
+        "HierRec",
+        "hierrec",
+        "multi_model.hierrec",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
 }
 
 # in this order they stand in tables

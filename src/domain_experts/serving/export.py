@@ -24,7 +24,7 @@ from domain_experts.files import replacing
 from domain_experts.models import autoint, xdeepfm
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.fibinet import Bilinear, pairs_of_fields
-from domain_experts.models.multi import autoifs
+from domain_experts.models.multi import adaptdhm, autoifs
 from domain_experts.models.multi.base import MultiModel
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.models.star import Star
@@ -134,6 +134,23 @@ class MultiForm(ByDomain):
         return flows[:, 0] - (self.model.gates(fields, dense) * flows[:, 1:]).sum(1)
 
 
+class ClusterForm(ByDomain):
+    """Of AdaptDHM, which groups rows by cluster."""
+
+    def __init__(self, model: adaptdhm.Model) -> None:
+        super().__init__(model.clusters)
+        self.model = model
+
+    def of(self, domain: int, x: Tensor) -> Tensor:
+        return self.model.by_cluster(x, self.counts(domain, x))
+
+    def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
+        """Logits (B, T)."""
+        x = torch.cat([self.model.embedding(fields).flatten(1), dense], 1)
+        logits = self.chosen(x, self.model.clustering(x))
+        return torch.where((domain >= 0).unsqueeze(1), logits, torch.nan)
+
+
 class StarForm(ByDomain):
     """Of STAR."""
 
@@ -195,6 +212,8 @@ def export_form(module: nn.Module) -> nn.Module:
         module: as `rebuild` gives it; it is left as it is.
     """
     module = copy.deepcopy(module)
+    if isinstance(module, adaptdhm.Model):
+        return ClusterForm(module)
     if isinstance(module, MultiModel):
         return MultiForm(module)
     if isinstance(module, Star):
