@@ -397,6 +397,17 @@ MODELS = {
     "AdaptDHM": "adaptdhm",
     "APG": "apg",
     "HierRec": "hierrec",
+    "AITM": "aitm",
+    "CrossStitch": "cross_stitch",
+    "SNR": "snr",
+    "ESMM": "esmm",
+    "MFH": "mfh",
+    "HoME": "home",
+    "DomainHeads": "domain_heads",
+    "DomainBias": "domain_bias",
+    "DomainFeature": "domain_feature",
+    "HMoE": "hmoe",
+    "AESM2": "aesm2",
 }
 """Class -> multi-domain multi-task model, of which there is one for all domains and tasks."""
 

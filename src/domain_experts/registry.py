@@ -28,6 +28,7 @@ NO_BACKBONE = "none"
 OWN = "this study"
 BASELINES = "tests/test_multi_baselines.py"
 MULTI_DOMAIN = "tests/test_multi_domain_a.py"
+TASKS = "tests/test_multi_tasks.py"
 
 
 def _multi(
@@ -127,6 +128,32 @@ BACKBONES = {
         needs=("domains",),
         whole=False,
         proof=MULTI_DOMAIN,
+    ),
+    "aitm": _multi("AITM", "aitm", "multi_model.aitm", needs=("tasks",), proof=TASKS),
+    "cross_stitch": _multi(
+        "Cross-Stitch", "cross_stitch", "multi_model.cross_stitch", needs=("tasks",), proof=TASKS
+    ),
+    "snr": _multi("SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), proof=TASKS),
+    "esmm": _multi("ESMM", "esmm", needs=("tasks",), proof=TASKS),
+    "mfh": _multi(
+        "MFH", "mfh", "multi_model.mfh", needs=("domains", "tasks"), whole=False, proof=TASKS
+    ),
+    "home": _multi("HoME", "home", "multi_model.home", needs=("tasks",), whole=False, proof=TASKS),
+    "domain_heads": _multi("Domain heads", "domain_heads", needs=("domains",), proof=TASKS),
+    "domain_bias": _multi("Domain bias", "domain_bias", needs=("domains",), proof=TASKS),
+    "domain_feature": _multi(
+        "Domain as a feature", "domain_feature", needs=("domains",), proof=TASKS
+    ),
+    "hmoe": _multi(
+        "HMoE", "hmoe", "multi_model.hmoe", needs=("domains",), whole=False, proof=TASKS
+    ),
+    "aesm2": _multi(
+        "AESM2",
+        "aesm2",
+        "multi_model.aesm2",
+        needs=("domains", "tasks"),
+        whole=False,
+        proof=TASKS,
     ),
 }
 
