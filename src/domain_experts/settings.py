@@ -4,9 +4,9 @@ Training imports only this module, so that a change to experiments or tiers retr
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.strict import Fraction, Init, Positive, Settings
@@ -49,6 +49,20 @@ class GateSettings(Settings):
 class TrainingSettings(Settings):
     """Optimisation, the same in every leg."""
 
+    balance: Literal[
+        "none",
+        "uncertainty",
+        "dwa",
+        "gradnorm",
+        "metabalance",
+        "adatask",
+        "pcgrad",
+        "cagrad",
+    ] = Field(
+        default="none",
+        description="how the losses of several tasks become one step (arms that train all of them "
+        "in one leg); metabalance takes the first task as the target",
+    )
     batch_size: Positive
     learning_rate: float = Field(gt=0, le=1)
     max_epochs: Positive = Field(description="cap per leg; early stopping usually comes first")
@@ -73,6 +87,15 @@ class TrainingSettings(Settings):
         description="compile what a training step does by torch.compile: half a minute of start, "
         "other rounding, and little gain on a CPU (docs/benchmarks.md)"
     )
+
+    @model_validator(mode="after")
+    def _balance_sees_whole_gradients(self) -> Self:
+        if self.balance != "none" and (self.optimizer == "lazy_adam" or self.compiled):
+            raise ValueError(
+                f"balance '{self.balance}' takes the gradients task by task, and whole: set "
+                "optimizer to adam and compiled to false, or balance to none"
+            )
+        return self
 
 
 class RateSettings(Settings):
