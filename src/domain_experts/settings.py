@@ -142,6 +142,21 @@ class CrossfitSettings(Settings):
     folds: Folds = Field(description="folds of the training rows, each with a backbone of its own")
 
 
+class MAMDRSettings(Settings):
+    """MAMDR (Luo et al. 2023); its inner steps have `training.learning_rate`."""
+
+    outer_step: float = Field(
+        gt=0, le=1, description="beta, the part of an epoch's way that the shared weights go"
+    )
+    own_step: float = Field(
+        gt=0, le=1, description="gamma, the part of a pass's way that a domain's own weights go"
+    )
+    helpers: Positive = Field(
+        description="k, other domains that each domain's own weights are led over in an epoch; all "
+        "others where there are fewer"
+    )
+
+
 class Protocol(Settings):
     """Where the papers' texts and the released codes differ, one switch each.
 
@@ -205,6 +220,7 @@ class RunSettings(Settings):
     new_domain: NewDomainSettings
     held_out: HeldOutSettings
     crossfit: CrossfitSettings
+    mamdr: MAMDRSettings
     protocol: Protocol
     multi_model: MultiModelSettings
 

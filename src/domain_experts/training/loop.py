@@ -193,7 +193,7 @@ class Trainer:
             domains=np.unique(domain).tolist(),
             tasks=list(range(len(self.rows.schema.tasks))),
             epochs=epochs,
-            rows_visited=round(epochs * len(lane.train)),
+            rows_visited=self._visited(leg, lane, epochs),
             epoch_tested=None,
             moved=False,
             capped=lane.usable and fixed is None and not stopped,
@@ -202,6 +202,10 @@ class Trainer:
         )
         record.end_with(best if self._brings_back(trained) else epochs)
         return record
+
+    def _visited(self, leg: str, lane: Lane, epochs: float) -> int:
+        """Rows that a lane has visited after so many epochs, each as often as it was."""
+        return round(epochs * len(lane.train))
 
     @torch.no_grad()
     def _nudge(self, factor: float) -> None:
@@ -344,8 +348,12 @@ class Trainer:
         size = self.settings.training.batch_size
         if self.settings.protocol.batches == "mixed":
             return mixed(lane.train, size, stream)
+        return by_domain(list(self._groups(lane).values()), size, stream)
+
+    def _groups(self, lane: Lane) -> dict[int, np.ndarray]:
+        """A lane's training rows by number of their domain; domains without any are left out."""
         domain = self.rows.domain.cpu().numpy()[lane.train]
-        return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
+        return {int(d): lane.train[domain == d] for d in np.unique(domain)}
 
     def _select(
         self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int
@@ -454,12 +462,15 @@ class Trainer:
         self, leg: str, interval: int, lanes: Sequence[Lane], seconds: float, patience: int
     ) -> None:
         states = [self._states[lane.name] for lane in lanes]
-        share = self._epochs(1)
+        share, now = self._epochs(1), self._epochs(interval)
+        before = self._epochs(interval - 1)
         self.progress.trained(
             leg,
-            self._epochs(interval),
+            now,
             epochs=share,
-            rows=round(share * sum(len(lane.train) for lane in lanes)),
+            rows=sum(
+                self._visited(leg, lane, now) - self._visited(leg, lane, before) for lane in lanes
+            ),
             seconds=seconds,
             best=float(np.mean([state.best for state in states if state.best is not None])),
             left=patience - min(s.without_gain for s in states),
