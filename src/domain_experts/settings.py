@@ -164,8 +164,9 @@ class Protocol(Settings):
     """
 
     split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
-    batches: Literal["mixed", "by_domain"] = Field(
-        description="batches over all domains, or of one domain at a time, domain after domain"
+    batches: Literal["mixed", "by_domain", "alternating", "proportional"] = Field(
+        description="batches over all domains; or of one domain each: domain after domain, domains "
+        "in turn, or drawn by their rows"
     )
     loss: Literal["mean", "balanced"] = Field(
         description="mean over rows and tasks, or sum of the means of all domains and tasks"

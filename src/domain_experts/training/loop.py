@@ -25,7 +25,7 @@ from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.balance import Balance
-from domain_experts.training.batches import Rows, by_domain, mixed
+from domain_experts.training.batches import OF_ONE_DOMAIN, Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.lanes import Lane, LaneRecord
 from domain_experts.training.losses import Loss, by_task, share_of_sum
@@ -345,10 +345,10 @@ class Trainer:
         return Balance(name, share_of_sum(self.loss, tasks))
 
     def _batches(self, lane: Lane, stream: np.random.Generator) -> list[np.ndarray]:
-        size = self.settings.training.batch_size
-        if self.settings.protocol.batches == "mixed":
+        size, order = self.settings.training.batch_size, self.settings.protocol.batches
+        if order == "mixed":
             return mixed(lane.train, size, stream)
-        return by_domain(list(self._groups(lane).values()), size, stream)
+        return OF_ONE_DOMAIN[order](list(self._groups(lane).values()), size, stream)
 
     def _groups(self, lane: Lane) -> dict[int, np.ndarray]:
         """A lane's training rows by number of their domain; domains without any are left out."""
