@@ -539,6 +539,7 @@ def test_every_arm_reports_its_parameters(make_assignment):
         "mean_crossfit": (base, 6 * expert, 0),
         "shared_lora": (base, tripled, 0), "domain_finetune": (3 * base, 0, 0),
         "star": (star, 0, 0),
+        "domain_negotiation": (base, 0, 0), "mamdr": (4 * base, 0, 0),
         "oracle_experts": (base, 2 * expert, 0), "oracle_mlora": (base, 2 * expert, 0),
         "new_domain_adapter": (base, 3 * expert, 0), "new_domain_finetune": (base, 3 * expert, 0),
         "new_domain_scratch": (base, 0, 0),

@@ -60,7 +60,7 @@ def refused(values, tmp_path):
     ("key", "value", "said"),
     [
         ("training.batch_size", 0, "batch_size: Input should be greater than or equal to 1"),
-        ("training.epochs", 3, "epochs: unknown key; known here: batch_size"),
+        ("training.epochs", 3, "epochs: unknown key; known here: balance, batch_size"),
         ("trainign", {}, "trainign: unknown key; known here: tier, device"),
         ("model.dropout", 1.0, "model.dropout: Input should be less than 1 (found 1.0)"),
         ("model.dropout", float("nan"), "model.dropout: Input should be a finite number"),

@@ -127,7 +127,7 @@ def test_a_damaged_model_is_refused_in_one_line(saved, harm, message):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("arm", ["base", "moe_mlora", "mlora", "experts_crossfit"])
+@pytest.mark.parametrize("arm", ["base", "moe_mlora", "mlora", "experts_crossfit", "mamdr"])
 def test_unknown_domains_are_served_by_what_is_shared(trained, arm):
     model = trained.model(arm)
     (fields, dense, domain), _ = trained.test_rows(arm)

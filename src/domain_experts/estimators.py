@@ -376,6 +376,8 @@ NAMES = {
     "SharedLoRA": "shared_lora",
     "DomainFinetune": "domain_finetune",
     "STAR": "star",
+    "DomainNegotiation": "domain_negotiation",
+    "MAMDR": "mamdr",
     "AutoIFS": "autoifs",
 }
 """Class -> arm."""

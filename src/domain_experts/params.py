@@ -33,6 +33,7 @@ from domain_experts.settings import (
     CrossfitSettings,
     GateSettings,
     HeldOutSettings,
+    MAMDRSettings,
     ModelSettings,
     NewDomainSettings,
     Protocol,
@@ -211,6 +212,7 @@ class Params(Settings):
     new_domain: NewDomainSettings
     held_out: HeldOutSettings
     crossfit: CrossfitSettings
+    mamdr: MAMDRSettings
     protocols: dict[ProtocolName, Protocol]
     multi_model: MultiModelSettings
     configurations: dict[str, dict[str, dict[str, Any]]] = Field(

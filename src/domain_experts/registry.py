@@ -17,6 +17,7 @@ from domain_experts.training.arms import (
     from_mlora,
     held_out,
     lightgbm,
+    mamdr,
     methods,
     mlora_gated,
     moe_mlora_joint,
@@ -189,6 +190,8 @@ LABELS = {
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
     "star": "STAR",
+    "domain_negotiation": "Domain negotiation",
+    "mamdr": "MAMDR",
     "oracle_experts": "Told the groups: experts",
     "oracle_mlora": "Told the groups: MLoRA",
     "mlora_held_out": "MLoRA without the new domain",
@@ -224,6 +227,8 @@ _PAPERS = {
     "mlora": "Yang et al. 2024, arXiv 2408.08913",
     "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
     "star": "Sheng et al. 2021, arXiv 2101.11427",
+    "domain_negotiation": "Luo et al. 2023, arXiv 2202.12524",
+    "mamdr": "Luo et al. 2023, arXiv 2202.12524",
     "autoifs": "WSDM 2026, arXiv 2512.13396",
 }
 """Whose an arm is, if not this study's."""
@@ -239,6 +244,7 @@ _PROOFS = {
     mlora_gated: "tests/test_ways.py",
     from_mlora: "tests/test_ways.py",
     moe_mlora_joint: "tests/test_ways.py",
+    mamdr: "tests/test_mamdr.py",
     new_domain: "tests/test_arms.py",
     multi: "tests/test_multi_training.py",
     autoifs: "tests/test_multi_more.py",

@@ -398,6 +398,7 @@ class Study:
             node[last] = value
         settings = validated(RunSettings, values, where)
         _refuse_unknown_layers(settings, where)
+        _refuse_balance(settings, arm, where)
         return settings
 
     def _configured(self, dataset: str, arm: str, backbone: str) -> Iterator[tuple[str, Any]]:
@@ -520,6 +521,16 @@ def _refuse_unknown_layers(settings: RunSettings, where: str) -> None:
         raise UserError(
             f"{where}: adapter.layers {list(layers)}: the tower's layers are 0 to {depth - 1} "
             "(model.hidden); name one or more of them, or null for all"
+        )
+
+
+def _refuse_balance(settings: RunSettings, arm: str, where: str) -> None:
+    own, balance = ARMS[arm], settings.training.balance
+    if balance != "none" and not own.balances and _is_read("training.balance", own.reads):
+        able = ", ".join(name for name, other in ARMS.items() if other.balances)
+        raise UserError(
+            f"{where}: training.balance is {balance}, but arm '{arm}' does not train all tasks in "
+            f"one leg; set it to none for '{arm}' (arms that take it: {able})"
         )
 
 

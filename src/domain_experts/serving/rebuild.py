@@ -22,6 +22,7 @@ from domain_experts.models.low_rank import LowRank
 from domain_experts.models.multi import autoifs
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.own_experts import OwnExperts
+from domain_experts.models.own_parts import OwnParts
 from domain_experts.models.routers import OneHot, UniformGate
 from domain_experts.models.star import Star
 from domain_experts.registry import BACKBONES
@@ -231,6 +232,10 @@ def _star(assignment: Assignment, identity: Identity, state: State) -> nn.Module
     return Star(context_of(assignment, own.embedding_dim), auxiliary=own.auxiliary)
 
 
+def _own_parts(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
+    return OwnParts(new_model(assignment), _domains(assignment))
+
+
 def _linear(model_class: type[LogisticRegression]) -> Maker:
     def make(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
         return model_class(context_of(assignment))
@@ -298,6 +303,8 @@ MAKERS: dict[str, Maker] = {
     "mean_crossfit": _crossfit_mean,
     "domain_finetune": _copies,
     "star": _star,
+    "domain_negotiation": _base,
+    "mamdr": _own_parts,
     **dict.fromkeys(("single", "mtl", "mdl", "mdmt"), _multi),
     **dict.fromkeys(("single_released", "mtl_released", "mdl_released", "mdmt_released"), _multi),
     "autoifs": _autoifs,

@@ -166,11 +166,12 @@ def new_trainer(
     carry_best: bool = False,
     carry_optimizer: bool = False,
     part: int | None = None,
+    trainer: type[Trainer] = Trainer,
 ) -> Trainer:
     """A trainer for the run, or for one of its models, on its device, at its last checkpoint."""
     device = torch.device(assignment.device)
     run = assignment.run
-    return Trainer(
+    return trainer(
         model.to(device),
         Rows.of(assignment.interactions, device),
         assignment.settings,
@@ -195,13 +196,17 @@ def whole_lane(
 
 
 def train_whole(
-    assignment: Assignment, model: ClickModel, leg: str, epochs: int | None = None
+    assignment: Assignment,
+    model: ClickModel,
+    leg: str,
+    epochs: int | None = None,
+    trainer: type[Trainer] = Trainer,
 ) -> Outcome:
     """Train all weights of a model on the rows of all domains."""
-    trainer = new_trainer(assignment, model)
-    lane = whole_lane(assignment, dict(trainer.model.named_parameters()))
-    trainer.leg(leg, [lane], epochs)
-    return outcome(assignment, trainer)
+    made = new_trainer(assignment, model, trainer=trainer)
+    lane = whole_lane(assignment, dict(made.model.named_parameters()))
+    made.leg(leg, [lane], epochs)
+    return outcome(assignment, made)
 
 
 def outcome(assignment: Assignment, trainer: Trainer, rows_before: int = 0) -> Outcome:

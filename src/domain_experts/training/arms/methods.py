@@ -60,12 +60,14 @@ ARMS = {
         train=base,
         reads=DEEP,
         counterpart="released_base",
+        balances=True,
     ),
     "mlora": Arm(
         phase="baselines",
         train=mlora,
         reads=(*DEEP, *ADAPTER),
         counterpart="released_mlora",
+        balances=True,
     ),
     "experts": Arm(
         phase="experts",
@@ -98,6 +100,7 @@ ARMS = {
         reads=DEEP,
         protocol="released_base",
         counterpart="described",
+        balances=True,
     ),
     "mlora_released": Arm(
         phase="baselines",
@@ -105,5 +108,6 @@ ARMS = {
         reads=(*DEEP, *ADAPTER),
         protocol="released_mlora",
         counterpart="described",
+        balances=True,
     ),
 }
