@@ -4,9 +4,9 @@ Training imports only this module, so that a change to experiments or tiers retr
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.strict import Fraction, Init, Positive, Settings
@@ -31,6 +31,29 @@ class AdapterSettings(Settings):
         description="layers of the tower that take experts, counted from 0; null: all"
     )
     experts_per_domain: Positive = Field(description="experts trained for each domain")
+    shared_experts: int = Field(
+        default=0,
+        ge=0,
+        description="experts that serve every row beside the domains', trained before them on all "
+        "rows",
+    )
+    own_subspace: int = Field(
+        default=0,
+        ge=0,
+        description="leading singular directions of a layer's frozen weights that the domains' "
+        "experts stay out of",
+    )
+    orthogonality: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the loss on experts' outputs that lie along one another, where "
+        "experts are trained under a gate (moe_mlora_joint)",
+    )
+    staged: bool = Field(
+        default=False,
+        description="moe_mlora_joint trains backbone and gate, then gate and a domain's relevant "
+        "experts, then these alone",
+    )
 
 
 class GateSettings(Settings):
@@ -44,6 +67,21 @@ class GateSettings(Settings):
     top_k: Positive | None = Field(description="experts that may serve a row; null: all")
     temperature: float = Field(gt=0, description="divides the gate's logits")
     load_balance: float = Field(ge=0, description="weight of the load-balance loss")
+    variance: float = Field(
+        default=0.0, ge=0, description="weight of the reward for weights that differ between rows"
+    )
+    noise: bool = Field(
+        default=False, description="noise on the logits in training, learnt; with top_k"
+    )
+
+    @model_validator(mode="after")
+    def _noise_chooses(self) -> Self:
+        if self.noise and self.top_k is None:
+            raise ValueError(
+                "noise changes which experts are kept: give gate.top_k a number, or leave "
+                "gate.noise out"
+            )
+        return self
 
 
 class TrainingSettings(Settings):
@@ -184,6 +222,15 @@ class RunSettings(Settings):
     crossfit: CrossfitSettings
     protocol: Protocol
     multi_model: MultiModelSettings
+
+    @model_validator(mode="after")
+    def _stages_know_domains(self) -> Self:
+        if self.adapter.staged and self.gate.input != "domain":
+            raise ValueError(
+                "adapter.staged reads from the gate which experts a domain has: leave gate.input "
+                "at domain for it"
+            )
+        return self
 
 
 class Undeclared(AttributeError):

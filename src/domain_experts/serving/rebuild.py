@@ -32,7 +32,14 @@ from domain_experts.serving.tables import Rates, Trees
 from domain_experts.settings import RunSettings
 from domain_experts.training.assignment import Assignment
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.deep import add_experts, context_of, new_gate, new_model
+from domain_experts.training.deep import (
+    add_experts,
+    add_shared,
+    context_of,
+    new_gate,
+    new_model,
+    shared_in,
+)
 from domain_experts.training.joint import mlora
 from domain_experts.training.multi.scopes import scopes
 from domain_experts.training.progress import Progress, title
@@ -162,7 +169,9 @@ def _base(assignment: Assignment, identity: Identity, state: State) -> nn.Module
 
 
 def _mlora(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    return mlora(assignment, range(_domains(assignment)))
+    model = mlora(assignment, range(_domains(assignment)))
+    add_shared(model, assignment, shared_in(state))
+    return model
 
 
 def _grouped(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
@@ -174,20 +183,21 @@ def _shared(assignment: Assignment, identity: Identity, state: State) -> nn.Modu
     return mlora(assignment, [0] * domains, times=domains)
 
 
-def _with_experts(assignment: Assignment, per_domain: int) -> CTRModel:
+def _with_experts(assignment: Assignment, per_domain: int, state: State) -> CTRModel:
     model = new_model(assignment)
     add_experts(model, assignment, per_domain * _domains(assignment))
+    add_shared(model, assignment, shared_in(state))
     return model
 
 
 def _gated(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain)
+    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain, state)
     model.router = new_gate(assignment, model)
     return model
 
 
 def _uniform(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain)
+    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain, state)
     model.router = UniformGate(_domains(assignment), model.experts)
     return model
 
@@ -203,14 +213,14 @@ def _crossfit_experts(assignment: Assignment, identity: Identity, state: State) 
 
 
 def _crossfit_gate(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.crossfit.folds)
+    model = _with_experts(assignment, assignment.settings.crossfit.folds, state)
     model.router = new_gate(assignment, model)
     return model
 
 
 def _crossfit_mean(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
     folds = assignment.settings.crossfit.folds
-    model = _with_experts(assignment, folds)
+    model = _with_experts(assignment, folds, state)
     model.router = OwnExperts(_domains(assignment), folds)
     return model
 
