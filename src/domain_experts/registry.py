@@ -20,6 +20,7 @@ from domain_experts.training.arms import (
     methods,
     mlora_gated,
     moe_mlora_joint,
+    moe_mlora_staged,
     multi,
     new_domain,
 )
@@ -115,6 +116,7 @@ LABELS = {
     "experts_from_mlora": "MLoRA's adapters trained further",
     "moe_mlora_from_mlora": "Gate over those adapters",
     "moe_mlora_joint": "MoE-MLoRA, then all trained together",
+    "moe_mlora_staged": "MoE-MLoRA, then trained in stages",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
@@ -153,6 +155,7 @@ _PAPERS = {
     "base": "as its backbone",
     "mlora": "Yang et al. 2024, arXiv 2408.08913",
     "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
+    "moe_mlora_staged": "after Li et al. 2025, arXiv 2509.16882",
     "star": "Sheng et al. 2021, arXiv 2101.11427",
     "autoifs": "WSDM 2026, arXiv 2512.13396",
 }
@@ -169,6 +172,7 @@ _PROOFS = {
     mlora_gated: "tests/test_ways.py",
     from_mlora: "tests/test_ways.py",
     moe_mlora_joint: "tests/test_ways.py",
+    moe_mlora_staged: "tests/test_specialisation.py",
     new_domain: "tests/test_arms.py",
     multi: "tests/test_multi_training.py",
     autoifs: "tests/test_multi_more.py",

@@ -49,11 +49,6 @@ class AdapterSettings(Settings):
         description="weight of the loss on experts' outputs that lie along one another, where "
         "experts are trained under a gate (moe_mlora_joint)",
     )
-    staged: bool = Field(
-        default=False,
-        description="moe_mlora_joint trains backbone and gate, then gate and a domain's relevant "
-        "experts, then these alone",
-    )
 
 
 class GateSettings(Settings):
@@ -222,15 +217,6 @@ class RunSettings(Settings):
     crossfit: CrossfitSettings
     protocol: Protocol
     multi_model: MultiModelSettings
-
-    @model_validator(mode="after")
-    def _stages_know_domains(self) -> Self:
-        if self.adapter.staged and self.gate.input != "domain":
-            raise ValueError(
-                "adapter.staged reads from the gate which experts a domain has: leave gate.input "
-                "at domain for it"
-            )
-        return self
 
 
 class Undeclared(AttributeError):

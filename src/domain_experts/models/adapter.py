@@ -174,8 +174,8 @@ def overlap(changes: Tensor, chosen: Tensor) -> Tensor:
     products = y @ y.transpose(1, 2)
     squares = products.diagonal(dim1=1, dim2=2).unsqueeze(1)
     lengths = (products / (squares + EPSILON)) ** 2 * squares
-    own = lengths.diagonal(dim1=1, dim2=2).sum()
-    return (lengths.sum() - own) / (len(y) * max(experts * (experts - 1), 1))
+    others = 1 - torch.eye(experts, dtype=y.dtype, device=y.device)
+    return (lengths * others).sum() / (len(y) * max(experts * (experts - 1), 1))
 
 
 class Tower(nn.Module):

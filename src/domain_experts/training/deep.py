@@ -139,6 +139,17 @@ def frozen_experts(assignment: Assignment) -> CTRModel:
     return model
 
 
+def gated(assignment: Assignment, weights: Mapping[str, np.ndarray]) -> CTRModel:
+    """MoE-MLoRA's model with weights that it was trained to."""
+    model = new_model(assignment)
+    per_domain = assignment.settings.adapter.experts_per_domain
+    add_experts(model, assignment, per_domain * len(assignment.interactions.schema.domains))
+    add_shared(model, assignment, shared_in(weights))
+    model.router = new_gate(assignment, model)
+    load_weights(model, weights)
+    return model
+
+
 def rows_of_experts(assignment: Assignment, experts: int) -> int:
     """Rows visited to make the backbone and the first so many of the run's trained experts."""
     lanes = assignment.upstream["experts"].record["lanes"]

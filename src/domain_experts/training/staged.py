@@ -22,10 +22,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from domain_experts.models.ctr import CTRModel
+from domain_experts.errors import UserError
 from domain_experts.models.routers import Gate
 from domain_experts.training.assignment import Assignment, Outcome
-from domain_experts.training.deep import new_trainer, outcome, part_of, whole_lane
+from domain_experts.training.deep import gated, new_trainer, outcome, part_of, whole_lane
 
 RELEVANT = 0.6
 STAGES = {
@@ -41,8 +41,19 @@ def relevant(table: Tensor) -> Tensor:
     return table >= RELEVANT * table.amax(1, keepdim=True)
 
 
-def train(assignment: Assignment, model: CTRModel, rows_before: int) -> Outcome:
-    """Train a model whose gate and experts were trained already, stage after stage."""
+def train(assignment: Assignment) -> Outcome:
+    """Train MoE-MLoRA further, stage after stage.
+
+    Raises:
+        UserError: the gate has no table of domains, from which relevance is read.
+    """
+    if assignment.settings.gate.input != "domain":
+        raise UserError(
+            "moe_mlora_staged reads from the gate which experts are relevant to a domain: leave "
+            "gate.input at domain for it"
+        )
+    upstream = assignment.upstream["moe_mlora"]
+    model = gated(assignment, upstream.weights)
     gate = model.router
     assert isinstance(gate, Gate)
     # all, until the warm-up has ended; a checkpoint keeps what was found then
@@ -54,8 +65,8 @@ def train(assignment: Assignment, model: CTRModel, rows_before: int) -> Outcome:
         trainer.leg(stage, [whole_lane(assignment, trained)])
         if stage == "warm-up" and stage not in ended:
             table = gate.table()
-            assert table is not None, "settings refuse a gate on features"
+            assert table is not None
             gate.own.copy_(relevant(table.detach()))
-    made = outcome(assignment, trainer, rows_before)
+    made = outcome(assignment, trainer, upstream.record["rows_visited"])
     # it guides training alone
     return replace(made, state={n: array for n, array in made.state.items() if n != MASK})

@@ -1,4 +1,4 @@
-"""MoE-MLoRA with a phase in which nothing is frozen, or less and less is trained."""
+"""MoE-MLoRA with a phase in which nothing is frozen."""
 
 from typing import TYPE_CHECKING
 
@@ -13,20 +13,13 @@ def moe_mlora_joint(assignment: "Assignment") -> "Outcome":
 
     With `adapter.orthogonality` experts whose outputs lie along one another cost; in the phases
     before, where a row has one expert or the experts are frozen, that loss is zero or moves
-    nothing. With `adapter.staged` they are trained in stages.
+    nothing.
     """
-    from domain_experts.training import deep, staged
+    from domain_experts.training import deep
 
-    model = deep.new_model(assignment)
-    per_domain = assignment.settings.adapter.experts_per_domain
-    deep.add_experts(model, assignment, per_domain * len(assignment.interactions.schema.domains))
-    model.router = deep.new_gate(assignment, model)
     upstream = assignment.upstream["moe_mlora"]
-    deep.add_shared(model, assignment, deep.shared_in(upstream.weights))
-    deep.load_weights(model, upstream.weights)
+    model = deep.gated(assignment, upstream.weights)
     model.tower.demand_orthogonality(assignment.settings.adapter.orthogonality)
-    if assignment.settings.adapter.staged:
-        return staged.train(assignment, model, upstream.record["rows_visited"])
     trainer = deep.new_trainer(assignment, model)
     trainer.leg("joint", [deep.whole_lane(assignment, dict(trainer.model.named_parameters()))])
     return deep.outcome(assignment, trainer, upstream.record["rows_visited"])
@@ -41,7 +34,6 @@ ARMS = {
             *ADAPTER,
             "adapter.experts_per_domain",
             "adapter.orthogonality",
-            "adapter.staged",
             "gate",
         ),
         needs=("moe_mlora",),
