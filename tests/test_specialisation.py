@@ -507,7 +507,7 @@ def test_they_go_on_from_any_epoch(make_assignment, monkeypatch, arm, changed):
 # Settings
 
 
-@pytest.mark.parametrize("tier", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("tier", ["smoke", "quick"])
 def test_what_is_off_is_no_part_of_any_key(tier):
     new = {key.rpartition(".")[2] for key in ON}
     varied = 0
