@@ -196,12 +196,15 @@ def tables(tier: TierOption, names: Names = None) -> None:
     """Tables as CSV, Markdown and LaTeX, and what `dvc metrics` and `dvc plots` show."""
     from domain_experts.presence import load_study
     from domain_experts.reporting.catalog import table_names
+    from domain_experts.reporting.frame import frames
     from domain_experts.reporting.summary import write_summary
     from domain_experts.reporting.tables import write_tables
 
     study = load_study(tier)
-    write_tables(study, _asked("table", names, table_names(study)))
-    write_summary(study)
+    asked = _asked("table", names, table_names(study))
+    of = frames(study)
+    write_tables(of, asked)
+    write_summary(of)
 
 
 @app.command()
