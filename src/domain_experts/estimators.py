@@ -376,6 +376,8 @@ NAMES = {
     "SharedLoRA": "shared_lora",
     "DomainFinetune": "domain_finetune",
     "STAR": "star",
+    "DomainNegotiation": "domain_negotiation",
+    "MAMDR": "mamdr",
     "AutoIFS": "autoifs",
 }
 """Class -> arm."""
@@ -389,6 +391,14 @@ MODELS = {
     "M2M": "m2m",
     "HiNet": "hinet",
     "PEPNet": "pepnet",
+    "EPNet": "epnet",
+    "PPNet": "ppnet",
+    "HAMUR": "hamur",
+    "AdaSparse": "adasparse",
+    "SARNet": "sarnet",
+    "AdaptDHM": "adaptdhm",
+    "APG": "apg",
+    "HierRec": "hierrec",
     "AITM": "aitm",
     "CrossStitch": "cross_stitch",
     "SNR": "snr",

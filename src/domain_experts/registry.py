@@ -17,9 +17,11 @@ from domain_experts.training.arms import (
     from_mlora,
     held_out,
     lightgbm,
+    mamdr,
     methods,
     mlora_gated,
     moe_mlora_joint,
+    moe_mlora_staged,
     multi,
     new_domain,
 )
@@ -27,6 +29,7 @@ from domain_experts.training.arms import (
 NO_BACKBONE = "none"
 OWN = "this study"
 BASELINES = "tests/test_multi_baselines.py"
+MULTI_DOMAIN = "tests/test_multi_domain_a.py"
 TASKS = "tests/test_multi_tasks.py"
 
 
@@ -86,6 +89,48 @@ BACKBONES = {
     "m2m": _multi("M2M", "m2m", "multi_model.m2m", whole=False),
     "hinet": _multi("HiNet", "hinet", "multi_model.hinet", needs=("domains",), whole=False),
     "pepnet": _multi("PEPNet", "pepnet", "multi_model.pepnet", whole=False),
+    "epnet": _multi(
+        "EPNet",
+        "epnet",
+        "multi_model.pepnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "ppnet": _multi("PPNet", "ppnet", "multi_model.pepnet", whole=False, proof=MULTI_DOMAIN),
+    "hamur": _multi(
+        "HAMUR", "hamur", "multi_model.hamur", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "adasparse": _multi(
+        "AdaSparse",
+        "adasparse",
+        "multi_model.adasparse",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "sarnet": _multi(
+        "SAR-Net",
+        "sarnet",
+        "multi_model.sarnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "adaptdhm": _multi(
+        "AdaptDHM", "adaptdhm", "multi_model.adaptdhm", whole=False, proof=MULTI_DOMAIN
+    ),
+    "apg": _multi(
+        "APG", "apg", "multi_model.apg", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "hierrec": _multi(
+        "HierRec",
+        "hierrec",
+        "multi_model.hierrec",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
     "aitm": _multi("AITM", "aitm", "multi_model.aitm", needs=("tasks",), proof=TASKS),
     "cross_stitch": _multi(
         "Cross-Stitch", "cross_stitch", "multi_model.cross_stitch", needs=("tasks",), proof=TASKS
@@ -142,10 +187,13 @@ LABELS = {
     "experts_from_mlora": "MLoRA's adapters trained further",
     "moe_mlora_from_mlora": "Gate over those adapters",
     "moe_mlora_joint": "MoE-MLoRA, then all trained together",
+    "moe_mlora_staged": "MoE-MLoRA, then trained in stages",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
     "star": "STAR",
+    "domain_negotiation": "Domain negotiation",
+    "mamdr": "MAMDR",
     "oracle_experts": "Told the groups: experts",
     "oracle_mlora": "Told the groups: MLoRA",
     "mlora_held_out": "MLoRA without the new domain",
@@ -180,7 +228,10 @@ _PAPERS = {
     "base": "as its backbone",
     "mlora": "Yang et al. 2024, arXiv 2408.08913",
     "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
+    "moe_mlora_staged": "after Li et al. 2025, arXiv 2509.16882",
     "star": "Sheng et al. 2021, arXiv 2101.11427",
+    "domain_negotiation": "Luo et al. 2023, arXiv 2202.12524",
+    "mamdr": "Luo et al. 2023, arXiv 2202.12524",
     "autoifs": "WSDM 2026, arXiv 2512.13396",
 }
 """Whose an arm is, if not this study's."""
@@ -196,6 +247,8 @@ _PROOFS = {
     mlora_gated: "tests/test_ways.py",
     from_mlora: "tests/test_ways.py",
     moe_mlora_joint: "tests/test_ways.py",
+    mamdr: "tests/test_mamdr.py",
+    moe_mlora_staged: "tests/test_specialisation.py",
     new_domain: "tests/test_arms.py",
     multi: "tests/test_multi_training.py",
     autoifs: "tests/test_multi_more.py",

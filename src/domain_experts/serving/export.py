@@ -24,8 +24,9 @@ from domain_experts.files import replacing
 from domain_experts.models import autoint, xdeepfm
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.fibinet import Bilinear, pairs_of_fields
-from domain_experts.models.multi import autoifs
+from domain_experts.models.multi import adaptdhm, autoifs
 from domain_experts.models.multi.base import MultiModel
+from domain_experts.models.own_parts import OwnParts
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.models.star import Star
 from domain_experts.serving.composed import Appended, ByScope, Mean
@@ -134,6 +135,23 @@ class MultiForm(ByDomain):
         return flows[:, 0] - (self.model.gates(fields, dense) * flows[:, 1:]).sum(1)
 
 
+class ClusterForm(ByDomain):
+    """Of AdaptDHM, which groups rows by cluster."""
+
+    def __init__(self, model: adaptdhm.Model) -> None:
+        super().__init__(model.clusters)
+        self.model = model
+
+    def of(self, domain: int, x: Tensor) -> Tensor:
+        return self.model.by_cluster(x, self.counts(domain, x))
+
+    def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
+        """Logits (B, T)."""
+        x = torch.cat([self.model.embedding(fields).flatten(1), dense], 1)
+        logits = self.chosen(x, self.model.clustering(x))
+        return torch.where((domain >= 0).unsqueeze(1), logits, torch.nan)
+
+
 class StarForm(ByDomain):
     """Of STAR."""
 
@@ -176,6 +194,27 @@ class ScopesForm(nn.Module):
         return torch.stack(columns, 1)
 
 
+class OwnPartsForm(nn.Module):
+    """Of a model with parts of each domain's own; of an unknown domain, what is shared."""
+
+    def __init__(self, module: OwnParts, domains: int) -> None:
+        super().__init__()
+        self.forms = nn.ModuleList()
+        for d in range(-1, domains):
+            own = copy.deepcopy(module.shared)
+            own.load_state_dict(module.weights(d), strict=False)
+            self.forms.append(export_form(own))
+
+    def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
+        """Logits (B, T)."""
+        inputs = fields, dense, domain
+        shared, *forms = self.forms
+        logits: Tensor = shared(*inputs)
+        for d, form in enumerate(forms):
+            logits = torch.where((domain == d).unsqueeze(1), form(*inputs), logits)
+        return logits
+
+
 class MeanForm(nn.Module):
     """Of the mean of several models."""
 
@@ -195,12 +234,16 @@ def export_form(module: nn.Module) -> nn.Module:
         module: as `rebuild` gives it; it is left as it is.
     """
     module = copy.deepcopy(module)
+    if isinstance(module, adaptdhm.Model):
+        return ClusterForm(module)
     if isinstance(module, MultiModel):
         return MultiForm(module)
     if isinstance(module, Star):
         return StarForm(module)
     if isinstance(module, ByScope):
         return ScopesForm(module)
+    if isinstance(module, OwnParts):
+        return OwnPartsForm(module, len(module.schema.domains))
     if isinstance(module, Mean):
         return MeanForm(module)
     for name, part in module.named_children():
