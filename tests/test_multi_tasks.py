@@ -43,7 +43,7 @@ OWN = {
     "aitm": {"calibration": 0.5},
     "cross_stitch": {"own_share": 0.9},
     "snr": {"sub_networks": 3, "hidden": [6, WIDTH], "penalty": 0.01},
-    "mfh": {"experts": 2},
+    "mfh": {"specific_experts": 2, "shared_experts": 3},
     "home": {
         **{"categories": 2, "experts": 2, "meta_width": 6, "gate_parts": 2, "gate_rank": 3},
     },
@@ -149,19 +149,24 @@ def of_esmm(model, x, d, tasks):
     return logits
 
 
+def branch(part, u, r, shared):
+    K = OWN["mfh"]["specific_experts"]
+    own = [network(part.experts.experts, u * K + k, r) for k in range(K)]
+    return gated(part.gates, u, r, own + shared)
+
+
 def of_mfh(model, x, d, tasks):
-    K = OWN["mfh"]["experts"]
-    below = [network(model.root_by_task.experts, k, x) for k in range(K)]
-    root = [network(model.root_by_domain, k, x) for k in range(K)]
-    R = of_objective(model.domain_gates, d, 0, 1, x, root)
-    branch = [network(model.domain_experts[d].experts, k, R) for k in range(K)]
+    M = range(OWN["mfh"]["shared_experts"])
+    by_task, by_domain = ([network(part.experts, k, x) for k in M] for part in model.shared)
+    R_d = branch(model.by_domain[d], 0, x, by_domain)
+    of_domain = [network(model.shared_of_domain[d].experts, k, R_d) for k in M]
     logits = []
     for t in range(tasks):
-        R_t = gated(model.task_gates, t, x, below)
-        own = [network(model.task_experts.experts, t * K + k, R_t) for k in range(K)]
-        H = gated(model.gates_of_task[d], t, R_t, own)
-        H_d = gated(model.gates_of_domain[d], t, R, branch)
-        logits.append(towers(model.towers, d, t, torch.cat([H, H_d])))
+        R_t = branch(model.by_task, t, x, by_task)
+        of_task = [network(model.shared_of_task.experts, t * len(M) + k, R_t) for k in M]
+        H = branch(model.leaves_by_task[d], t, R_t, of_task)
+        H = H + branch(model.leaves_by_domain[d], t, R_d, of_domain)
+        logits.append(towers(model.towers, d, t, H))
     return logits
 
 
@@ -302,8 +307,10 @@ def test_logits_and_gradients_are_those_of_the_literal_equation(name, shape):
 
 OF_A_DOMAIN = {
     "mfh": [
-        *("domain_gates.W", "domain_gates.b"),
-        *(f"{part}.{{d}}" for part in ("gates_of_task", "domain_experts", "gates_of_domain")),
+        *(
+            f"{part}.{{d}}"
+            for part in ("by_domain", "shared_of_domain", "leaves_by_task", "leaves_by_domain")
+        ),
     ],
     "hmoe": ["gates.W", "gates.b", "relations.W", "relations.b"],
     "aesm2": ["scenarios"],
@@ -356,10 +363,10 @@ def by_hand(name, D, T):
         case "esmm":
             own = T * bottom + ends
         case "mfh":
-            root = 2 * layers(INPUTS, 7, 6)
-            branch = 2 * layers(6, 6, WIDTH)
-            gates = (T + D) * dense_layer(INPUTS, 2) + 2 * D * T * dense_layer(6, 2)
-            own = 2 * root + (T + D) * branch + gates + tower_weights(D, T, 2 * WIDTH)
+            below = 2 * layers(INPUTS, 7, 6) + dense_layer(INPUTS, 5)
+            above = 2 * layers(6, 6, WIDTH) + dense_layer(6, 5)
+            shared = 3 * (2 * layers(INPUTS, 7, 6) + (T + D) * layers(6, 6, WIDTH))
+            own = (T + D) * below + 2 * D * T * above + shared + ends
         case "home":
             C = min(2, T)
 
@@ -680,7 +687,7 @@ def test_experts_that_are_not_picked_take_no_part():
         ("snr.sub_networks", 0, "multi_model.snr.sub_networks"),
         ("snr.hidden", [8, 0], "multi_model.snr.hidden"),
         ("home.gate_rank", 0, "multi_model.home.gate_rank"),
-        ("mfh.experts", 0, "multi_model.mfh.experts"),
+        ("mfh.shared_experts", 0, "multi_model.mfh.shared_experts"),
         ("hmoe.experts", 0, "multi_model.hmoe.experts"),
     ],
 )

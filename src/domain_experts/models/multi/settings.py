@@ -221,7 +221,8 @@ class SNRSettings(Settings):
 class MFHSettings(Settings):
     """MFH (Liu et al. 2022)."""
 
-    experts: Positive = Field(description="experts of each switcher")
+    specific_experts: Positive = Field(description="experts of each branch of a switcher")
+    shared_experts: Positive = Field(description="experts that the branches of a switcher share")
 
 
 class HoMESettings(Settings):
