@@ -329,7 +329,7 @@ def plain_states():
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("arm", "backbone", "loss"),
-    [("base", "wdl", "mean"), ("mlora", "mlp", "balanced"), ("mdmt", "ple", "balanced")],
+    [("base", "wdl", "mean"), ("mlora", "mlp", "balanced"), ("mdmt", "m3oe", "balanced")],
 )
 def test_every_way_trains_and_parts_from_the_plain_loss(
     make_assignment, tasks, plain_states, way, arm, backbone, loss
