@@ -9,10 +9,11 @@
             = s(v) 1[s(v) > eps], s(v) = beta sigmoid(v)                (scaled)
             = s(v) 1[s(v) > eps], s(v) = beta sigmoid(alpha v)          (fused)
 
-alpha grows with every batch. The binary factor has the gradient of s(v), and a penalty on the share
-r_l of a layer's neurons that it prunes: the mean over layers of lambda |r - r_l|^2 where r_l lies
-outside [r_min, r_max], r being their middle and one factor |r - r_l| part of the weight, which
-takes no gradient.
+    penalty = mean_l lambda_l |r - r_l|,  lambda_l = lambda |r - r_l|  (binary)
+
+alpha grows with every batch. The binary factor has the gradient of s(v). r_l is the share of a
+layer's neurons that a batch prunes; lambda_l is 0 where it lies in [r_min, r_max], takes no
+gradient elsewhere, and r is the middle of the two.
 
 After abstract and figure, with e_d in front of the first layer as in Scenario-Wise Rec. That code
 multiplies by the sign of s(v) - eps, so that a neuron below the threshold changes its sign instead
