@@ -43,13 +43,13 @@ class Pruner(nn.Module):
 
     def forward(self, e: Tensor, h: Tensor, alpha: Tensor) -> Tensor:
         """Factors (B, width) of h (B, width) for the domains' embeddings e (B, dim)."""
-        v = torch.cat([e, h], 1) @ self.W
-        s = torch.sigmoid(v if self.own.factor == "scaled" else alpha * v)
+        # alpha on the weights: they are fewer than a batch's values
+        W = self.W if self.own.factor == "scaled" else alpha * self.W
+        s = torch.sigmoid(torch.cat([e, h], 1) @ W)
         if self.own.factor == "binary":
             # exactly 0 or 1 forward, and the gradient of s backward
             return (s > self.own.threshold).to(s.dtype) + (s - s.detach())
-        s = self.own.scale * s
-        return s * (s > self.own.threshold)
+        return functional.threshold(self.own.scale * s, self.own.threshold, 0.0)
 
 
 class Model(MultiModel):
