@@ -60,7 +60,7 @@ def refused(values, tmp_path):
     ("key", "value", "said"),
     [
         ("training.batch_size", 0, "batch_size: Input should be greater than or equal to 1"),
-        ("training.epochs", 3, "epochs: unknown key; known here: batch_size"),
+        ("training.epochs", 3, "epochs: unknown key; known here: balance, batch_size"),
         ("trainign", {}, "trainign: unknown key; known here: tier, device"),
         ("model.dropout", 1.0, "model.dropout: Input should be less than 1 (found 1.0)"),
         ("model.dropout", float("nan"), "model.dropout: Input should be a finite number"),
@@ -263,7 +263,8 @@ def test_payload_holds_what_matters_to_the_run(values):
     before, after = payloads(), payloads(dim=7)
     differ = {path.parts[3] for path in before if before[path] != after[path]}
     gated = {"moe_mlora", "moe_mlora_held_out", "moe_mlora_refit", "mlora_gated"}
-    assert differ == gated | {"moe_mlora_sequence", "moe_mlora_released"}
+    further = {"moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_staged"}
+    assert differ == gated | further | {"moe_mlora_sequence", "moe_mlora_released"}
 
 
 def test_protocols_decide_the_split():

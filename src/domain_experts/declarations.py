@@ -60,6 +60,8 @@ class Arm:
     family: Family = "ctr"
     backbone: bool = True
     planted: bool = False
+    balances: bool = False
+    """Whether it trains all tasks in one leg of one lane, so that `training.balance` means it."""
     floor: bool = False
     """A simple model that any other must beat to be worth its cost; the registry gives it."""
     label: str = ""

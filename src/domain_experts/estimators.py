@@ -376,6 +376,8 @@ NAMES = {
     "SharedLoRA": "shared_lora",
     "DomainFinetune": "domain_finetune",
     "STAR": "star",
+    "DomainNegotiation": "domain_negotiation",
+    "MAMDR": "mamdr",
     "AutoIFS": "autoifs",
 }
 """Class -> arm."""
@@ -397,6 +399,17 @@ MODELS = {
     "AdaptDHM": "adaptdhm",
     "APG": "apg",
     "HierRec": "hierrec",
+    "AITM": "aitm",
+    "CrossStitch": "cross_stitch",
+    "SNR": "snr",
+    "ESMM": "esmm",
+    "MFH": "mfh",
+    "HoME": "home",
+    "DomainHeads": "domain_heads",
+    "DomainBias": "domain_bias",
+    "DomainFeature": "domain_feature",
+    "HMoE": "hmoe",
+    "AESM2": "aesm2",
 }
 """Class -> multi-domain multi-task model, of which there is one for all domains and tasks."""
 

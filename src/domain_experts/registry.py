@@ -17,9 +17,11 @@ from domain_experts.training.arms import (
     from_mlora,
     held_out,
     lightgbm,
+    mamdr,
     methods,
     mlora_gated,
     moe_mlora_joint,
+    moe_mlora_staged,
     multi,
     new_domain,
 )
@@ -28,6 +30,7 @@ NO_BACKBONE = "none"
 OWN = "this study"
 BASELINES = "tests/test_multi_baselines.py"
 MULTI_DOMAIN = "tests/test_multi_domain_a.py"
+TASKS = "tests/test_multi_tasks.py"
 
 
 def _multi(
@@ -128,6 +131,32 @@ BACKBONES = {
         whole=False,
         proof=MULTI_DOMAIN,
     ),
+    "aitm": _multi("AITM", "aitm", "multi_model.aitm", needs=("tasks",), proof=TASKS),
+    "cross_stitch": _multi(
+        "Cross-Stitch", "cross_stitch", "multi_model.cross_stitch", needs=("tasks",), proof=TASKS
+    ),
+    "snr": _multi("SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), proof=TASKS),
+    "esmm": _multi("ESMM", "esmm", needs=("tasks",), proof=TASKS),
+    "mfh": _multi(
+        "MFH", "mfh", "multi_model.mfh", needs=("domains", "tasks"), whole=False, proof=TASKS
+    ),
+    "home": _multi("HoME", "home", "multi_model.home", needs=("tasks",), whole=False, proof=TASKS),
+    "domain_heads": _multi("Domain heads", "domain_heads", needs=("domains",), proof=TASKS),
+    "domain_bias": _multi("Domain bias", "domain_bias", needs=("domains",), proof=TASKS),
+    "domain_feature": _multi(
+        "Domain as a feature", "domain_feature", needs=("domains",), proof=TASKS
+    ),
+    "hmoe": _multi(
+        "HMoE", "hmoe", "multi_model.hmoe", needs=("domains",), whole=False, proof=TASKS
+    ),
+    "aesm2": _multi(
+        "AESM2",
+        "aesm2",
+        "multi_model.aesm2",
+        needs=("domains", "tasks"),
+        whole=False,
+        proof=TASKS,
+    ),
 }
 
 # in this order they stand in tables
@@ -158,10 +187,13 @@ LABELS = {
     "experts_from_mlora": "MLoRA's adapters trained further",
     "moe_mlora_from_mlora": "Gate over those adapters",
     "moe_mlora_joint": "MoE-MLoRA, then all trained together",
+    "moe_mlora_staged": "MoE-MLoRA, then trained in stages",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
     "star": "STAR",
+    "domain_negotiation": "Domain negotiation",
+    "mamdr": "MAMDR",
     "oracle_experts": "Told the groups: experts",
     "oracle_mlora": "Told the groups: MLoRA",
     "mlora_held_out": "MLoRA without the new domain",
@@ -196,7 +228,10 @@ _PAPERS = {
     "base": "as its backbone",
     "mlora": "Yang et al. 2024, arXiv 2408.08913",
     "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
+    "moe_mlora_staged": "after Li et al. 2025, arXiv 2509.16882",
     "star": "Sheng et al. 2021, arXiv 2101.11427",
+    "domain_negotiation": "Luo et al. 2023, arXiv 2202.12524",
+    "mamdr": "Luo et al. 2023, arXiv 2202.12524",
     "autoifs": "WSDM 2026, arXiv 2512.13396",
 }
 """Whose an arm is, if not this study's."""
@@ -212,6 +247,8 @@ _PROOFS = {
     mlora_gated: "tests/test_ways.py",
     from_mlora: "tests/test_ways.py",
     moe_mlora_joint: "tests/test_ways.py",
+    mamdr: "tests/test_mamdr.py",
+    moe_mlora_staged: "tests/test_specialisation.py",
     new_domain: "tests/test_arms.py",
     multi: "tests/test_multi_training.py",
     autoifs: "tests/test_multi_more.py",

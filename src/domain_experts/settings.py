@@ -4,9 +4,9 @@ Training imports only this module, so that a change to experiments or tiers retr
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.strict import Fraction, Init, Positive, Settings
@@ -31,6 +31,24 @@ class AdapterSettings(Settings):
         description="layers of the tower that take experts, counted from 0; null: all"
     )
     experts_per_domain: Positive = Field(description="experts trained for each domain")
+    shared_experts: int = Field(
+        default=0,
+        ge=0,
+        description="experts that serve every row beside the domains', trained before them on all "
+        "rows",
+    )
+    own_subspace: int = Field(
+        default=0,
+        ge=0,
+        description="leading singular directions of a layer's frozen weights that the domains' "
+        "experts stay out of",
+    )
+    orthogonality: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the loss on experts' outputs that lie along one another, where "
+        "experts are trained under a gate (moe_mlora_joint)",
+    )
 
 
 class GateSettings(Settings):
@@ -44,11 +62,40 @@ class GateSettings(Settings):
     top_k: Positive | None = Field(description="experts that may serve a row; null: all")
     temperature: float = Field(gt=0, description="divides the gate's logits")
     load_balance: float = Field(ge=0, description="weight of the load-balance loss")
+    variance: float = Field(
+        default=0.0, ge=0, description="weight of the reward for weights that differ between rows"
+    )
+    noise: bool = Field(
+        default=False, description="noise on the logits in training, learnt; with top_k"
+    )
+
+    @model_validator(mode="after")
+    def _noise_chooses(self) -> Self:
+        if self.noise and self.top_k is None:
+            raise ValueError(
+                "noise changes which experts are kept: give gate.top_k a number, or leave "
+                "gate.noise out"
+            )
+        return self
 
 
 class TrainingSettings(Settings):
     """Optimisation, the same in every leg."""
 
+    balance: Literal[
+        "none",
+        "uncertainty",
+        "dwa",
+        "gradnorm",
+        "metabalance",
+        "adatask",
+        "pcgrad",
+        "cagrad",
+    ] = Field(
+        default="none",
+        description="how the losses of several tasks become one step (arms that train all of them "
+        "in one leg); metabalance takes the first task as the target",
+    )
     batch_size: Positive
     learning_rate: float = Field(gt=0, le=1)
     max_epochs: Positive = Field(description="cap per leg; early stopping usually comes first")
@@ -73,6 +120,15 @@ class TrainingSettings(Settings):
         description="compile what a training step does by torch.compile: half a minute of start, "
         "other rounding, and little gain on a CPU (docs/benchmarks.md)"
     )
+
+    @model_validator(mode="after")
+    def _balance_sees_whole_gradients(self) -> Self:
+        if self.balance != "none" and (self.optimizer == "lazy_adam" or self.compiled):
+            raise ValueError(
+                f"balance '{self.balance}' takes the gradients task by task, and whole: set "
+                "optimizer to adam and compiled to false, or balance to none"
+            )
+        return self
 
 
 class RateSettings(Settings):
@@ -119,6 +175,21 @@ class CrossfitSettings(Settings):
     folds: Folds = Field(description="folds of the training rows, each with a backbone of its own")
 
 
+class MAMDRSettings(Settings):
+    """MAMDR (Luo et al. 2023); its inner steps have `training.learning_rate`."""
+
+    outer_step: float = Field(
+        gt=0, le=1, description="beta, the part of an epoch's way that the shared weights go"
+    )
+    own_step: float = Field(
+        gt=0, le=1, description="gamma, the part of a pass's way that a domain's own weights go"
+    )
+    helpers: Positive = Field(
+        description="k, other domains that each domain's own weights are led over in an epoch; all "
+        "others where there are fewer"
+    )
+
+
 class Protocol(Settings):
     """Where the papers' texts and the released codes differ, one switch each.
 
@@ -126,8 +197,9 @@ class Protocol(Settings):
     """
 
     split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
-    batches: Literal["mixed", "by_domain"] = Field(
-        description="batches over all domains, or of one domain at a time, domain after domain"
+    batches: Literal["mixed", "by_domain", "alternating", "proportional"] = Field(
+        description="batches over all domains; or of one domain each: domain after domain, domains "
+        "in turn, or drawn by their rows"
     )
     loss: Literal["mean", "balanced"] = Field(
         description="mean over rows and tasks, or sum of the means of all domains and tasks"
@@ -182,6 +254,7 @@ class RunSettings(Settings):
     new_domain: NewDomainSettings
     held_out: HeldOutSettings
     crossfit: CrossfitSettings
+    mamdr: MAMDRSettings
     protocol: Protocol
     multi_model: MultiModelSettings
 

@@ -26,6 +26,7 @@ from domain_experts.models.ctr import CTRModel
 from domain_experts.models.fibinet import Bilinear, pairs_of_fields
 from domain_experts.models.multi import adaptdhm, autoifs
 from domain_experts.models.multi.base import MultiModel
+from domain_experts.models.own_parts import OwnParts
 from domain_experts.models.routers import Gate, OneHot
 from domain_experts.models.star import Star
 from domain_experts.serving.composed import Appended, ByScope, Mean
@@ -193,6 +194,27 @@ class ScopesForm(nn.Module):
         return torch.stack(columns, 1)
 
 
+class OwnPartsForm(nn.Module):
+    """Of a model with parts of each domain's own; of an unknown domain, what is shared."""
+
+    def __init__(self, module: OwnParts, domains: int) -> None:
+        super().__init__()
+        self.forms = nn.ModuleList()
+        for d in range(-1, domains):
+            own = copy.deepcopy(module.shared)
+            own.load_state_dict(module.weights(d), strict=False)
+            self.forms.append(export_form(own))
+
+    def forward(self, fields: Tensor, dense: Tensor, domain: Tensor) -> Tensor:
+        """Logits (B, T)."""
+        inputs = fields, dense, domain
+        shared, *forms = self.forms
+        logits: Tensor = shared(*inputs)
+        for d, form in enumerate(forms):
+            logits = torch.where((domain == d).unsqueeze(1), form(*inputs), logits)
+        return logits
+
+
 class MeanForm(nn.Module):
     """Of the mean of several models."""
 
@@ -220,6 +242,8 @@ def export_form(module: nn.Module) -> nn.Module:
         return StarForm(module)
     if isinstance(module, ByScope):
         return ScopesForm(module)
+    if isinstance(module, OwnParts):
+        return OwnPartsForm(module, len(module.schema.domains))
     if isinstance(module, Mean):
         return MeanForm(module)
     for name, part in module.named_children():

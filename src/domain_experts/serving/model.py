@@ -26,6 +26,7 @@ from domain_experts.files import read_json, replacing, sha256, write_json
 from domain_experts.models.adapter import PLAIN
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.linear import LogisticRegression
+from domain_experts.models.own_parts import OwnParts
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.schema import Schema
 from domain_experts.serving.composed import Mean
@@ -35,6 +36,8 @@ from domain_experts.settings import RunSettings
 from domain_experts.strict import Settings
 
 FORMAT = 1
+KNOW_NO_DOMAIN = LogisticRegression | Rates | Trees | OwnParts
+"""Modules that read no domain, or have logits for the rows of none (-1)."""
 CONFIG, WEIGHTS, ENCODER, CARD = "config.json", "model.safetensors", "encoder", "README.md"
 AGAIN = "copy the folder again, or make it again by `domain-experts save`"
 
@@ -139,8 +142,7 @@ class SavedModel:
         if not len(given):
             return np.asarray(logits.numpy())
         unknown = given < 0
-        # some read no domain, or know that a row has none
-        if not unknown.any() or isinstance(self.module, LogisticRegression | Rates | Trees):
+        if not unknown.any() or isinstance(self.module, KNOW_NO_DOMAIN):
             return np.asarray(self.module(*inputs, given).numpy())
         routed = self.module.models[0] if isinstance(self.module, Mean) else self.module
         if not isinstance(routed, CTRModel):

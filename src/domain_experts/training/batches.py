@@ -1,7 +1,8 @@
 """Rows on the device, and the order in which they are visited."""
 
+import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,3 +81,45 @@ def by_domain(
     return [
         batch for d in stream.permutation(len(groups)) for batch in mixed(groups[d], size, stream)
     ]
+
+
+def alternating(
+    groups: Sequence[np.ndarray], size: int, stream: np.random.Generator
+) -> list[np.ndarray]:
+    """One epoch, a batch of each domain in turn, whatever their rows. Arguments as of `by_domain`.
+
+    An epoch visits as many rows as there are, in batches as long as those of `mixed`. Of a domain
+    all rows come once, in random order, before any comes again.
+    """
+    return _in_turn(groups, size, stream, itertools.cycle(stream.permutation(len(groups))))
+
+
+def proportional(
+    groups: Sequence[np.ndarray], size: int, stream: np.random.Generator
+) -> list[np.ndarray]:
+    """The same, a batch's domain being drawn with a probability that goes by its rows."""
+    rows = np.array([len(own) for own in groups])
+    drawn = stream.choice(len(rows), size=-(-rows.sum() // size), p=rows / rows.sum())
+    return _in_turn(groups, size, stream, drawn)
+
+
+def _in_turn(
+    groups: Sequence[np.ndarray], size: int, stream: np.random.Generator, domains: Iterable[int]
+) -> list[np.ndarray]:
+    """Batches of the given domains."""
+    total = sum(map(len, groups))
+    waiting = [own[:0] for own in groups]
+    batches = []
+    for start, d in zip(range(0, total, size), domains, strict=False):
+        length = min(size, total - start)
+        while len(waiting[d]) < length:
+            waiting[d] = np.concatenate([waiting[d], stream.permutation(groups[d])])
+        batches.append(waiting[d][:length])
+        waiting[d] = waiting[d][length:]
+    return batches
+
+
+OF_ONE_DOMAIN: Mapping[
+    str, Callable[[Sequence[np.ndarray], int, np.random.Generator], list[np.ndarray]]
+] = {"by_domain": by_domain, "alternating": alternating, "proportional": proportional}
+"""Orders in which a batch is of one domain (`protocol.batches`)."""

@@ -24,10 +24,11 @@ from domain_experts.models.ctr import ClickModel
 from domain_experts.models.embedding import have_sparse_gradients
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
-from domain_experts.training.batches import Rows, by_domain, mixed
+from domain_experts.training.balance import Balance
+from domain_experts.training.batches import OF_ONE_DOMAIN, Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.lanes import Lane, LaneRecord
-from domain_experts.training.losses import Loss
+from domain_experts.training.losses import Loss, by_task, share_of_sum
 from domain_experts.training.progress import Progress
 from domain_experts.training.streams import numpy_stream
 
@@ -87,6 +88,7 @@ class Trainer:
         self._statistics = {n: v for n, v in model.state_dict().items() if n not in names}
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
+        self._balance = self._new_balance()
         self._resumed_leg = ""
         self._resumed_interval = 0
         self._resumed_moments: dict[str, Tensor] = {}
@@ -191,7 +193,7 @@ class Trainer:
             domains=np.unique(domain).tolist(),
             tasks=list(range(len(self.rows.schema.tasks))),
             epochs=epochs,
-            rows_visited=round(epochs * len(lane.train)),
+            rows_visited=self._visited(leg, lane, epochs),
             epoch_tested=None,
             moved=False,
             capped=lane.usable and fixed is None and not stopped,
@@ -200,6 +202,10 @@ class Trainer:
         )
         record.end_with(best if self._brings_back(trained) else epochs)
         return record
+
+    def _visited(self, leg: str, lane: Lane, epochs: float) -> int:
+        """Rows that a lane has visited after so many epochs, each as often as it was."""
+        return round(epochs * len(lane.train))
 
     @torch.no_grad()
     def _nudge(self, factor: float) -> None:
@@ -263,7 +269,6 @@ class Trainer:
         Returns:
             The mean training loss of each lane that had a batch.
         """
-        assert self._optimizer is not None
         device, validations = self.rows.domain.device, self.settings.training.validations
         epoch, part = divmod(interval - 1, validations)
         # an epoch's first streams have one name, however often it is validated
@@ -275,42 +280,80 @@ class Trainer:
             batches.append(every[slice(*ends)])
         masks = [numpy_stream(self.seed, leg, lane.name, *purpose, "dropout") for lane in lanes]
         totals = torch.zeros(len(lanes), dtype=torch.float64, device=device)
-        self.model.train()
-        dropped = [p.requires_grad for p in self.model.dropped()]
-        if dropped and not any(dropped) and not self.settings.protocol.frozen_dropout:
-            self.model.dropout.eval()
+        self._training_mode()
+        if self._balance:
+            stream = numpy_stream(self.seed, leg, lanes[0].name, *purpose, "balance")
+            self._balance.begin(part == 0, stream)
         for step in range(max(map(len, batches))):
             stepping = [i for i, own in enumerate(batches) if step < len(own)]
             parts = [batches[i][step] for i in stepping]
-            counts = list(map(len, parts))
-            index = torch.from_numpy(np.concatenate(parts)).to(device)
-            fields, dense, domain, labels = self.rows.take(index)
-            self.model.dropout.lanes = [
-                (masks[i], count) for i, count in zip(stepping, counts, strict=True)
-            ]
-            routings = [lanes[i].routing for i in stepping]
-            route = routings[0]
-            if isinstance(route, int):
-                experts = tuple(r for r in routings if isinstance(r, int))
-                route = Hard(experts, tuple(counts))
-            logits = self._outputs(fields, dense, domain, route)
-            losses = self.loss(logits, labels, domain, counts, self.rows.weight_of(index))
-            loss = losses.sum()
-            auxiliary = self.model.auxiliary_loss()
-            self._optimizer.zero_grad()
-            torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
-            self._optimizer.step()
-            totals[stepping] += losses.detach() * torch.tensor(counts, device=device)
+            losses = self._step([lanes[i] for i in stepping], parts, [masks[i] for i in stepping])
+            totals[stepping] += losses * torch.tensor(list(map(len, parts)), device=device)
         rows = [sum(map(len, own)) for own in batches]
         means = (totals / torch.tensor(rows, device=device)).tolist()
         return {lane: mean for lane, mean, count in zip(lanes, means, rows, strict=True) if count}
 
+    def _training_mode(self) -> None:
+        self.model.train()
+        dropped = [p.requires_grad for p in self.model.dropped()]
+        if dropped and not any(dropped) and not self.settings.protocol.frozen_dropout:
+            self.model.dropout.eval()
+
+    def _step(
+        self,
+        lanes: Sequence[Lane],
+        batches: Sequence[np.ndarray],
+        masks: Sequence[np.random.Generator],
+    ) -> Tensor:
+        """Take a step with one batch of each lane, and its dropout stream; the lanes' losses."""
+        assert self._optimizer is not None
+        counts = list(map(len, batches))
+        index = torch.from_numpy(np.concatenate(batches)).to(self.rows.domain.device)
+        fields, dense, domain, labels = self.rows.take(index)
+        self.model.dropout.lanes = list(zip(masks, counts, strict=True))
+        routings = [lane.routing for lane in lanes]
+        route = routings[0]
+        if isinstance(route, int):
+            experts = tuple(r for r in routings if isinstance(r, int))
+            route = Hard(experts, tuple(counts))
+        logits = self._outputs(fields, dense, domain, route)
+        weight = self.rows.weight_of(index)
+        losses = self.loss(logits, labels, domain, counts, weight)
+        self._optimizer.zero_grad()
+        if self._balance:
+            moved = {id(p) for group, _ in self._optimizer.groups for p in group}
+            self._balance.step(
+                by_task(self.loss, logits, labels, domain, weight),
+                [p for p in self.model.parameters() if id(p) in moved],
+                self._optimizer,
+            )
+            return losses.detach()
+        loss = losses.sum()
+        auxiliary = self.model.auxiliary_loss()
+        torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
+        self._optimizer.step()
+        return losses.detach()
+
+    def _new_balance(self) -> Balance | None:
+        """What balances the losses of the tasks, if anything does."""
+        name, tasks = self.settings.training.balance, len(self.rows.schema.tasks)
+        if name == "none":
+            return None
+        if tasks < 2:
+            self.progress.say(f"training.balance '{name}' does nothing: there is one task")
+            return None
+        return Balance(name, share_of_sum(self.loss, tasks))
+
     def _batches(self, lane: Lane, stream: np.random.Generator) -> list[np.ndarray]:
-        size = self.settings.training.batch_size
-        if self.settings.protocol.batches == "mixed":
+        size, order = self.settings.training.batch_size, self.settings.protocol.batches
+        if order == "mixed":
             return mixed(lane.train, size, stream)
+        return OF_ONE_DOMAIN[order](list(self._groups(lane).values()), size, stream)
+
+    def _groups(self, lane: Lane) -> dict[int, np.ndarray]:
+        """A lane's training rows by number of their domain; domains without any are left out."""
         domain = self.rows.domain.cpu().numpy()[lane.train]
-        return by_domain([lane.train[domain == d] for d in np.unique(domain)], size, stream)
+        return {int(d): lane.train[domain == d] for d in np.unique(domain)}
 
     def _select(
         self, leg: str, interval: int, lane: Lane, loss: float | None, patience: int
@@ -368,6 +411,8 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         tensors |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best.items()}
+        if self._balance:
+            tensors |= {f"balance/{name}": value for name, value in self._balance.state.items()}
         for kind, optimizer in self.optimizers.items():
             for name, parameter in self.model.named_parameters():
                 for moment, value in optimizer.state.get(parameter, {}).items():
@@ -388,13 +433,17 @@ class Trainer:
             return
         tensors, state = found
         device = self.rows.domain.device
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "moments": {}}
+        groups: dict[str, dict[str, Tensor]] = {
+            name: {} for name in ("model", "best", "balance", "moments")
+        }
         for name, tensor in tensors.items():
             group, rest = name.split("/", 1)
             kind, key = (group, rest) if group in groups else ("moments", name)
             groups[kind][key] = tensor.to(device)
         self._restore(groups["model"])
         self._best = groups["best"]
+        if self._balance:
+            self._balance.load(groups["balance"])
         self._resumed_moments = groups["moments"]
         self._resumed_leg, self._resumed_interval = state["phase"], state["interval"]
         self._states = {name: LaneState(**own) for name, own in state["states"].items()}
@@ -413,12 +462,15 @@ class Trainer:
         self, leg: str, interval: int, lanes: Sequence[Lane], seconds: float, patience: int
     ) -> None:
         states = [self._states[lane.name] for lane in lanes]
-        share = self._epochs(1)
+        share, now = self._epochs(1), self._epochs(interval)
+        before = self._epochs(interval - 1)
         self.progress.trained(
             leg,
-            self._epochs(interval),
+            now,
             epochs=share,
-            rows=round(share * sum(len(lane.train) for lane in lanes)),
+            rows=sum(
+                self._visited(leg, lane, now) - self._visited(leg, lane, before) for lane in lanes
+            ),
             seconds=seconds,
             best=float(np.mean([state.best for state in states if state.best is not None])),
             left=patience - min(s.without_gain for s in states),

@@ -53,6 +53,19 @@ def balanced(
     return torch.stack([_domain_means(own, ids, w).sum() for own, ids, w in parts])
 
 
+def by_task(
+    loss: Loss, logits: Tensor, labels: Tensor, domain: Tensor, weight: Tensor | None = None
+) -> list[Tensor]:
+    """The loss of each task alone, all rows being of one lane."""
+    columns = ((logits[:, [t]], labels[:, [t]]) for t in range(logits.shape[1]))
+    return [loss(*column, domain, [len(logits)], weight).sum() for column in columns]
+
+
+def share_of_sum(loss: Loss, tasks: int) -> float:
+    """What `by_task` sums up to, times this, is the loss."""
+    return 1 / tasks if loss is mean else 1.0
+
+
 LOSSES: Mapping[str, Loss] = {"mean": mean, "balanced": balanced}
 
 

@@ -193,6 +193,79 @@ class AutoIFSSettings(Settings):
         return self
 
 
+class AITMSettings(Settings):
+    """AITM (Xi et al. 2021)."""
+
+    calibration: float = Field(
+        ge=0,
+        description="alpha, weight of the loss where a step is more probable than the one before",
+    )
+
+
+class CrossStitchSettings(Settings):
+    """Cross-Stitch (Misra et al. 2016)."""
+
+    own_share: float = Field(
+        gt=0, le=1, description="of a task's own network in a unit, at the start"
+    )
+
+
+class SNRSettings(Settings):
+    """SNR-Trans (Ma et al. 2019)."""
+
+    sub_networks: Positive = Field(description="sub-networks of a layer")
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the sub-networks")
+    penalty: float = Field(ge=0, description="lambda, loss of each connection that is kept")
+
+
+class MFHSettings(Settings):
+    """MFH (Liu et al. 2022)."""
+
+    experts: Positive = Field(description="experts of each switcher")
+
+
+class HoMESettings(Settings):
+    """HoME (Wang et al. 2024)."""
+
+    categories: Positive = Field(description="categories that the tasks are shared out over")
+    experts: Positive = Field(description="experts of each category, of each task, and shared ones")
+    meta_width: Positive = Field(description="width of what the experts of categories give")
+    gate_parts: Positive = Field(description="L, low-rank parts of a feature gate")
+    gate_rank: Positive = Field(description="rank of each part")
+
+
+class HMoESettings(Settings):
+    """HMoE (Li et al. 2020)."""
+
+    experts: Positive = Field(description="experts that all scenarios share")
+
+
+class AESM2Settings(Settings):
+    """AESM2 (Zou et al. 2022)."""
+
+    experts: Positive = Field(description="experts of each layer")
+    specific: Positive = Field(description="experts picked as a scenario's or task's own")
+    shared: Positive = Field(description="experts picked as shared")
+    scenario_hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the layers that pick for scenarios"
+    )
+    task_hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the layers that pick for tasks"
+    )
+    noise: float = Field(ge=0, description="deviation of the noise on gates in training")
+    selection_loss: float = Field(ge=0, description="lambda, weight of the picked experts' KL")
+
+    @model_validator(mode="after")
+    def _has_as_many_to_pick(self) -> Self:
+        for key in ("specific", "shared"):
+            if getattr(self, key) > self.experts:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)}, but there are {self.experts} experts to pick "
+                    "from"
+                )
+        return self
+
+
 class MultiModelSettings(Settings):
     """The multi-domain multi-task models: sizes that they share, and each one's own."""
 
@@ -201,6 +274,8 @@ class MultiModelSettings(Settings):
         description="widths of the layers; M3oE and STAR: star-like layer, what it gives, the same "
         "again as experts' input, experts; M2M, HiNet, SAR-Net and HierRec take the last alone; a "
         "model with `hidden` of its own has those widths"
+        "again as experts' input, experts; M2M, HiNet and HoME take the last alone, PEPNet, SNR, "
+        "AESM2 and AutoIFS have widths of their own"
     )
     weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
     m3oe: M3oESettings
@@ -216,6 +291,13 @@ class MultiModelSettings(Settings):
     adaptdhm: AdaptDHMSettings
     apg: APGSettings
     hierrec: HierRecSettings
+    aitm: AITMSettings
+    cross_stitch: CrossStitchSettings
+    snr: SNRSettings
+    mfh: MFHSettings
+    home: HoMESettings
+    hmoe: HMoESettings
+    aesm2: AESM2Settings
     autoifs: AutoIFSSettings
 
     @model_validator(mode="after")

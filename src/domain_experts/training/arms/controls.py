@@ -96,6 +96,7 @@ ARMS = {
         phase="baselines",
         train=shared_lora,
         reads=(*DEEP, *ADAPTER),
+        balances=True,
     ),
     "domain_finetune": Arm(
         phase="controls",
@@ -108,6 +109,7 @@ ARMS = {
         train=star,
         reads=("star", "model.hidden", "model.l2", *LOOP),
         backbone=False,
+        balances=True,
     ),
     "oracle_experts": Arm(
         phase="controls",
@@ -121,5 +123,6 @@ ARMS = {
         train=oracle_mlora,
         reads=(*DEEP, *ADAPTER),
         planted=True,
+        balances=True,
     ),
 }

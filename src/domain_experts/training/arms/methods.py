@@ -32,7 +32,14 @@ def experts(assignment: "Assignment") -> "Outcome":
     from domain_experts.training.frozen import train_experts
 
     domains = len(assignment.interactions.schema.domains)
-    return train_experts(assignment, range(domains), assignment.settings.adapter.experts_per_domain)
+    adapter = assignment.settings.adapter
+    return train_experts(
+        assignment,
+        range(domains),
+        adapter.experts_per_domain,
+        adapter.shared_experts,
+        adapter.own_subspace,
+    )
 
 
 def moe_mlora(assignment: "Assignment") -> "Outcome":
@@ -60,17 +67,25 @@ ARMS = {
         train=base,
         reads=DEEP,
         counterpart="released_base",
+        balances=True,
     ),
     "mlora": Arm(
         phase="baselines",
         train=mlora,
         reads=(*DEEP, *ADAPTER),
         counterpart="released_mlora",
+        balances=True,
     ),
     "experts": Arm(
         phase="experts",
         train=experts,
-        reads=(*FROZEN, "adapter.experts_per_domain", "protocol.selection"),
+        reads=(
+            *FROZEN,
+            "adapter.experts_per_domain",
+            "adapter.shared_experts",
+            "adapter.own_subspace",
+            "protocol.selection",
+        ),
         needs=("base",),
     ),
     "moe_mlora": Arm(
@@ -98,6 +113,7 @@ ARMS = {
         reads=DEEP,
         protocol="released_base",
         counterpart="described",
+        balances=True,
     ),
     "mlora_released": Arm(
         phase="baselines",
@@ -105,5 +121,6 @@ ARMS = {
         reads=(*DEEP, *ADAPTER),
         protocol="released_mlora",
         counterpart="described",
+        balances=True,
     ),
 }

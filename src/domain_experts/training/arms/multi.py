@@ -32,7 +32,9 @@ MDL, MDMT = scoped(by_domain=False, by_task=True), scoped(by_domain=False, by_ta
 
 
 def _arm(train: Callable[["Assignment"], "Outcome"], protocol: ProtocolName) -> Arm:
-    return Arm("baselines", train, READS, protocol=protocol, family="multi")
+    return Arm(
+        "baselines", train, READS, protocol=protocol, family="multi", balances=train in (MTL, MDMT)
+    )
 
 
 ARMS = {
