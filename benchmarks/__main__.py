@@ -23,6 +23,7 @@ from benchmarks import (
     limit,
     m3oe,
     machine,
+    own_log,
     reading,
     report,
     rows,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "arithmetic": arithmetic.measure,
     "auc": auc.measure,
     "reading": reading.measure,
+    "own_log": own_log.measure,
     "serving": serving.measure,
     "start": start.measure,
     # the last: they change how the process keeps memory

@@ -1,9 +1,11 @@
 """The package as a contestant, with its own training loop."""
 
+import shutil
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -39,13 +41,15 @@ class Loop(Trainer):
         loss: Loss = mean,
         parameters: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
+        # a slow leg saves its state, which no other loop may go on from
+        folder = mkdtemp(prefix="bench-")
+        weakref.finalize(self, shutil.rmtree, folder)
         super().__init__(
             model,
             Rows.of(data, torch.device("cpu")),
             settings,
             seed=0,
-            # never written, since no phase is run
-            checkpoint=Checkpoint(Path(gettempdir(), "bench", "none.safetensors"), "bench"),
+            checkpoint=Checkpoint(Path(folder, "loop.safetensors"), "bench"),
             progress=Progress("bench"),
             decay=decay,
             loss=loss,

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from domain_experts.serving.rebuild import MAKERS, Identity, without_rows
 from domain_experts.serving.score import score
 
 ONNX = "ONNX Runtime"
+PEER = "DeepCTR-Torch, ONNX Runtime"
 FIELDS = ("user", "item", "gender", "age", "occupation", "zip", "genre")
 KNOWN = 200_000
 """Rows that vocabularies are made of."""
@@ -61,13 +63,21 @@ def measure(effort: Effort) -> Iterator[Measurement]:
 
 
 def latency(model: SavedModel, effort: Effort) -> Iterator[Measurement]:
-    """Milliseconds of a call of the model, in torch and in ONNX Runtime, on the same rows."""
+    """Milliseconds of a call of the model, in torch and in ONNX Runtime, on the same rows.
+
+    Of the backbone also a peer's, where it is installed.
+    """
     path = Path("model.onnx")
     export(model, "onnx", path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = effort.threads
     session = onnxruntime.InferenceSession(path, options)
-    rng, schema = np.random.default_rng(0), model.schema
+    rng, schema, peer = np.random.default_rng(0), model.schema, None
+    if model.identity.arm == "base" and find_spec("deepctr_torch"):
+        from benchmarks.peers.deepctr_torch import export_wide_and_deep
+
+        export_wide_and_deep(schema, model.identity.settings, Path("peer.onnx"))
+        peer = onnxruntime.InferenceSession("peer.onnx", options)
     for size in BATCHES:
         rows = (
             np.stack([rng.integers(0, n, size) for n in schema.sizes], 1).astype(np.int32),
@@ -79,6 +89,9 @@ def latency(model: SavedModel, effort: Effort) -> Iterator[Measurement]:
             OURS: partial(repeated, partial(model.logits, *rows)),
             ONNX: partial(repeated, partial(session.run, None, feed)),
         }
+        if peer is not None:
+            both = {"x": np.column_stack(rows[:2]).astype(np.float32)}
+            work[PEER] = partial(repeated, partial(peer.run, None, both))
         values = {
             name: [1000 * seconds / CALLS for seconds in own]
             for name, own in in_turns(work, effort.rounds).items()

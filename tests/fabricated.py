@@ -79,7 +79,7 @@ LEGS = {
 }
 GATED = (
     *("moe_mlora", "moe_mlora_held_out", "mlora_gated"),
-    *("moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_crossfit"),
+    *("moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_staged", "moe_mlora_crossfit"),
 )
 FLOORS = ("item_rate", "user_item_rate")
 SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}

@@ -532,7 +532,7 @@ def test_every_arm_reports_its_parameters(make_assignment):
         "moe_mlora_held_out": (base, 3 * expert, gate), "moe_mlora_refit": (base, 3 * expert, gate),
         "mlora_gated": (base, 3 * expert, gate), "experts_from_mlora": (base, 3 * expert, 0),
         "moe_mlora_from_mlora": (base, 3 * expert, gate),
-        "moe_mlora_joint": (base, 3 * expert, gate),
+        "moe_mlora_joint": (base, 3 * expert, gate), "moe_mlora_staged": (base, 3 * expert, gate),
         # two folds
         "experts_crossfit": (2 * base, 6 * expert, 0),
         "moe_mlora_crossfit": (base, 6 * expert, 3 * 4 + 4 * 6 + 6),

@@ -21,6 +21,7 @@ from benchmarks import (
     limit,
     m3oe,
     machine,
+    own_log,
     process,
     reading,
     report,
@@ -30,6 +31,7 @@ from benchmarks import (
 )
 from benchmarks.data import rows_like_movielens
 from benchmarks.effort import Effort
+from benchmarks.lazy_adam import parity
 from benchmarks.m3oe_literal import LiteralM3oE
 from benchmarks.ours import Entrant, Loop
 from benchmarks.peers.base import PEERS, enter
@@ -39,7 +41,9 @@ from benchmarks.timing import in_turns, spread
 from domain_experts.models.build import build
 from domain_experts.models.ctr import CTRContext
 from domain_experts.models.multi.m3oe import Model
+from domain_experts.training import checkpoint
 from domain_experts.training.adam import Adam
+from domain_experts.training.lanes import Lane
 from domain_experts.training.losses import balanced, mean
 
 TINY = Effort(
@@ -65,6 +69,11 @@ class Clock:
             self.now += seconds
 
         return run
+
+
+def test_reading_of_logs_is_extrapolated_by_a_straight_line():
+    found = {rows: {"seconds": 2 + rows / 1e6, "peak_mb": 300 + rows / 1e5} for rows in (10, 10**7)}
+    assert own_log.extrapolated(found) == pytest.approx({"seconds": 202, "peak_mb": 2300})
 
 
 def test_contestants_take_turns_in_alternating_order_after_a_warm_up():
@@ -387,3 +396,22 @@ def test_an_unknown_benchmark_is_refused_by_name(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "nonsense" in said
     assert "backbones" in said
+
+
+def test_no_loop_goes_on_from_anothers_checkpoint(monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    model, data, chosen, index = small_loop(48)
+    slow = Loop(model, data, chosen, decay=0.0)
+    slow.leg("bench", [Lane("all", index, np.arange(48, 64), slow.parameters)])
+    assert slow.checkpoint.load() is not None
+    assert Loop(model, data, chosen, decay=0.0).checkpoint.load() is None
+
+
+def test_parity_is_the_paired_difference_with_students_interval():
+    lazy, dense = [0.71, 0.73, 0.70, 0.74], [0.72, 0.72, 0.71, 0.73]
+    found = parity(lazy, dense, threads=1)
+    paired = [a - b for a, b in zip(lazy, dense, strict=True)]
+    half = 3.182446 * np.std(paired, ddof=1) / 2
+    assert found.value == pytest.approx(np.mean(paired))
+    assert (found.lower, found.upper) == pytest.approx((-half, half), abs=1e-6)
+    assert found.rounds == 4

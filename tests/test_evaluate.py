@@ -274,7 +274,8 @@ def test_other_settings_make_stale_what_reads_them(kept):
     arms = {path.split("/")[3] for path, why in found.items() if "settings" in why}
     # the number of epochs of the last is that of MoE-MLoRA
     gated = {"moe_mlora", "moe_mlora_held_out", "moe_mlora_refit", "mlora_gated", "mlora_epochs"}
-    assert arms == gated | {"moe_mlora_sequence", "moe_mlora_released"}
+    further = {"moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_staged"}
+    assert arms == gated | further | {"moe_mlora_sequence", "moe_mlora_released"}
 
 
 def test_upstream_runs_that_were_trained_again_make_stale(tree):

@@ -82,6 +82,9 @@ def codes_of(training, values, least):
     for value in training:
         counts[value] = counts.get(value, 0) + 1
     kept = sorted((v for v, n in counts.items() if n >= least), key=lambda v: (-counts[v], v))
+    if len(kept) == len(counts) and least > 1:
+        # else nothing would train the code of unknown ids
+        kept.pop()
     place = {value: code + 1 for code, value in enumerate(kept)}
     return np.array([place.get(value, 0) for value in values])
 
@@ -114,6 +117,30 @@ def test_rows_are_those_of_a_slow_obvious_reader(project):
         expected = codes_of(known, first, 2)
         expected = np.where([t is None for t in first], 0, expected + 1)
         assert (made.fields[:, start + k] == expected).all()
+
+
+def test_the_row_of_unknown_ids_is_trained_unless_each_id_is_to_have_its_own(project, capsys):
+    table = frame()
+    table["shop"] = np.where(np.arange(ROWS) % 7 == 0, None, table["shop"])
+    fields = {"user": {}, "device": {"column": "category"}, "shop": {}, "tags": {"multi": "|"}}
+    own = {"category": {"min_count": 1}, "click": {"min_count": 1}}
+    made = read({"fields": fields | own, "history": {}}, table)
+    training = np.asarray(made.given_split) == TRAIN
+    sizes = dict(made.schema.fields)
+    at = {name: j for j, (name, _) in enumerate(made.schema.fields)}
+    # the rarest of three is alone there, so that none is confused with another
+    assert sizes["device"] == 3
+    device = made.fields[:, at["device"]]
+    assert len(set(zip(device, table["category"], strict=True))) == 3
+    rarest = table["category"][training].value_counts().idxmin()
+    assert set(table["category"][device == 0]) == {rarest}
+    # rows without an id train it anyway
+    assert sizes["shop"] == table["shop"].nunique() + 1
+    assert sizes["tags"] == 2 + 2
+    assert sizes["category"] == 3 + 1
+    (said,) = [r for r in report(made)["remarks"] if "untrained" in r]
+    assert "in fields category, click;" in said
+    assert said in capsys.readouterr().err
 
 
 def test_history_is_the_last_items_before_the_moment(project):

@@ -67,6 +67,8 @@ def test_it_learns_one_batch_by_heart(name):
     model = fresh(name).train()
     fields, dense, domain = batch([d % 3 for d in range(32)])
     labels = torch.randint(2, (32, 2), generator=torch.Generator().manual_seed(3)).float()
+    # some models take tasks for the steps of a funnel: nobody takes one without those before
+    labels = labels.cumprod(1)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(300):
         loss = binary_cross_entropy_with_logits(model(fields, dense.float(), domain), labels)

@@ -113,3 +113,26 @@ def test_run_again_it_does_what_changed_alone(own_log_page):
         assert "arms: arm 'bsae' is unknown; did you mean base?" in refused.stdout
     finally:
         path.write_text(before)
+
+
+def test_dvc_runs_the_study_and_pushes_nothing_of_it(own_log_page, tmp_path):
+    project, _ = own_log_page
+    own = Project(project.folder / "clicks")
+    remote = tmp_path / "remote"
+    before = own.read_results("artifacts", "*.npy")
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "remote", "add", "-q", "--default", "store", str(remote))
+    project.run("domain-experts", "study", "clicks.yaml", "--dvc", "--dry-run")
+    own.run("dvc", "repro")
+    assert own.read_results("artifacts", "*.npy") == before
+    assert "up to date" in own.run("dvc", "repro").stdout
+    assert "up to date" in own.run("dvc", "push").stdout
+    assert not [*remote.rglob("*")]
+    private = [path for path in own.folder.rglob("*") if path.is_file()]
+    git = project.run("git", "ls-files", "--others", "--exclude-standard", "clicks").stdout
+    assert git.split() == ["clicks/dvc.lock", "clicks/dvc.yaml"]
+    assert len(private) > 2
+    with (project.folder / "clicks.csv").open("a") as file:
+        file.write("u1,i1,games,5,3000,1\n")
+    assert "clicks.csv" in own.run("dvc", "status").stdout

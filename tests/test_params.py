@@ -107,7 +107,7 @@ def refused(values, tmp_path):
         ("protocols.described.routing", "soft", "routing: Input should be 'phases' or 'uniform'"),
         ("protocols.mine", {}, "should be 'described', 'released', 'released_base', "),
         ("configurations.ml-2*", {}, "configurations: 'ml-2*' fits no data set"),
-        ("configurations.ml-*.bert", {}, "name 'bert' is unknown; known are adatt"),
+        ("configurations.ml-*.bert", {}, "name 'bert' is unknown; known are adaptdhm"),
         ("configurations.ml-*.wdl", {"model.depth": 1}, "'model.depth' is not a setting"),
         ("configurations.ml-*.wdl", {"adapter.alpha": 0}, "alpha: Input should be greater"),
         ("experiments.switches.arms", ["moe_mlora"], "'moe_mlora' has no counterpart"),
@@ -263,7 +263,8 @@ def test_payload_holds_what_matters_to_the_run(values):
     before, after = payloads(), payloads(dim=7)
     differ = {path.parts[3] for path in before if before[path] != after[path]}
     gated = {"moe_mlora", "moe_mlora_held_out", "moe_mlora_refit", "mlora_gated"}
-    assert differ == gated | {"moe_mlora_sequence", "moe_mlora_released"}
+    further = {"moe_mlora_from_mlora", "moe_mlora_joint", "moe_mlora_staged"}
+    assert differ == gated | further | {"moe_mlora_sequence", "moe_mlora_released"}
 
 
 def test_protocols_decide_the_split():

@@ -11,7 +11,7 @@ from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
-from domain_experts.reporting.frame import ALL_TASKS
+from domain_experts.reporting.frame import ALL_TASKS, frames
 from domain_experts.reporting.published import published, verdict_text, verdicts_on
 from domain_experts.reporting.tables import write_tables
 from domain_experts.results import load
@@ -67,7 +67,7 @@ def test_all_that_is_published_is_of_what_params_yaml_has():
 
 def test_what_params_yaml_does_not_have_is_not_shown(cells, fabricated_whole):
     cells(CELL.replace("ml-1m-gender", "elsewhere") + "wauc,0.8123,unknown\n")
-    write_tables(fabricated_whole, ["main"])
+    write_tables(frames(fabricated_whole), ["main"])
     text = (layout.tables("quick") / "main.md").read_text()
     assert "MoE-MLoRA" in text
     assert "0.8123" not in text

@@ -231,3 +231,23 @@ def test_rows_are_no_advice_where_their_error_is_not_known():
     assert needed(0.0011, 1.0, 3, 0.01, 0.001) == dataclasses.replace(
         needed(0.0011, 1.0, 3, 0.01, 0.001), seeds=None, rows=None
     )
+
+
+def test_domains_that_win_or_lose_are_named_and_undecided_ones_are_not(of, monkeypatch):
+    found, (frame, label) = choice(of), by_domain(of)
+    names = ["north", "south", "east", "west", "middle", "isle"]
+    own = pd.DataFrame(
+        {
+            "domain": names,
+            "task": "click",
+            "status": "current",
+            "gain": [0.01, 0.04, 0.02, 0.03, -0.02, -0.5],
+            "verdict": [BETTER] * 4 + [WORSE, UNDECIDED],
+        }
+    ).reindex(columns=frame.columns)
+    monkeypatch.setattr(advice, "by_domain", lambda of: (own, label))
+    (said,) = advice._by_domain_in_short(of, found)
+    assert "better in 4 (most: south +0.0400; west +0.0300; east +0.0200)" in said
+    assert "worse in 1 (middle −0.0200)" in said
+    assert "undecided in 1" in said
+    assert "isle" not in said

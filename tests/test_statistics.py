@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from domain_experts.reporting.statistics import (
     BETTER,
@@ -21,6 +22,7 @@ from domain_experts.reporting.statistics import (
     bounds,
     equivalence_p,
     half_widths,
+    holm,
     interval_notes,
     p_value,
     summed,
@@ -163,3 +165,13 @@ def test_the_verdict_is_symmetric_and_never_bolder_for_less_evidence(low, width,
 @given(numbers, st.floats(0, 0.1))
 def test_without_a_margin_nothing_is_equivalent(low, width):
     assert verdict(low, low + width, math.nan) in (BETTER, WORSE, UNDECIDED)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 30])
+def test_holm_is_that_of_statsmodels_over_what_is_known(n):
+    p = np.random.default_rng(n).uniform(size=n).round(1) / 4
+    mixed = np.insert(p, n // 2, np.nan)
+    found = holm(mixed)
+    assert np.isnan(found[n // 2])
+    expected = multipletests(p, method="holm")[1] if n else p
+    np.testing.assert_allclose(np.delete(found, n // 2), expected, rtol=1e-15)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
 from projects import ROOT
 
 from domain_experts.errors import UserError
@@ -17,7 +18,7 @@ from domain_experts.registry import ARMS
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.study import Study
 from domain_experts.study_file import EXPERIMENT, TIER, params_of, read
-from domain_experts.study_folder import existing, folder_of, make
+from domain_experts.study_folder import existing, folder_of, make, write_dvc
 
 LOG = {
     "files": "clicks.csv",
@@ -198,8 +199,31 @@ def test_nothing_leaves_the_machine_unless_the_file_says_so(write, study):
     assert not any(output.push for output in outputs[False])
     assert all(output.push for output in outputs[True])
     assert {output.kind for output in outputs[True]} == {"data", "model", "result"}
-    assert (make(write()) / ".gitignore").read_text().splitlines()[-1] == "*"
-    assert not (make(write(push=True)) / ".gitignore").exists()
+    ignored = make(write()) / ".gitignore"
+    # of DVC's two files, which hold names and checksums, git may know
+    assert ignored.read_text().splitlines()[1:] == ["*", "!/dvc.yaml", "!/dvc.lock"]
+    assert make(write(push=True)) and not ignored.exists()
+    ignored.write_text("/artifacts\n")
+    make(write(push=True))
+    assert ignored.read_text() == "/artifacts\n"
+
+
+@pytest.mark.parametrize("push", [False, True])
+def test_dvc_has_one_stage_and_pushes_what_the_file_lets_it(write, push):
+    for name in ("a.csv", "b.csv"):
+        Path(name).write_text("country,click\n")
+    file = write(files="*.csv", push=push)
+    write_dvc(file)
+    content = yaml.safe_load(Path("mylog/dvc.yaml").read_text())
+    COMPILED_MULTI_STAGE_SCHEMA(content)
+    (stage,) = content["stages"].values()
+    assert stage["cmd"] == "domain-experts study ../mylog.yaml"
+    assert stage["deps"] == ["../mylog.yaml", "../a.csv", "../b.csv"]
+    options = {path: keys for out in stage["outs"] for path, keys in out.items()}
+    assert {"data/interactions/mylog", "artifacts/study/backbones"} <= options.keys()
+    assert {keys.get("push", True) for keys in options.values()} == {push}
+    # and it is a study's folder still
+    assert make(file) == Path("mylog")
 
 
 def test_what_has_nothing_to_show_is_left_out(study, tmp_path):

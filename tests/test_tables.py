@@ -268,13 +268,13 @@ def test_what_is_not_run_is_a_hole_that_says_so(smoke):
     holes = made.printed[made.printed["Backbone"] == "NFM"]
     assert len(holes) == 4
     assert set(holes["WAUC"]) == {"not run"}
-    write_tables(study, table_names(study))
+    write_tables(frames(study), table_names(study))
 
 
 def test_every_table_is_written_in_three_forms_and_equal_bytes(smoke):
     folder = layout.results("smoke") / "tables"
     for _ in range(2):
-        write_tables(smoke, table_names(smoke))
+        write_tables(frames(smoke), table_names(smoke))
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert len(found) == 3 * len(table_names(smoke))
     again = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -345,7 +345,7 @@ def test_an_experiment_may_not_take_the_name_of_another_table(smoke):
 
 
 def test_the_summary_for_dvc_is_short(smoke):
-    write_summary(smoke)
+    write_summary(frames(smoke))
     text = (layout.results("smoke") / "metrics.json").read_text()
     assert len(text.splitlines()) < 20
     assert json.loads(text)["gain"]["planted-small"]["Base, MLP"]["status"] == "current"
@@ -357,14 +357,15 @@ def test_the_summary_for_dvc_is_short(smoke):
 def test_without_results_the_way_out_is_named(smoke):
     layout.results_file("smoke").unlink()
     with pytest.raises(UserError, match=r"results\.parquet is missing; run `snakemake"):
-        write_tables(smoke, ["main"])
+        frames(smoke)
 
 
 def test_tables_need_no_torch_data_or_weights(smoke):
     code = (
         "import sys; from domain_experts.presence import load_study; "
+        "from domain_experts.reporting.frame import frames; "
         "from domain_experts.reporting.tables import write_tables; "
-        "write_tables(load_study('smoke'), ['main']); print('torch' in sys.modules)"
+        "write_tables(frames(load_study('smoke')), ['main']); print('torch' in sys.modules)"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -5,6 +5,7 @@ side that are as wide as the embedding only if that is heads x width; so it is i
 """
 
 import threading
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -13,11 +14,13 @@ import torch
 
 from benchmarks.peers.base import EMBEDDING_STD, Job
 from domain_experts.models import autoint, dcn, xdeepfm
+from domain_experts.schema import Schema
+from domain_experts.settings import RunSettings
 
 # on import the library asks the package index for news of itself, in a thread
 with patch.object(threading.Thread, "start"):
     from deepctr_torch import models
-    from deepctr_torch.inputs import SparseFeat
+    from deepctr_torch.inputs import DenseFeat, SparseFeat
     from deepctr_torch.models import multitask
 
 CLASSES = {
@@ -84,6 +87,27 @@ def _multi_task(job: Job) -> Any:
         specific_expert_num=own.ple.specific_experts,
         num_levels=own.ple.levels,
         **options,
+    )
+
+
+def export_wide_and_deep(schema: Schema, settings: RunSettings, path: Path) -> None:
+    """Write an untrained Wide&Deep of these sizes as ONNX.
+
+    It takes `x` (n, fields + dense) float32 and gives probabilities `y` (n, 1).
+    """
+    dim = settings.model.embedding_dim
+    columns = [SparseFeat(name, n, embedding_dim=dim) for name, n in schema.fields]
+    columns += [DenseFeat(name, 1) for name in schema.dense]
+    model = models.WDL(columns, columns, dnn_hidden_units=settings.model.hidden).eval()
+    x, free = torch.zeros(2, len(columns)), {0: "rows"}
+    torch.onnx.export(
+        model,
+        (x,),
+        str(path),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": free, "y": free},
     )
 
 

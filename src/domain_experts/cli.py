@@ -66,13 +66,16 @@ def study(
     file: Annotated[Path, typer.Argument(help="YAML: a log, and what is to be tried on it")],
     cores: Annotated[int | None, typer.Option(min=1, help="else all")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only list the jobs")] = False,
+    dvc: Annotated[bool, typer.Option("--dvc", help="write dvc.yaml there, too")] = False,
 ) -> None:
     """Try methods on a click log of your own, in a folder beside the file, and give the answer.
 
     Run again, it makes only what changed.
     """
-    from domain_experts.study_folder import run
+    from domain_experts.study_folder import run, write_dvc
 
+    if dvc:
+        write_dvc(file)
     folder = run(file, cores, dry_run)
     if not dry_run:
         _print_answer(folder)
@@ -193,12 +196,15 @@ def tables(tier: TierOption, names: Names = None) -> None:
     """Tables as CSV, Markdown and LaTeX, and what `dvc metrics` and `dvc plots` show."""
     from domain_experts.presence import load_study
     from domain_experts.reporting.catalog import table_names
+    from domain_experts.reporting.frame import frames
     from domain_experts.reporting.summary import write_summary
     from domain_experts.reporting.tables import write_tables
 
     study = load_study(tier)
-    write_tables(study, _asked("table", names, table_names(study)))
-    write_summary(study)
+    asked = _asked("table", names, table_names(study))
+    of = frames(study)
+    write_tables(of, asked)
+    write_summary(of)
 
 
 @app.command()
@@ -407,25 +413,37 @@ Delimiter = Annotated[str, typer.Option(help="of CSV files")]
 @app.command()
 def save(
     what: Annotated[
-        str, typer.Argument(help="a run's path, as `runs` prints it; or the folder of a study")
+        str, typer.Argument(help="a run's path, as `runs` prints it; or a study's file or folder")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
     tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
 ) -> None:
-    """Keep a run's model as a folder; of a study, that of the arm best on validation rows."""
-    _set_threads(1)
-    import contextlib
+    """Keep a run's model as a folder; of a study, that of the arm best on validation rows.
 
+    Of a study the answer is said, too: the best arm may not be worth its cost.
+    """
+    _set_threads(1)
     from domain_experts.layout import PARAMS
     from domain_experts.presence import load_study
+    from domain_experts.reporting.advice import sentences
+    from domain_experts.reporting.frame import frames
     from domain_experts.serving.keep import best_run, run_at, saved_model
+    from domain_experts.study_folder import folder_of
 
     out = out.absolute()
-    whole = (Path(what) / PARAMS).is_file()
-    with contextlib.chdir(what if whole else "."):
+    folder = folder_of(Path(what))
+    whole = (folder / PARAMS).is_file()
+    if not whole and not PARAMS.is_file():
+        raise UserError(
+            f"{what} is no study's file or folder, and {PARAMS}, which runs are looked up by, is "
+            f"not here; `domain-experts study {folder}.yaml` makes a study"
+        )
+    with contextlib.chdir(folder if whole else "."):
         study = load_study(tier)
         run = best_run(study) if whole else run_at(study, what)
         saved_model(study, run).save(out)
+        if whole:
+            typer.echo(sentences(frames(study))[0])
     typer.echo(f"{run.path} is kept in {out}")
 
 

@@ -17,6 +17,7 @@ from domain_experts.params import Tier, load
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.runs import Run
 from domain_experts.study import Study
+from domain_experts.study_file import ONE_LOSS
 from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import record_of
@@ -25,8 +26,6 @@ from domain_experts.training.progress import Progress
 DATASET = "own"
 """Name of the rows' data set."""
 _TIER = "own"
-# as in a study of one's own log, all minimise the loss of the click models, whose unit is a row
-_ONE_LOSS = {"multi": {"protocol.loss": "mean", "protocol.upper_loss": "mean"}}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _study() -> Study:
     """The defaults of the packaged params.yaml."""
     with as_file(files("domain_experts") / "params.yaml") as path:
         params = load(path)
-    only = {"tiers": {_TIER: Tier(seeds=(0,))}, "configurations": {DATASET: _ONE_LOSS}}
+    only = {"tiers": {_TIER: Tier(seeds=(0,))}, "configurations": {DATASET: ONE_LOSS}}
     return Study(params.model_copy(update=only), _TIER)
 
 

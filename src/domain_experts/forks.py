@@ -3,7 +3,8 @@
 Loading torch takes longer than most jobs of the smaller tiers. A workflow therefore starts one
 `serve`; a command that finds its socket in the environment hands over its arguments, folder,
 environment and standard streams, and ends as its fork ends. Each command still runs in a process
-of its own. Where there is no server, or not yet, a command runs as it is.
+of its own. Where there is no server, a command runs as it is; it waits for one that still loads,
+which takes no longer than to load the same beside it.
 """
 
 import atexit
@@ -67,14 +68,14 @@ def hand_over(arguments: list[str]) -> int | None:
 
 def serve(address: Path) -> None:
     """Fork for each command until standard input closes; returns in the forks."""
-    _load()
     address.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen()
-        # the keepers' ends interest nobody, and an interrupt is the commands' to handle
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        # an interrupt is the commands' to handle, and the keepers' ends interest nobody
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _load()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while listener in select.select([listener, sys.stdin], [], [])[0]:
             client = listener.accept()[0]
             if os.fork() == 0:

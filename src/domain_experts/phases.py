@@ -290,7 +290,7 @@ PHASES = {
             "report",
             "One HTML page with tables, figures, captions and provenance",
             rules=("report",),
-            after=("evaluate", "tables", "figures"),
+            after=("evaluate", "figures"),
             modules=("domain_experts.reporting.report", LABELS),
             targets=lambda study: [layout.report(study.tier)],
             leaves=lambda study: [Output(layout.report(study.tier), "result")],

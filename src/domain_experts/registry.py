@@ -21,6 +21,7 @@ from domain_experts.training.arms import (
     methods,
     mlora_gated,
     moe_mlora_joint,
+    moe_mlora_staged,
     multi,
     new_domain,
 )
@@ -28,6 +29,8 @@ from domain_experts.training.arms import (
 NO_BACKBONE = "none"
 OWN = "this study"
 BASELINES = "tests/test_multi_baselines.py"
+MULTI_DOMAIN = "tests/test_multi_domain_a.py"
+TASKS = "tests/test_multi_tasks.py"
 
 
 def _multi(
@@ -86,6 +89,74 @@ BACKBONES = {
     "m2m": _multi("M2M", "m2m", "multi_model.m2m", whole=False),
     "hinet": _multi("HiNet", "hinet", "multi_model.hinet", needs=("domains",), whole=False),
     "pepnet": _multi("PEPNet", "pepnet", "multi_model.pepnet", whole=False),
+    "epnet": _multi(
+        "EPNet",
+        "epnet",
+        "multi_model.pepnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "ppnet": _multi("PPNet", "ppnet", "multi_model.pepnet", whole=False, proof=MULTI_DOMAIN),
+    "hamur": _multi(
+        "HAMUR", "hamur", "multi_model.hamur", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "adasparse": _multi(
+        "AdaSparse",
+        "adasparse",
+        "multi_model.adasparse",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "sarnet": _multi(
+        "SAR-Net",
+        "sarnet",
+        "multi_model.sarnet",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "adaptdhm": _multi(
+        "AdaptDHM", "adaptdhm", "multi_model.adaptdhm", whole=False, proof=MULTI_DOMAIN
+    ),
+    "apg": _multi(
+        "APG", "apg", "multi_model.apg", needs=("domains",), whole=False, proof=MULTI_DOMAIN
+    ),
+    "hierrec": _multi(
+        "HierRec",
+        "hierrec",
+        "multi_model.hierrec",
+        needs=("domains",),
+        whole=False,
+        proof=MULTI_DOMAIN,
+    ),
+    "aitm": _multi("AITM", "aitm", "multi_model.aitm", needs=("tasks",), proof=TASKS),
+    "cross_stitch": _multi(
+        "Cross-Stitch", "cross_stitch", "multi_model.cross_stitch", needs=("tasks",), proof=TASKS
+    ),
+    "snr": _multi("SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), proof=TASKS),
+    "esmm": _multi("ESMM", "esmm", needs=("tasks",), proof=TASKS),
+    "mfh": _multi(
+        "MFH", "mfh", "multi_model.mfh", needs=("domains", "tasks"), whole=False, proof=TASKS
+    ),
+    "home": _multi("HoME", "home", "multi_model.home", needs=("tasks",), whole=False, proof=TASKS),
+    "domain_heads": _multi("Domain heads", "domain_heads", needs=("domains",), proof=TASKS),
+    "domain_bias": _multi("Domain bias", "domain_bias", needs=("domains",), proof=TASKS),
+    "domain_feature": _multi(
+        "Domain as a feature", "domain_feature", needs=("domains",), proof=TASKS
+    ),
+    "hmoe": _multi(
+        "HMoE", "hmoe", "multi_model.hmoe", needs=("domains",), whole=False, proof=TASKS
+    ),
+    "aesm2": _multi(
+        "AESM2",
+        "aesm2",
+        "multi_model.aesm2",
+        needs=("domains", "tasks"),
+        whole=False,
+        proof=TASKS,
+    ),
 }
 
 # in this order they stand in tables
@@ -116,6 +187,7 @@ LABELS = {
     "experts_from_mlora": "MLoRA's adapters trained further",
     "moe_mlora_from_mlora": "Gate over those adapters",
     "moe_mlora_joint": "MoE-MLoRA, then all trained together",
+    "moe_mlora_staged": "MoE-MLoRA, then trained in stages",
     "mlora_epochs": "MLoRA, MoE-MLoRA's epochs",
     "shared_lora": "One shared adapter",
     "domain_finetune": "Backbone per domain",
@@ -156,6 +228,7 @@ _PAPERS = {
     "base": "as its backbone",
     "mlora": "Yang et al. 2024, arXiv 2408.08913",
     "moe_mlora": "Yang et al. 2025, arXiv 2506.07563",
+    "moe_mlora_staged": "after Li et al. 2025, arXiv 2509.16882",
     "star": "Sheng et al. 2021, arXiv 2101.11427",
     "domain_negotiation": "Luo et al. 2023, arXiv 2202.12524",
     "mamdr": "Luo et al. 2023, arXiv 2202.12524",
@@ -175,6 +248,7 @@ _PROOFS = {
     from_mlora: "tests/test_ways.py",
     moe_mlora_joint: "tests/test_ways.py",
     mamdr: "tests/test_mamdr.py",
+    moe_mlora_staged: "tests/test_specialisation.py",
     new_domain: "tests/test_arms.py",
     multi: "tests/test_multi_training.py",
     autoifs: "tests/test_multi_more.py",

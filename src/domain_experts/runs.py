@@ -19,6 +19,9 @@ Variant = tuple[tuple[str, Any], ...]
 among those that start from one another; a plain key is one of them all."""
 
 
+_LEFT_OUT = object()
+
+
 def variant_name(variant: Variant) -> str:
     """Folder name of a variant: `experts-per-domain=2`, or `default`."""
     return ",".join(f"{key_name(key)}={_short(value)}" for key, value in variant) or DEFAULT_VARIANT
@@ -147,5 +150,8 @@ def _read(values: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str, 
     for key in keys:
         value: Any = values
         for part in key.split("."):
-            value = value[part]
-        yield key, value
+            value = value.get(part, _LEFT_OUT)
+            if value is _LEFT_OUT:
+                break
+        else:
+            yield key, value

@@ -31,6 +31,24 @@ class AdapterSettings(Settings):
         description="layers of the tower that take experts, counted from 0; null: all"
     )
     experts_per_domain: Positive = Field(description="experts trained for each domain")
+    shared_experts: int = Field(
+        default=0,
+        ge=0,
+        description="experts that serve every row beside the domains', trained before them on all "
+        "rows",
+    )
+    own_subspace: int = Field(
+        default=0,
+        ge=0,
+        description="leading singular directions of a layer's frozen weights that the domains' "
+        "experts stay out of",
+    )
+    orthogonality: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the loss on experts' outputs that lie along one another, where "
+        "experts are trained under a gate (moe_mlora_joint)",
+    )
 
 
 class GateSettings(Settings):
@@ -44,6 +62,21 @@ class GateSettings(Settings):
     top_k: Positive | None = Field(description="experts that may serve a row; null: all")
     temperature: float = Field(gt=0, description="divides the gate's logits")
     load_balance: float = Field(ge=0, description="weight of the load-balance loss")
+    variance: float = Field(
+        default=0.0, ge=0, description="weight of the reward for weights that differ between rows"
+    )
+    noise: bool = Field(
+        default=False, description="noise on the logits in training, learnt; with top_k"
+    )
+
+    @model_validator(mode="after")
+    def _noise_chooses(self) -> Self:
+        if self.noise and self.top_k is None:
+            raise ValueError(
+                "noise changes which experts are kept: give gate.top_k a number, or leave "
+                "gate.noise out"
+            )
+        return self
 
 
 class TrainingSettings(Settings):

@@ -49,6 +49,7 @@ class Study:
         self.absent = absent
         """Data sets to do without: their runs are expected, but not made."""
         self._chosen: dict[Search, Variant | None] = {}
+        self._settings: dict[tuple[str, ...], RunSettings] = {}
 
     @cached_property
     def expected(self) -> dict[str, tuple[Run, ...]]:
@@ -214,7 +215,7 @@ class Study:
     def trying(self, search: Search, settings: Variant) -> "Study":
         """The same study, were these the settings that the search chose."""
         other = Study(self.params, self.tier, self.absent)
-        other._chosen = {search: settings}
+        other._chosen, other._settings = {search: settings}, self._settings
         return other
 
     def require_chosen(self, job: Job) -> None:
@@ -371,6 +372,13 @@ class Study:
             UserError: a dotted key names no setting, its value is out of range, or the experts are
                 to go into a layer that the tower lacks, or into none.
         """
+        # as text, in which 1, 1.0 and True differ
+        key = (arm, repr(variant), dataset, backbone)
+        if key not in self._settings:
+            self._settings[key] = self._resolved(arm, variant, dataset, backbone)
+        return self._settings[key]
+
+    def _resolved(self, arm: str, variant: Variant, dataset: str, backbone: str) -> RunSettings:
         params = self.params
         protocol = params.protocols[ARMS[arm].protocol]
         parts = {
@@ -425,13 +433,16 @@ class Study:
         """Refuse labels of variants that the experiment has in no tier."""
         if not experiment.labels:
             return
-        studies = (Study(self.params, tier) for tier in self.params.tiers)
-        runs = itertools.chain(*(study._expand(name, experiment) for study in studies))
+        runs = itertools.chain(*(study._expand(name, experiment) for study in self._in_all_tiers))
         known = dict.fromkeys(variant_name(run.variant) for run in runs)
         for label in experiment.labels:
             if label not in known:
                 said = unknown("variant", label, known)
                 raise UserError(f"params.yaml: experiments.{name}.labels: {said}")
+
+    @cached_property
+    def _in_all_tiers(self) -> tuple["Study", ...]:
+        return tuple(Study(self.params, tier) for tier in self.params.tiers)
 
     def _refuse_space(self, name: str) -> None:
         """Refuse values of a search's space that no run could be handed."""

@@ -39,6 +39,8 @@ RATE_SPACE = {"rates.smoothing": {"low": 1.0, "high": 1000.0, "log": True}}
 PASSES = 250
 """Passes over the training rows after which a search begins no trial, for each of its trials."""
 FIRST_SEED = 2022
+ONE_LOSS = {"multi": {"protocol.loss": "mean", "protocol.upper_loss": "mean"}}
+"""Configuration in which all that is compared minimises one loss: the click models', by rows."""
 KNOWN_ARMS = {
     name: arm
     for name, arm in ARMS.items()
@@ -198,10 +200,7 @@ def params_of(file: StudyFile, name: str, files_from: Path) -> dict[str, Any]:
     values |= {
         "tier": TIER,
         "device": file.device,
-        # one loss for all that is compared: that of the click models, whose unit is a row
-        "configurations": {
-            name: {"multi": {"protocol.loss": "mean", "protocol.upper_loss": "mean"}}
-        },
+        "configurations": {name: ONE_LOSS},
         "experiments": {EXPERIMENT: _experiment(file, name, packaged)},
         "tiers": {TIER: {"seeds": [*file.seeds], "set": file.settings}},
     }

@@ -2,19 +2,31 @@
 
 import subprocess
 import sys
+from contextlib import chdir
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import yaml
 
+from domain_experts.data.log.listing import find
+from domain_experts.data.specs import Log
+from domain_experts.dvc_pipeline import own_dvc_file
 from domain_experts.errors import UserError
 from domain_experts.files import replacing
 from domain_experts.layout import PARAMS, results_file
+from domain_experts.params import load
+from domain_experts.study import Study
 from domain_experts.study_file import TIER, params_of, read
 
 MADE = "# Made by `domain-experts study` from "
 HEADER = """{file}, and made again each time: change that file.
 # What it does not say is as in the package's own params.yaml.
+"""
+IGNORED = """\
+# Data, weights and predictions stay here: `push: false`.
+*
+!/dvc.yaml
+!/dvc.lock
 """
 ENDINGS = (".yaml", ".yml")
 
@@ -44,11 +56,26 @@ def make(file: Path) -> Path:
         )
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     _write(params, MADE + HEADER.format(file=Path("..", file.name)) + text)
-    if study.push:
-        ignored.unlink(missing_ok=True)
-    else:
-        _write(ignored, "# Data, weights and predictions stay here: `push: false`.\n*\n")
+    if not study.push:
+        _write(ignored, IGNORED)
+    elif ignored.is_file() and ignored.read_text(encoding="utf-8") == IGNORED:
+        # one that DVC wrote stays
+        ignored.unlink()
     return folder
+
+
+def write_dvc(file: Path) -> None:
+    """Write dvc.yaml into the study's folder, which is made.
+
+    Raises:
+        UserError: as `make`; or a pattern fits no file.
+    """
+    folder = make(file)
+    with chdir(folder):
+        study = Study(load(), TIER)
+        specs = [study.params.data.datasets[name] for name in study.datasets]
+        log = find([pattern for spec in specs if isinstance(spec, Log) for pattern in spec.files])
+        _write(Path("dvc.yaml"), own_dvc_file(study, Path("..", file.name), log))
 
 
 def run(file: Path, cores: int | None = None, dry_run: bool = False) -> Path:

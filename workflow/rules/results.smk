@@ -71,7 +71,6 @@ rule figures:
 rule report:
     input:
         targets("evaluate"),
-        targets("tables"),
         targets("figures"),
     output:
         targets("report"),

@@ -34,7 +34,17 @@ class Hard:
     order: Tensor | None = None
 
 
-Routing = Hard | Tensor | tuple[Tensor, ...] | None
+@dataclass(frozen=True)
+class Owned:
+    """Weights (B, E) of a gate, and which experts each row may change: `own` (B, E), 0 or 1."""
+
+    weights: Tensor
+    own: Tensor
+
+
+Soft = Tensor | Owned
+Routing = Hard | Soft | tuple[Soft, ...] | None
+EPSILON = 1e-6
 PLAIN = Hard((), ())
 """The shared layers alone, though the model has a router."""
 
@@ -77,6 +87,17 @@ class Modulation(nn.Module, ABC):
         changes = [g[:, e : e + 1] * (self.expert(e, x, y) - y) for e in range(self.count)]
         return y + torch.stack(changes).sum(0)
 
+    def owned(self, x: Tensor, y: Tensor, routing: Owned) -> Tensor:
+        """As `gated`, but a row sends no gradient into the weights of experts it does not own."""
+        g, own = routing.weights, routing.own.to(routing.weights.dtype)
+        fixed = {name: value.detach() for name, value in self.named_parameters()}
+        others: Tensor = torch.func.functional_call(self, fixed, (x, y, g * (1 - own)))
+        return self.gated(x, y, g * own) + (others - y)
+
+    def forward(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        """`gated`, for `owned` to call with other parameters."""
+        return self.gated(x, y, g)
+
 
 NewModulation = Callable[[int, int], Modulation]
 """From d_in and d_out to a modulation without experts."""
@@ -98,6 +119,11 @@ class AdaptedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_out))
         self.dropout = dropout
         self.experts: Modulation | None = None
+        self.shared: Modulation | None = None
+        """Experts that serve every row, whatever the routing."""
+        self.orthogonality = 0.0
+        self.overlap: Tensor | None = None
+        """Of the last batch, if orthogonality is asked for."""
 
     def add_expert(self, new: NewModulation, generator: torch.Generator) -> None:
         """Append an expert; the first one says of which kind all are."""
@@ -105,16 +131,51 @@ class AdaptedLinear(nn.Module):
             self.experts = new(*self.weight.shape)
         self.experts.add(generator)
 
-    def forward(self, x: Tensor, routing: Hard | Tensor | None) -> Tensor:
+    def add_shared(self, new: NewModulation, generator: torch.Generator) -> None:
+        """Append an expert that serves every row (DeepSeekMoE, Dai et al. 2024, section 3.2)."""
+        if self.shared is None:
+            self.shared = new(*self.weight.shape)
+        self.shared.add(generator)
+
+    def forward(self, x: Tensor, routing: Hard | Soft | None) -> Tensor:
         """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
         y = torch.addmm(self.bias, x, self.weight)
         if self.dropout is not None:
             y = self.dropout(y)
+        if self.shared is not None:
+            y = self.shared.gated(x, y, x.new_ones(()).expand(len(x), self.shared.count))
         if routing is None or routing is PLAIN or self.experts is None:
             return y
         if isinstance(routing, Hard):
             return self.experts.grouped(x, y, routing)
-        return self.experts.gated(x, y, routing)
+        weights = routing.weights if isinstance(routing, Owned) else routing
+        if self.orthogonality and self.training:
+            changes = [self.experts.expert(e, x, y) - y for e in range(self.experts.count)]
+            self.overlap = overlap(torch.stack(changes, 1), weights > 0)
+        if isinstance(routing, Owned):
+            return self.experts.owned(x, y, routing)
+        return self.experts.gated(x, y, weights)
+
+
+def overlap(changes: Tensor, chosen: Tensor) -> Tensor:
+    """How far experts' outputs lie along one another: 0 if they are orthogonal in every row.
+
+    The mean over rows b and ordered pairs e != f of |<y_e, y_f> / (<y_f, y_f> + eps) y_f|^2, the
+    squared length of the projection of y_e on y_f, where y_e = 0 for an expert that a row has not
+    chosen (Guo et al. 2025, arXiv 2505.22323, equation 5, there summed: the mean keeps its scale
+    whatever the batch and the number of experts).
+
+    Args:
+        changes: what each expert adds, (B, E, d).
+        chosen: experts of each row, bool (B, E).
+    """
+    experts = changes.shape[1]
+    y = changes * chosen.unsqueeze(2)
+    products = y @ y.transpose(1, 2)
+    squares = products.diagonal(dim1=1, dim2=2).unsqueeze(1)
+    lengths = (products / (squares + EPSILON)) ** 2 * squares
+    others = 1 - torch.eye(experts, dtype=y.dtype, device=y.device)
+    return (lengths * others).sum() / (len(y) * max(experts * (experts - 1), 1))
 
 
 class Tower(nn.Module):
@@ -142,7 +203,7 @@ class Tower(nn.Module):
 
     def shared(self) -> list[nn.Parameter]:
         """The shared weights W and b of every layer."""
-        return [p for layer in self._adapted for p in (layer.weight, layer.bias)]
+        return [p for layer in self.adapted for p in (layer.weight, layer.bias)]
 
     @property
     def experts(self) -> int:
@@ -153,14 +214,24 @@ class Tower(nn.Module):
         """Of each expert, whether it changes anything in some layer."""
         return [any(own.changes(e) for own in self._modulations) for e in range(self.experts)]
 
+    def demand_orthogonality(self, weight: float) -> None:
+        """From now on have `auxiliary` add that much of the experts' overlap to the loss."""
+        for layer in self.adapted:
+            layer.orthogonality = weight
+
+    def auxiliary(self) -> list[Tensor]:
+        """The terms that the last batch adds to the loss: the overlap, the layers' mean."""
+        terms = [a.orthogonality * a.overlap for a in self.adapted if a.overlap is not None]
+        return [torch.stack(terms).mean()] if terms else []
+
     @property
-    def _adapted(self) -> list[AdaptedLinear]:
+    def adapted(self) -> list[AdaptedLinear]:
         """The layers with their type, which ModuleList forgets."""
         return cast("list[AdaptedLinear]", list(self.layers))
 
     @property
     def _modulations(self) -> list[Modulation]:
-        return [layer.experts for layer in self._adapted if layer.experts is not None]
+        return [layer.experts for layer in self.adapted if layer.experts is not None]
 
     def add_expert(
         self,
@@ -169,16 +240,27 @@ class Tower(nn.Module):
         layers: Sequence[int] | None = None,
     ) -> None:
         """Append one expert to the `layers` (None: to all)."""
-        for number, layer in enumerate(self._adapted):
+        for number, layer in enumerate(self.adapted):
             if layers is None or number in layers:
                 layer.add_expert(new, generator)
+
+    def add_shared(
+        self,
+        new: NewModulation,
+        generator: torch.Generator,
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        """Append one expert that serves every row to the `layers` (None: to all)."""
+        for number, layer in enumerate(self.adapted):
+            if layers is None or number in layers:
+                layer.add_shared(new, generator)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map x (B, d_in) to (B, hidden[-1])."""
         order = routing.order if isinstance(routing, Hard) else None
         if order is not None:
             x = x[order]
-        for number, layer in enumerate(self._adapted):
+        for number, layer in enumerate(self.adapted):
             x = torch.relu_(layer(x, routing[number] if isinstance(routing, tuple) else routing))
             if self.dropout_last is not None:
                 x = self.dropout_last(x)

@@ -127,9 +127,10 @@ class CTRModel(ClickModel):
         return self.tower.shared()
 
     def auxiliary_loss(self) -> Tensor | None:
-        """The router's balance term, if it has one."""
-        balance = getattr(self.router, "balance", None)
-        return balance() if balance else None
+        """The sum of the terms that router and tower add, if any."""
+        of_router = getattr(self.router, "auxiliary", list)
+        terms = [*of_router(), *self.tower.auxiliary()]
+        return torch.stack(terms).sum() if terms else None
 
     @staticmethod
     def concatenated(e: Tensor, dense: Tensor) -> Tensor:

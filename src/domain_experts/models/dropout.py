@@ -28,6 +28,11 @@ class KeyedDropout(nn.Module):
         mask = torch.from_numpy(np.concatenate(masks) if len(masks) > 1 else masks[0])
         return x * mask.view(x.shape).to(x.device, x.dtype).mul_(1 / (1 - self.p))
 
+    def normal(self, columns: int) -> Tensor:
+        """Standard normal numbers (B, columns), each row's from the stream of its lane."""
+        drawn = [stream.standard_normal((rows, columns), np.float32) for stream, rows in self.lanes]
+        return torch.from_numpy(np.concatenate(drawn))
+
     def _keep(self, stream: np.random.Generator, count: int) -> np.ndarray:
         if self.p == 0.5:
             # random bits are exact at 1/2 and ten times cheaper than random floats

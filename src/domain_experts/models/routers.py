@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.adapter import Hard
+from domain_experts.models.adapter import Hard, Owned
+from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.groups import group
 from domain_experts.models.init import glorot
 
@@ -32,7 +33,15 @@ class Gate(nn.Module):
     u (B, m) is an embedding of the domain id (moe_mlora: gate), so that g is a table of domains x
     experts; with `features` also the tower's input, without gradient into it. With `layers` > 1
     every layer of the tower has weights of its own.
+
+    With `noise`, whose streams are those of the training step, training adds noise to the logits:
+    z + n softplus(u N), n standard normal and N zero at the start (Shazeer et al. 2017, arXiv
+    1701.06538, equation 4). Evaluation never does.
+
+    `own` (D, E), if it is set, says which experts the training rows of each domain may change.
     """
+
+    own: Tensor | None
 
     def __init__(
         self,
@@ -45,6 +54,8 @@ class Gate(nn.Module):
         top_k: int | None = None,
         temperature: float = 1.0,
         load_balance: float = 0.0,
+        variance: float = 0.0,
+        noise: KeyedDropout | None = None,
     ) -> None:
         super().__init__()
         # Keras' default for embeddings
@@ -55,16 +66,29 @@ class Gate(nn.Module):
         self.v = nn.Parameter(torch.zeros(layers * experts))
         self.experts, self.layers = experts, layers
         self.features, self.top_k, self.temperature = features > 0, top_k, temperature
-        self.load_balance = load_balance
+        self.load_balance, self.variance = load_balance, variance
+        self.noise = noise
+        if noise is not None:
+            self.N = nn.Parameter(torch.zeros_like(self.V))
+        self.register_buffer("own", None)
         self._weights: Tensor | None = None
 
-    def forward(self, domain: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(
+        self, domain: Tensor, x: Tensor
+    ) -> Tensor | Owned | tuple[Tensor, ...] | tuple[Owned, ...]:
         """Weights (B, E) for all layers, or a tuple with one a layer."""
-        if self.features:
+        if self.noise is not None and self.training:
+            u = self.embedding[domain]
+            weights = self._softmax(torch.cat([u, x], 1) if self.features else u, self.noise)
+        elif self.features:
             weights = self._softmax(torch.cat([self.embedding[domain], x], 1))
         else:
             weights = self._softmax(self.embedding)[:, domain]
         self._weights = weights
+        if self.own is not None and self.training:
+            own = self.own[domain]
+            owned = tuple(Owned(g, own) for g in weights)
+            return owned[0] if self.layers == 1 else owned
         return weights[0] if self.layers == 1 else tuple(weights)
 
     def table(self) -> Tensor | None:
@@ -73,6 +97,10 @@ class Gate(nn.Module):
         None if they depend on the features too.
         """
         return None if self.features else self._softmax(self.embedding).mean(0)
+
+    def auxiliary(self) -> list[Tensor]:
+        """The terms that the last batch adds to the loss."""
+        return [term for term in (self.balance(), self.spread()) if term is not None]
 
     def balance(self) -> Tensor | None:
         """load_balance E sum_e f_e p_e of the last batch, the mean of the layers' own.
@@ -86,10 +114,23 @@ class Gate(nn.Module):
         shares = chosen.to(self._weights.dtype).mean(1)
         return self.load_balance * self.experts * (shares * self._weights.mean(1)).sum(1).mean()
 
-    def _softmax(self, u: Tensor) -> Tensor:
+    def spread(self) -> Tensor | None:
+        """-variance / (B E) sum_b,e (g_be - mean_b g_be)^2, the mean of the layers' own.
+
+        It rewards weights that differ between rows (Guo et al. 2025, arXiv 2505.22323, equations 6
+        and 7, there summed over rows: the mean keeps its scale whatever the batch).
+        """
+        if not self.variance or self._weights is None:
+            return None
+        return -self.variance * self._weights.var(1, correction=0).mean()
+
+    def _softmax(self, u: Tensor, noise: KeyedDropout | None = None) -> Tensor:
         """Weights (L, B, E) of the rows u (B, m)."""
-        z = torch.addmm(self.v, u, self.V).view(len(u), self.layers, self.experts)
-        z = z.transpose(0, 1) / self.temperature
+        z = torch.addmm(self.v, u, self.V)
+        if noise is not None:
+            drawn = noise.normal(z.shape[1]).to(z)
+            z = z + drawn * nn.functional.softplus(u @ self.N)
+        z = z.view(len(u), self.layers, self.experts).transpose(0, 1) / self.temperature
         if self.top_k is not None:
             least = z.topk(self.top_k, 2).values[..., -1:]
             z = z.masked_fill(z < least, -torch.inf)

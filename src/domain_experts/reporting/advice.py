@@ -40,6 +40,9 @@ from domain_experts.reporting.statistics import (
 )
 from domain_experts.study import Study
 
+_NAMED = 3
+"""Domains that a sentence names of those with one verdict."""
+
 
 def sentences(of: Frames) -> list[str]:
     """The recommendation, why, by domain, at what cost, and what it would take to be sure."""
@@ -143,7 +146,7 @@ def costs_table(of: Frames) -> Table:
             (f"Validation {column(metric).head}", "validation", 4),
             (f"Test {column(metric).head}", metric, 4),
             ("Seconds", "wall_s", 1),
-            ("Memory, MB", "peak_memory_mb", 0),
+            ("MB", "peak_memory_mb", 0),
             ("Parameters", "parameters", 0),
         )
     ]
@@ -211,17 +214,31 @@ def _by_domain_in_short(of: Frames, found: Choice) -> Iterator[str]:
     if frame.empty:
         return
     counts = Counter(frame["verdict"])
-    said = [f"{word} in {counts[word]}" for word in OUTCOMES if counts[word]]
-    what = "domains and tasks" if len({*frame["task"]}) > 1 else "domains"
-    ends = frame.sort_values("gain", kind="stable")
-    least, most = (
-        f"{row['domain']} ({stale_marked(number(row['gain'], signed=True), row['status'])})"
-        for row in (ends.iloc[0], ends.iloc[-1])
-    )
+    several = len({*frame["task"]}) > 1
+    cells = frame["domain"] + (", " + frame["task"] if several else "")
+    gains = [
+        stale_marked(number(g, signed=True), s)
+        for g, s in zip(frame["gain"], frame["status"], strict=True)
+    ]
+    by_size = frame.assign(said=cells + " " + gains).sort_values("gain", kind="stable")
+    # of an undecided difference the size says nothing: the fewer rows, the larger
+    names = {
+        word: own.loc[own["verdict"] == word, "said"].tolist()
+        for word, own in ((BETTER, by_size[::-1]), (WORSE, by_size))
+    }
+    said = [
+        f"{word} in {counts[word]}{_most(names.get(word, []))}" for word in OUTCOMES if counts[word]
+    ]
+    what = "domains and tasks" if several else "domains"
     yield (
-        f"Against {label}, {found.label} is, of {len(frame)} {what}, {', '.join(said)}; it loses "
-        f"most or gains least in {least}, and gains most in {most}."
+        f"Against {label}, {found.label} is, of {len(frame)} {what}, {', '.join(said)}. Of twenty, "
+        "one is called better or worse by chance alone."
     )
+
+
+def _most(named: list[str]) -> str:
+    most = "most: " if len(named) > _NAMED else ""
+    return f" ({most}{'; '.join(named[:_NAMED])})" if named else ""
 
 
 def _cost_in_short(of: Frames, found: Choice) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import AUCS, COMPARED, SHOWN
 from domain_experts.layout import CLAIMS
-from domain_experts.params import Experiment, TierName, validated
+from domain_experts.params import LOADER, Experiment, TierName, validated
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.runs import variant_name
 from domain_experts.strict import Positive, Settings
@@ -161,7 +161,7 @@ def load_claims(study: Study) -> tuple[Entry, ...]:
 
 def _read(file: Path) -> Iterator[Entry]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), LOADER)
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not valid YAML: {error}") from None
     content = validated(_File, values, file)

@@ -23,6 +23,7 @@ from domain_experts.reporting.statistics import (
     Floats,
     bounds,
     equivalence_p,
+    holm,
     interval_notes,
     margin_of,
     p_value,
@@ -75,8 +76,6 @@ def differences(of: Frames) -> pd.DataFrame:
 def _of_experiment(
     of: Frames, name: str, gains: pd.DataFrame, bands: "pd.Series[float]"
 ) -> pd.DataFrame:
-    from statsmodels.stats.multitest import multipletests
-
     metric, keys = of.study.params.experiments[name].metric, [*KEYS, "reference"]
     margin, lower = margin_of(of.study.params, metric), column(metric).better == "lower"
     expected = gains.groupby([*keys, "over"])["run"].count().rename("expected")
@@ -88,10 +87,7 @@ def _of_experiment(
     frame["seeds"] = frame["gain_n"]
     error = frame["gain"], frame["gain_se"], frame["gain_df"]
     frame["p"] = p_value(*error)
-    known = frame["p"].notna()
-    frame["holm_p"] = np.nan
-    if known.any():
-        frame.loc[known, "holm_p"] = multipletests(frame.loc[known, "p"], method="holm")[1]
+    frame["holm_p"] = holm(frame["p"])
     frame["equivalence_p"] = equivalence_p(*error, margin)
     frame["verdict"] = verdicts(frame, margin, lower)
     by_row = bounds(frame["gain"], frame["gain_sd"], frame["seeds"], frame["se"])

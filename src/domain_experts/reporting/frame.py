@@ -176,7 +176,17 @@ class Frames:
         are stored, its standard errors on the test rows: `se`, which takes rows as independent, and
         `user_se`, which takes users so.
         """
-        metric = metric or self.study.params.experiments[experiment].metric
+        key = experiment, metric or self.study.params.experiments[experiment].metric
+        if key not in self._differences:
+            self._differences[key] = self._gains(*key)
+        return self._differences[key].copy()
+
+    @cached_property
+    def _differences(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What `gains` gave, by experiment and metric: tables, answer and verdicts ask alike."""
+        return {}
+
+    def _gains(self, experiment: str, metric: str) -> pd.DataFrame:
         pairs = pd.DataFrame(
             [
                 (run.path.as_posix(), other.path.as_posix(), name)
@@ -288,10 +298,11 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     is NaN.
     """
     runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
+    runs = runs.assign(made=runs["status"].isin(WITH_NUMBERS))
     groups = runs.groupby(keys, sort=False)
     columns: dict[str, Any] = {
         "status": groups["status"].agg(over_status),
-        "seeds": groups["status"].agg(lambda status: status.isin(WITH_NUMBERS).sum()),
+        "seeds": groups["made"].sum(),
         "expected": groups["status"].count(),
     }
     for value in values:

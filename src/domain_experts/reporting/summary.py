@@ -4,23 +4,19 @@ from domain_experts import layout
 from domain_experts.files import write_json
 from domain_experts.reporting.answer import answer
 from domain_experts.reporting.catalog import experiments
-from domain_experts.reporting.frame import frames, status_counts
+from domain_experts.reporting.frame import Frames, status_counts
 from domain_experts.reporting.render import write_csv
-from domain_experts.study import Study
 
 
-def write_summary(study: Study) -> None:
+def write_summary(of: Frames) -> None:
     """Write results/<tier>/metrics.json and curves.csv.
 
     The first holds how many runs have which status, and the answer of the first experiment: data
     set -> reference -> gain of the best of the others on validation rows, with interval and
     status. The second has the curves of the first experiment's runs, a row a run, leg, lane and
     epoch.
-
-    Raises:
-        UserError: the results are missing or cannot be used.
     """
-    of, folder = frames(study), layout.results(study.tier)
+    study, folder = of.study, layout.results(of.study.tier)
     found = answer(of).numbers
     gains: dict[str, dict[str, dict[str, float | str]]] = {}
     for row in found[found["experiment"] == experiments(study)[0]].to_dict("records"):

@@ -29,7 +29,6 @@ from domain_experts.reporting.frame import (
     COST,
     KEYS,
     Frames,
-    frames,
     over_seeds,
     over_status,
     status_counts,
@@ -51,21 +50,15 @@ from domain_experts.reporting.statistics import half_widths, interval_notes, mar
 from domain_experts.reporting.verdicts import evidence, verdicts
 from domain_experts.results import ABSENT, STALE, STATUSES
 from domain_experts.runs import DEFAULT_VARIANT
-from domain_experts.study import Study
 
 TAIL = ("epochs_trained", "parameters")
 """Columns that every comparison ends with, where they are known."""
 
 
-def write_tables(study: Study, names: Iterable[str]) -> None:
-    """Write results/<tier>/tables/<name> of each name as CSV, Markdown and LaTeX.
-
-    Raises:
-        UserError: the results are missing or cannot be used.
-    """
-    of = frames(study)
+def write_tables(of: Frames, names: Iterable[str]) -> None:
+    """Write results/<tier>/tables/<name> of each name as CSV, Markdown and LaTeX."""
     for name in names:
-        write_table(layout.tables(study.tier), table(of, name))
+        write_table(layout.tables(of.study.tier), table(of, name))
 
 
 def table(of: Frames, name: str) -> Table:

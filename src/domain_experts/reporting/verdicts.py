@@ -228,14 +228,13 @@ def _evidence(of: Frames, caption: str, found: Sequence[Verdict]) -> Table:
 
 def _verdict(of: Frames, entry: Entry) -> Verdict:
     frame, rule = _found(of, entry), entry.claim.rule
+    lower = [_lower(rule, metric) for metric in frame["metric"]]
+    rows = [*zip(*(frame[name] for name in ("why", "low", "high", "margin")), lower, strict=True)]
 
     def at(factor: float) -> list[str]:
-        rows = frame[["why", "low", "high", "margin", "metric"]].itertuples(index=False)
         return [
-            UNTESTABLE
-            if why
-            else judged(rule.expect, low, high, margin * factor, _lower(rule, metric))
-            for why, low, high, margin, metric in rows
+            UNTESTABLE if why else judged(rule.expect, low, high, margin * factor, is_lower)
+            for why, low, high, margin, is_lower in rows
         ]
 
     whole, *others = (combined(at(factor), rule.combine) for factor in (1.0, *FACTORS))
@@ -253,43 +252,53 @@ def _found(of: Frames, entry: Entry) -> pd.DataFrame:
     rule, parts = entry.claim.rule, []
     for name in rule.experiments:
         metric = rule.metric or of.study.params.experiments[name].metric
-        if isinstance(rule, Value):
-            frame = _values(_chosen(of.of(name), rule), rule, metric)
-        else:
+        if isinstance(rule, Gain):
+            found = _chosen(_means(of, name, metric), rule)
+            found = found[found["over"] == rule.over]
+            found = found.merge(_published_gains(rule.over, metric), "left", _WHO)
+        elif isinstance(rule, Trend):
             frame = _chosen(_gains(of, name, metric), rule)
-            frame = frame[frame["over"] == rule.over]
-            frame = frame.merge(_published_gains(rule, metric), "left", _WHO)
-            if isinstance(rule, Trend):
-                frame = _rises(frame, rule)
+            found = _over_seeds(_rises(frame[frame["over"] == rule.over], rule))
+        else:
+            found = _over_seeds(_values(_chosen(of.of(name), rule), rule, metric))
         own = margin_of(of.study.params, metric) if rule.margin is None else rule.margin
-        found = _over_seeds(frame, rule.min_seeds)
-        parts.append(found.assign(experiment=name, metric=metric, margin=own))
+        found = found.reindex(columns=[*dict.fromkeys([*found.columns, "published"])])
+        why = _untestable(found, rule.min_seeds)
+        parts.append(found.assign(why=why, experiment=name, metric=metric, margin=own))
     every = pd.concat(parts, ignore_index=True)
     # experiments may share a comparison, and one may lack runs or seeds of it
     fullest = every.sort_values("seeds", ascending=False, kind="stable").drop_duplicates(_WHO)
     return fullest.sort_index(ignore_index=True)
 
 
-def _over_seeds(frame: pd.DataFrame, min_seeds: int) -> pd.DataFrame:
-    """Differences over seeds with intervals, and why some cannot be judged."""
+def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Differences over seeds with intervals, and why some have no number."""
     keys = [*_WHO, "over"]
-    groups = frame.groupby(keys, sort=False)
-    every = pd.DataFrame(
-        {"without": groups["status"].agg(_worst), "published": groups["published"].mean()}
-    )
+    every = frame.groupby(keys, sort=False)["status"].agg(_worst).to_frame("without")
     means = summed(frame, _WHO).set_index(keys)[
         ["status", "gain", "gain_n", "low", "high", "error"]
     ]
     found = every.join(means).reset_index().rename(columns={"gain_n": "seeds"})
     found["seeds"] = found["seeds"].fillna(0)
     found["status"] = found["status"].fillna(found["without"])
+    return found
+
+
+# one for all claims: each is about some of its rows
+@lru_cache(maxsize=64)
+def _means(of: Frames, experiment: str, metric: str) -> pd.DataFrame:
+    return _over_seeds(_gains(of, experiment, metric))
+
+
+def _untestable(found: pd.DataFrame, min_seeds: int) -> list[str]:
+    """Why a difference cannot be judged; empty if it can."""
     few = found["seeds"].map(lambda n: f"{n:.0f} of {min_seeds} seeds")
-    found["why"] = np.select(
+    why = np.select(
         [found["seeds"] == 0, found["seeds"] < min_seeds, found["low"].isna()],
         [found["without"], few, "no interval"],
         "",
     )
-    return found
+    return [*map(str, why)]
 
 
 def _worst(status: "pd.Series[str]") -> str:
@@ -343,7 +352,7 @@ def _values(runs: pd.DataFrame, rule: Value, metric: str) -> pd.DataFrame:
             # of two values on the same rows, whose correlation is not stored
             errors = dict.fromkeys(_ERRORS, np.nan)
     gain = runs[metric] - against
-    return runs.assign(gain=gain, **errors, over=str(rule.against), published=np.nan)
+    return runs.assign(gain=gain, **errors, over=str(rule.against))
 
 
 def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
@@ -375,13 +384,10 @@ def _rises(frame: pd.DataFrame, rule: Trend) -> pd.DataFrame:
                     "over": rule.over,
                     "status": _of_trend(of_seed["status"]),
                     "gain": (weights * of_seed["gain"]).sum(skipna=False) if whole else np.nan,
-                    "published": np.nan,
                 }
                 | errors
             )
-    return pd.DataFrame(
-        rows, columns=[*_WHO, "seed", "over", "status", "gain", *_ERRORS, "published"]
-    )
+    return pd.DataFrame(rows, columns=[*_WHO, "seed", "over", "status", "gain", *_ERRORS])
 
 
 def _of_trend(status: "pd.Series[str]") -> str:
@@ -390,10 +396,10 @@ def _of_trend(status: "pd.Series[str]") -> str:
     return _worst(without) if len(without) else over_status(status)
 
 
-def _published_gains(rule: Gain | Trend, metric: str) -> pd.DataFrame:
-    """Differences of published values, as far as both are known."""
+def _published_gains(over: str, metric: str) -> pd.DataFrame:
+    """Differences of published values, as far as both are known; of several tasks the mean."""
     known = published(metric)[[*_WHO, f"published_{metric}"]]
-    arm, _, backbone = rule.over.partition("/")
+    arm, _, backbone = over.partition("/")
     other = known.rename(columns={f"published_{metric}": "other"})
     if arm == DEFAULT_VARIANT:
         on = ["dataset", "backbone", "arm"]
@@ -403,7 +409,8 @@ def _published_gains(rule: Gain | Trend, metric: str) -> pd.DataFrame:
         other = other[(other["arm"] == arm) & (other["variant"] == DEFAULT_VARIANT)]
         other = other[other["backbone"] == backbone] if backbone else other
     both = known.merge(other[[*on, "other"]], on=on)
-    return both.assign(published=both[f"published_{metric}"] - both["other"])[[*_WHO, "published"]]
+    gains = both.assign(published=both[f"published_{metric}"] - both["other"])
+    return gains.groupby(_WHO)["published"].mean().reset_index()
 
 
 def _in_short(of: Frames, one: Verdict) -> str:

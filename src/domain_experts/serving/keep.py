@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from safetensors.numpy import load_file
 
 from domain_experts import layout
@@ -13,8 +12,10 @@ from domain_experts.data.log.spec import LogSplit
 from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, sha256
-from domain_experts.registry import ARMS
-from domain_experts.results import load as load_results
+from domain_experts.reporting.catalog import renews
+from domain_experts.reporting.columns import column
+from domain_experts.reporting.frame import frames
+from domain_experts.reporting.recommend import CANDIDATE, asked, choice
 from domain_experts.runs import Run
 from domain_experts.serving.card import card
 from domain_experts.serving.collect import ON_BASE, served_state
@@ -22,7 +23,6 @@ from domain_experts.serving.model import ENCODER, Origin, SavedModel
 from domain_experts.serving.rebuild import Identity
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
-from domain_experts.training.arms import new_domain
 from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import MODEL, PROVENANCE, RECORD
@@ -49,36 +49,28 @@ def run_at(study: Study, path: str) -> Run:
 
 
 def best_run(study: Study) -> Run:
-    """Of the arms the best on validation rows, and of its seeds the best.
-
-    Arms that are told planted groups, or that keep a domain from training, stand aside.
+    """Of the arm that the study's answer calls the best, on validation rows, the best seed.
 
     Raises:
         UserError: the study has several data sets, or no run is evaluated.
     """
-    found = load_results(study)
-    numbers = found.numbers
-    chosen = (
-        (numbers["split"] == "validation")
-        & (numbers["metric"] == "wauc")
-        & ~numbers["arm"].isin([*new_domain.ARMS, *(n for n, arm in ARMS.items() if arm.planted)])
-    )
-    numbers = numbers[chosen]
-    datasets = sorted(numbers["dataset"].unique())
-    if not len(numbers):
+    if len(study.datasets) > 1:
         raise UserError(
-            f"no run of tier {study.tier} is evaluated; run `snakemake --config tier={study.tier}`"
+            f"tier {study.tier} has several data sets ({', '.join(study.datasets)}): name a run, "
+            "as `domain-experts runs` prints it"
         )
-    if len(datasets) > 1:
-        raise UserError(
-            f"tier {study.tier} has several data sets ({', '.join(datasets)}): name a run, as "
-            "`domain-experts runs` prints it"
-        )
-    # of several tasks the mean
-    by_run = numbers.groupby(["arm", "backbone", "variant", "run"], as_index=False)["value"].mean()
-    arms: pd.Series[float] = by_run.groupby(["arm", "backbone", "variant"])["value"].mean()
-    best = by_run.set_index(["arm", "backbone", "variant"]).loc[[arms.idxmax()]]
-    return found.expected[best.loc[best["value"] == best["value"].max(), "run"].iloc[0]]
+    of = frames(study)
+    found = choice(of)
+    if found is None:
+        raise UserError(f"no run of tier {study.tier} is evaluated; run `{renews(study)}`")
+    name, _, metric = asked(of)
+    own = of.of(name).set_index("run")
+    for key in CANDIDATE:
+        own = own[own[key] == found.best[key]]
+    worth = of.validation[metric].reindex(own.index)
+    return of.results.expected[
+        str(worth.idxmin() if column(metric).better == "lower" else worth.idxmax())
+    ]
 
 
 def saved_model(study: Study, run: Run) -> SavedModel:

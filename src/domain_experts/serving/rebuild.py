@@ -33,7 +33,14 @@ from domain_experts.serving.tables import Rates, Trees
 from domain_experts.settings import RunSettings
 from domain_experts.training.assignment import Assignment
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.deep import add_experts, context_of, new_gate, new_model
+from domain_experts.training.deep import (
+    add_experts,
+    add_shared,
+    context_of,
+    new_gate,
+    new_model,
+    shared_in,
+)
 from domain_experts.training.joint import mlora
 from domain_experts.training.multi.scopes import scopes
 from domain_experts.training.progress import Progress, title
@@ -163,7 +170,9 @@ def _base(assignment: Assignment, identity: Identity, state: State) -> nn.Module
 
 
 def _mlora(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    return mlora(assignment, range(_domains(assignment)))
+    model = mlora(assignment, range(_domains(assignment)))
+    add_shared(model, assignment, shared_in(state))
+    return model
 
 
 def _grouped(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
@@ -175,20 +184,21 @@ def _shared(assignment: Assignment, identity: Identity, state: State) -> nn.Modu
     return mlora(assignment, [0] * domains, times=domains)
 
 
-def _with_experts(assignment: Assignment, per_domain: int) -> CTRModel:
+def _with_experts(assignment: Assignment, per_domain: int, state: State) -> CTRModel:
     model = new_model(assignment)
     add_experts(model, assignment, per_domain * _domains(assignment))
+    add_shared(model, assignment, shared_in(state))
     return model
 
 
 def _gated(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain)
+    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain, state)
     model.router = new_gate(assignment, model)
     return model
 
 
 def _uniform(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain)
+    model = _with_experts(assignment, assignment.settings.adapter.experts_per_domain, state)
     model.router = UniformGate(_domains(assignment), model.experts)
     return model
 
@@ -204,14 +214,14 @@ def _crossfit_experts(assignment: Assignment, identity: Identity, state: State) 
 
 
 def _crossfit_gate(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
-    model = _with_experts(assignment, assignment.settings.crossfit.folds)
+    model = _with_experts(assignment, assignment.settings.crossfit.folds, state)
     model.router = new_gate(assignment, model)
     return model
 
 
 def _crossfit_mean(assignment: Assignment, identity: Identity, state: State) -> nn.Module:
     folds = assignment.settings.crossfit.folds
-    model = _with_experts(assignment, folds)
+    model = _with_experts(assignment, folds, state)
     model.router = OwnExperts(_domains(assignment), folds)
     return model
 
@@ -295,7 +305,8 @@ MAKERS: dict[str, Maker] = {
     **dict.fromkeys(("oracle_experts", "oracle_mlora"), _grouped),
     "shared_lora": _shared,
     **dict.fromkeys(("moe_mlora", "moe_mlora_held_out", "moe_mlora_refit"), _gated),
-    **dict.fromkeys(("moe_mlora_joint", "mlora_gated", "moe_mlora_from_mlora"), _gated),
+    **dict.fromkeys(("moe_mlora_joint", "moe_mlora_staged"), _gated),
+    **dict.fromkeys(("mlora_gated", "moe_mlora_from_mlora"), _gated),
     **dict.fromkeys(("moe_mlora_sequence", "moe_mlora_released"), _sequence),
     "uniform_gate": _uniform,
     "experts_crossfit": _crossfit_experts,

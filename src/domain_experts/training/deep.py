@@ -1,6 +1,6 @@
 """What the arms that train a CTR model share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from domain_experts.training.lanes import Lane, Part
 from domain_experts.training.loop import Trainer
 from domain_experts.training.losses import LOSSES
 from domain_experts.training.streams import torch_stream
+
+SHARED_LEG = "shared experts"
 
 
 def context_of(
@@ -90,6 +92,15 @@ def add_experts(model: CTRModel, assignment: Assignment, experts: int, times: in
         model.tower.add_expert(new, stream, adapter.layers)
 
 
+def add_shared(model: CTRModel, assignment: Assignment, experts: int) -> None:
+    """Append so many experts that serve every row, each from a stream of its own."""
+    adapter, init = assignment.settings.adapter, assignment.settings.protocol.expert_init
+    new = partial(LowRank, alpha=adapter.alpha, init=init)
+    for e in range(experts):
+        stream = torch_stream(assignment.run.seed, "init", "shared expert", e)
+        model.tower.add_shared(new, stream, adapter.layers)
+
+
 def new_gate(assignment: Assignment, model: CTRModel) -> Gate:
     """The gate of the run's settings over the experts of a model.
 
@@ -109,6 +120,8 @@ def new_gate(assignment: Assignment, model: CTRModel) -> Gate:
         top_k=gate.top_k,
         temperature=gate.temperature,
         load_balance=gate.load_balance,
+        variance=gate.variance,
+        noise=model.dropout if gate.noise else None,
     )
 
 
@@ -120,15 +133,29 @@ def frozen_experts(assignment: Assignment) -> CTRModel:
     add_experts(model, assignment, experts)
     load_weights(model, assignment.upstream["base"].weights)
     trained = assignment.upstream["experts"].weights
-    load_weights(model, {n: array for n, array in trained.items() if expert_of(n) < experts})
+    add_shared(model, assignment, shared_in(trained))
+    served = {n: a for n, a in trained.items() if is_shared(n) or expert_of(n) < experts}
+    load_weights(model, served)
+    return model
+
+
+def gated(assignment: Assignment, weights: Mapping[str, np.ndarray]) -> CTRModel:
+    """MoE-MLoRA's model with weights that it was trained to."""
+    model = new_model(assignment)
+    per_domain = assignment.settings.adapter.experts_per_domain
+    add_experts(model, assignment, per_domain * len(assignment.interactions.schema.domains))
+    add_shared(model, assignment, shared_in(weights))
+    model.router = new_gate(assignment, model)
+    load_weights(model, weights)
     return model
 
 
 def rows_of_experts(assignment: Assignment, experts: int) -> int:
     """Rows visited to make the backbone and the first so many of the run's trained experts."""
     lanes = assignment.upstream["experts"].record["lanes"]
-    visited = [lane["rows_visited"] for lane in lanes[:experts]]
-    return int(assignment.upstream["base"].record["rows_visited"] + sum(visited))
+    shared = [lane["rows_visited"] for lane in lanes if lane["phase"] == SHARED_LEG]
+    own = [lane["rows_visited"] for lane in lanes[len(shared) :][:experts]]
+    return int(assignment.upstream["base"].record["rows_visited"] + sum(shared) + sum(own))
 
 
 def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
@@ -144,8 +171,18 @@ def load_weights(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
 
 
 def is_expert(name: str) -> bool:
-    """Whether a parameter's name belongs to an expert of the tower."""
+    """Whether a parameter's name belongs to an expert of the tower that serves some rows."""
     return name.startswith("tower.") and ".experts." in name
+
+
+def is_shared(name: str) -> bool:
+    """Whether a parameter's name belongs to an expert of the tower that serves every row."""
+    return name.startswith("tower.") and ".shared." in name
+
+
+def shared_in(weights: Iterable[str]) -> int:
+    """Number of experts that serve every row among the parameters of those names."""
+    return max((expert_of(name) + 1 for name in weights if is_shared(name)), default=0)
 
 
 def expert_of(name: str) -> int:
@@ -157,7 +194,7 @@ def part_of(name: str) -> Literal["backbone", "experts", "gate"]:
     """The part of a model that a parameter belongs to."""
     if name.startswith("router."):
         return "gate"
-    return "experts" if is_expert(name) else "backbone"
+    return "experts" if is_expert(name) or is_shared(name) else "backbone"
 
 
 def new_trainer(

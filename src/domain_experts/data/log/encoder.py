@@ -279,9 +279,21 @@ def _vocabulary(kind: values.Kind, table: pa.Table | None) -> Vocabulary:
     return Vocabulary(kind, values.plain(table["id"]).cast(of), table["count"].to_numpy())
 
 
-def vocabulary(kind: values.Kind, counts: pa.Table, min_count: int) -> Vocabulary:
-    """The ids that occur often enough."""
-    return _vocabulary(kind, counts.filter(pc.greater_equal(counts["count"], min_count)))
+def vocabulary(kind: values.Kind, counts: pa.Table, min_count: int, trained: bool) -> Vocabulary:
+    """The ids that occur often enough.
+
+    Args:
+        kind: how they are kept.
+        counts: columns `id` and `count`, most frequent first.
+        min_count: training rows that give an id a row of its own. If it is over 1 and no id is
+            rare, the last one is taken for rare: alone there it loses nothing, and unknown ids find
+            a row that was trained.
+        trained: whether training rows without an id train that row anyway.
+    """
+    kept = counts.filter(pc.greater_equal(counts["count"], min_count))
+    if len(kept) == len(counts) and min_count > 1 and not trained:
+        kept = kept.slice(0, max(len(kept) - 1, 0))
+    return _vocabulary(kind, kept)
 
 
 def hashed(kind: values.Kind) -> Vocabulary:

@@ -119,7 +119,8 @@ class LogFiles:
 
     def _format(self, path: Path) -> ds.FileFormat:
         if is_parquet(path):
-            return ds.ParquetFileFormat()
+            # what is fetched ahead is held until the file's end: the whole file, in the end
+            return ds.ParquetFileFormat(pre_buffer=False, use_buffered_stream=True)
         parse = pa_csv.ParseOptions(delimiter=self.csv.delimiter)
         read = pa_csv.ReadOptions(encoding=self.csv.encoding)
         plain = ds.dataset(path, format=ds.CsvFileFormat(parse, read_options=read)).schema

@@ -17,6 +17,7 @@ from domain_experts.errors import UserError
 _LOOKED_AT = 200_000
 _FEWEST, _MOST = 2, 200
 """Values of a column that may be the domain."""
+_MIN_ROWS = 200
 _WORDS = {
     "user": ("user", "uid", "user_id", "userid", "customer", "visitor", "member", "session"),
     "item": (
@@ -106,7 +107,7 @@ def _look(name: str, array: pa.Array) -> _Column:
     )
     whole = numeric and bool(pc.all(pc.match_substring_regex(text, r"^-?[0-9]+$")).as_py())
     distinct = pc.count_distinct(text).as_py()
-    marks = [] if numeric or several else [m for m in "|;," if _share(text, m) > 0.2]
+    marks = [] if numeric or several else [m for m in "|;," if _separates(text, m)]
     iso = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$"
     dated = pa.types.is_temporal(array.type) or (
         len(text) > 0 and bool(pc.all(pc.match_substring_regex(text, iso)).as_py())
@@ -124,9 +125,15 @@ def _look(name: str, array: pa.Array) -> _Column:
     )
 
 
-def _share(text: pa.Array, mark: str) -> float:
-    found = pc.mean(pc.match_substring(text, mark).cast(pa.int8())).as_py()
-    return found or 0.0
+def _separates(text: pa.Array, mark: str) -> bool:
+    """Whether many texts hold the mark, and fewer parts than texts come of it.
+
+    A comma in titles separates nothing that comes again.
+    """
+    share = pc.mean(pc.match_substring(text, mark).cast(pa.int8())).as_py() or 0
+    known = pc.unique(text)
+    parts = pc.count_distinct(pc.list_flatten(pc.split_pattern(known, mark))).as_py()
+    return bool(share > 0.2 and parts < len(known))
 
 
 def _named(columns: Iterable[_Column], what: str) -> _Column | None:
@@ -172,7 +179,9 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         and c not in (user, item)
         and (c.form == "text" or c.whole)
     ]
-    domain = _named(few, "domain") or max(few, key=lambda c: c.distinct, default=None)
+    domain = _named(few, "domain")
+    # names rather than numbers: those may be amounts, such as an age
+    domain = domain or max(few, key=lambda c: (c.form == "text", c.distinct), default=None)
     for what, found in (("user", user), ("item", item), ("time", time), ("domain", domain)):
         if found is None:
             warnings.append(f"no column looks like the {what}")
@@ -204,7 +213,12 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         ("", given),
         (
             "Which part of the business a row is of; domains with fewer rows share one.",
-            {"domain": {"column": domain.name if domain else "DOMAIN", "min_rows": 200}},
+            {
+                "domain": {
+                    "column": domain.name if domain else "DOMAIN",
+                    "min_rows": _least(rows, domain),
+                }
+            },
         ),
         ("What is foretold: a column of 0 and 1, or a condition.", {"tasks": task}),
         (
@@ -231,6 +245,11 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         text = yaml.safe_dump(section, sort_keys=False, default_flow_style=flow, width=100)
         lines.append(text.rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _least(rows: int, domain: _Column | None) -> int:
+    """Training rows that a domain needs: of a small log half of an average domain's rows."""
+    return min(_MIN_ROWS, max(rows // (2 * domain.distinct), 1)) if domain else _MIN_ROWS
 
 
 def _key(name: str) -> str:

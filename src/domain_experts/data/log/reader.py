@@ -337,12 +337,12 @@ def _domains(
         report["remarks"].append(f"no training row has domain {_some(unseen)}")
     shared = bool(rare) and spec.domain.rare == "shared"
     if rare:
-        fate = f"are one domain, {OTHER_DOMAIN}" if shared else "are left out"
+        fate = f"served as one, {OTHER_DOMAIN}" if shared else "left out"
         rows = int(np.isin(small.domain, np.flatnonzero(~own)).sum())
         report["rare_domains"] = {"domains": len(rare), "rows": rows}
         report["remarks"].append(
-            f"{len(rare):,} domains with fewer than {spec.domain.min_rows} training rows "
-            f"({rows:,} rows) {fate}"
+            f"domains with fewer than {spec.domain.min_rows} training rows: {len(rare):,}; "
+            f"{fate} ({rows:,} rows of all splits)"
         )
     if len(names) > _MOST_DOMAINS - 1:
         raise UserError(
@@ -357,7 +357,7 @@ def _domains(
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
 
 
 def _second_pass(
@@ -370,6 +370,7 @@ def _second_pass(
     """Vocabularies and moments of dense columns, of training rows alone."""
     kinds = {name: _kind(files, of.column or name) for name, of in spec.fields.items()}
     counts = {name: Counts() for name, of in spec.fields.items() if of.hash is None}
+    missing = dict.fromkeys(counts, 0)
     held_out_users = Counts()
     sums = np.zeros((len(spec.dense), 3))
     shift: np.ndarray | None = None
@@ -377,7 +378,7 @@ def _second_pass(
         *(of.column or name for name, of in spec.fields.items()),
         *(of.column for of in spec.dense),
     ]
-    training_users = Counts()
+    training_users = counts.get(USER, Counts())
     for rows, block in _numbered(files, list(dict.fromkeys(wanted))):
         mine = split[rows] == TRAIN
         training = pa.array(mine)
@@ -392,7 +393,10 @@ def _second_pass(
             if of.hash is None:
                 array = array.filter(training)
                 array = split_ids(array, of).flatten() if of.multi is not None else array
-                counts[name].add(values.ids(array, kinds[name]))
+                found = values.ids(array, kinds[name])
+                counts[name].add(found)
+                if of.multi is None:
+                    missing[name] += found.null_count
         dense = [transformed(block, of)[mine] for of in spec.dense]
         if shift is None and spec.dense:
             shift = np.array([np.nanmean(x) if np.isfinite(x).any() else 0.0 for x in dense])
@@ -400,34 +404,48 @@ def _second_pass(
             assert shift is not None
             x = column[~np.isnan(column)] - shift[j]
             sums[j] += len(x), x.sum(), np.square(x).sum()
+    if USER in spec.fields:
+        _overlap(training_users.table(), held_out_users, report)
+    vocabularies = _vocabularies(spec, kinds, counts, missing, report)
+    means, deviations = _moments(sums, shift)
+    columns = Columns.model_validate(spec.model_dump(include=set(Columns.model_fields)))
+    return Encoder(columns, domains, vocabularies, means, deviations)
+
+
+def _vocabularies(
+    spec: Columns,
+    kinds: Mapping[str, values.Kind],
+    counts: dict[str, Counts],
+    missing: Mapping[str, int],
+    report: dict[str, Any],
+) -> dict[str, Vocabulary]:
+    """The vocabulary of each field; takes the counts out, which are large."""
     vocabularies: dict[str, Vocabulary] = {}
+    untrained = []
     report["fields"] = {}
     for name, of in spec.fields.items():
         if of.hash is not None:
             vocabularies[name] = hashed(kinds[name])
             report["fields"][name] = {"hashed_into": of.hash}
             continue
-        table = counts[name].table()
-        if name == USER:
-            _overlap(table, held_out_users, report)
-        vocabularies[name] = vocabulary(kinds[name], table, of.min_count)
-        kept = vocabularies[name]
+        table = counts.pop(name).table()
+        kept = vocabulary(kinds[name], table, of.min_count, trained=missing[name] > 0)
+        vocabularies[name] = kept
         all_rows = int(table["count"].to_numpy().sum())
         report["fields"][name] = {
             "ids": len(kept.ids),
             "rare_ids": len(table) - len(kept.ids),
-            "training_rows_on_rare": all_rows - int(kept.counts.sum()),
+            "missing": missing[name],
+            "training_rows_on_rare": all_rows - int(kept.counts.sum()) + missing[name],
         }
-        if len(kept.ids) == len(table):
-            report["remarks"].append(
-                f"field '{name}': no id is rare, so the row of unknown ids stays untrained; raise "
-                "its `min_count` if new ids will come"
-            )
-    if USER in spec.fields and spec.fields[USER].hash is not None:
-        _overlap(training_users.table(), held_out_users, report)
-    means, deviations = _moments(sums, shift)
-    columns = Columns.model_validate(spec.model_dump(include=set(Columns.model_fields)))
-    return Encoder(columns, domains, vocabularies, means, deviations)
+        if report["fields"][name]["training_rows_on_rare"] == 0:
+            untrained.append(name)
+    if untrained:
+        report["remarks"].append(
+            f"the row of unknown ids stays untrained, as each id has a row of its own, in fields "
+            f"{', '.join(untrained)}; leave out their `min_count: 1` if new ids will come"
+        )
+    return vocabularies
 
 
 def _moments(

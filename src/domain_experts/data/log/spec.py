@@ -40,7 +40,7 @@ class IdField(Settings):
     min_count: Positive = Field(
         default=2,
         description="training rows that give an id a row of its own; rarer ones share one, which "
-        "unknown ids are given, too",
+        "unknown ids are given, too; over 1, the rarest id is given it where no other trains it",
     )
     hash: Annotated[int, Field(ge=2)] | None = Field(
         default=None, description="rows of the table that ids are hashed into, without vocabulary"

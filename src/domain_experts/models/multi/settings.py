@@ -84,6 +84,85 @@ class PEPNetSettings(Settings):
     gate_hidden: Positive = Field(description="hidden width of a gate")
 
 
+class HamurSettings(Settings):
+    """HAMUR (Li et al. 2023)."""
+
+    hidden: tuple[Positive, ...] = Field(
+        min_length=2, description="widths of a domain's network; the last two layers have adapters"
+    )
+    bottleneck: Positive = Field(description="width between the two products of an adapter")
+    hyper_hidden: Positive = Field(description="hidden width of the hyper-network")
+    rank: Positive = Field(description="r, rows and columns of the matrix that a row generates")
+
+
+class AdaSparseSettings(Settings):
+    """AdaSparse (Yang et al. 2022)."""
+
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the network")
+    factor: Literal["binary", "scaled", "fused"] = Field(
+        description="of a neuron that is kept: 1, between threshold and scale, or that with alpha"
+    )
+    threshold: float = Field(ge=0, description="eps, up to which a neuron is pruned")
+    scale: float = Field(gt=0, description="beta, the largest factor; binary: not used")
+    alpha: float = Field(gt=0, description="steepness of the sigmoid at the start; scaled: 1")
+    alpha_growth: float = Field(ge=0, description="what alpha grows by with each batch")
+    sparsity: tuple[float, float] = Field(
+        description="binary: least and largest share of pruned neurons without a penalty"
+    )
+    penalty: float = Field(ge=0, description="lambda of that penalty; scaled and fused: not used")
+
+    @model_validator(mode="after")
+    def _prunes_some(self) -> Self:
+        most = 1.0 if self.factor == "binary" else self.scale
+        if self.threshold >= most:
+            raise ValueError(
+                f"threshold {self.threshold} prunes every neuron, since no factor is above {most}"
+            )
+        low, high = self.sparsity
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"sparsity [{low}, {high}] is no range of shares, from least to most")
+        return self
+
+
+class SARNetSettings(Settings):
+    """SAR-Net (Shen et al. 2021)."""
+
+    shared_experts: Positive = Field(description="experts that the scenarios share")
+    domain_experts: Positive = Field(description="experts of each scenario")
+    expert_hidden: Positive = Field(description="hidden width of an expert")
+
+
+class AdaptDHMSettings(Settings):
+    """AdaptDHM (Li et al. 2022)."""
+
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of a cluster's network")
+    clusters: Positive = Field(description="K, clusters of rows")
+    momentum: float = Field(ge=0, lt=1, description="beta, what a centre keeps of itself")
+
+
+class APGSettings(Settings):
+    """APG (Yan et al. 2022)."""
+
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the network")
+    rank: Positive = Field(description="k, of the weights; at most the narrowest width")
+
+    @model_validator(mode="after")
+    def _low_rank(self) -> Self:
+        if self.rank > min(self.hidden):
+            raise ValueError(
+                f"rank {self.rank} is above the narrowest of hidden {list(self.hidden)}: the "
+                "weights have no higher rank than that"
+            )
+        return self
+
+
+class HierRecSettings(Settings):
+    """HierRec (Gao et al. 2023)."""
+
+    heads: Positive = Field(description="K, implicit scenarios; must divide the embedding's width")
+    inner: Positive = Field(description="width between the two generated products")
+
+
 class AutoIFSSettings(Settings):
     """AutoIFS (2026); it has steps and penalties of its own."""
 
@@ -114,14 +193,89 @@ class AutoIFSSettings(Settings):
         return self
 
 
+class AITMSettings(Settings):
+    """AITM (Xi et al. 2021)."""
+
+    calibration: float = Field(
+        ge=0,
+        description="alpha, weight of the loss where a step is more probable than the one before",
+    )
+
+
+class CrossStitchSettings(Settings):
+    """Cross-Stitch (Misra et al. 2016)."""
+
+    own_share: float = Field(
+        gt=0, le=1, description="of a task's own network in a unit, at the start"
+    )
+
+
+class SNRSettings(Settings):
+    """SNR-Trans (Ma et al. 2019)."""
+
+    sub_networks: Positive = Field(description="sub-networks of a layer")
+    hidden: tuple[Positive, ...] = Field(min_length=1, description="widths of the sub-networks")
+    penalty: float = Field(ge=0, description="lambda, loss of each connection that is kept")
+
+
+class MFHSettings(Settings):
+    """MFH (Liu et al. 2022)."""
+
+    experts: Positive = Field(description="experts of each switcher")
+
+
+class HoMESettings(Settings):
+    """HoME (Wang et al. 2024)."""
+
+    categories: Positive = Field(description="categories that the tasks are shared out over")
+    experts: Positive = Field(description="experts of each category, of each task, and shared ones")
+    meta_width: Positive = Field(description="width of what the experts of categories give")
+    gate_parts: Positive = Field(description="L, low-rank parts of a feature gate")
+    gate_rank: Positive = Field(description="rank of each part")
+
+
+class HMoESettings(Settings):
+    """HMoE (Li et al. 2020)."""
+
+    experts: Positive = Field(description="experts that all scenarios share")
+
+
+class AESM2Settings(Settings):
+    """AESM2 (Zou et al. 2022)."""
+
+    experts: Positive = Field(description="experts of each layer")
+    specific: Positive = Field(description="experts picked as a scenario's or task's own")
+    shared: Positive = Field(description="experts picked as shared")
+    scenario_hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the layers that pick for scenarios"
+    )
+    task_hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the layers that pick for tasks"
+    )
+    noise: float = Field(ge=0, description="deviation of the noise on gates in training")
+    selection_loss: float = Field(ge=0, description="lambda, weight of the picked experts' KL")
+
+    @model_validator(mode="after")
+    def _has_as_many_to_pick(self) -> Self:
+        for key in ("specific", "shared"):
+            if getattr(self, key) > self.experts:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)}, but there are {self.experts} experts to pick "
+                    "from"
+                )
+        return self
+
+
 class MultiModelSettings(Settings):
     """The multi-domain multi-task models: sizes that they share, and each one's own."""
 
     embedding_dim: Positive
     hidden: tuple[Positive, Positive, Positive, Positive] = Field(
         description="widths of the layers; M3oE and STAR: star-like layer, what it gives, the same "
-        "again as experts' input, experts; M2M and HiNet take the last alone, PEPNet and AutoIFS "
-        "have widths of their own"
+        "again as experts' input, experts; M2M, HiNet, SAR-Net and HierRec take the last alone; a "
+        "model with `hidden` of its own has those widths"
+        "again as experts' input, experts; M2M, HiNet and HoME take the last alone, PEPNet, SNR, "
+        "AESM2 and AutoIFS have widths of their own"
     )
     weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
     m3oe: M3oESettings
@@ -131,13 +285,27 @@ class MultiModelSettings(Settings):
     m2m: M2MSettings
     hinet: HiNetSettings
     pepnet: PEPNetSettings
+    hamur: HamurSettings
+    adasparse: AdaSparseSettings
+    sarnet: SARNetSettings
+    adaptdhm: AdaptDHMSettings
+    apg: APGSettings
+    hierrec: HierRecSettings
+    aitm: AITMSettings
+    cross_stitch: CrossStitchSettings
+    snr: SNRSettings
+    mfh: MFHSettings
+    home: HoMESettings
+    hmoe: HMoESettings
+    aesm2: AESM2Settings
     autoifs: AutoIFSSettings
 
     @model_validator(mode="after")
     def _heads_share_the_embedding(self) -> Self:
-        if self.embedding_dim % self.m2m.heads:
-            raise ValueError(
-                f"m2m.heads is {self.m2m.heads}, which does not divide embedding_dim "
-                f"{self.embedding_dim}"
-            )
+        for name, heads in (("m2m", self.m2m.heads), ("hierrec", self.hierrec.heads)):
+            if self.embedding_dim % heads:
+                raise ValueError(
+                    f"{name}.heads is {heads}, which does not divide embedding_dim "
+                    f"{self.embedding_dim}"
+                )
         return self

@@ -52,6 +52,7 @@ def moe_mlora_refit(assignment: "Assignment") -> "Outcome":
     rows = 0
     for arm in ("moe_mlora_held_out", "base"):
         upstream = assignment.upstream[arm]
+        deep.add_shared(model, assignment, deep.shared_in(upstream.weights))
         deep.load_weights(model, upstream.weights)
         rows += upstream.record["rows_visited"]
     return deep.outcome(assignment, deep.new_trainer(assignment, model), rows)
@@ -64,12 +65,13 @@ def _renamed(assignment: "Assignment") -> "Assignment":
 
 
 PER_DOMAIN = "adapter.experts_per_domain"
+WAYS = ("adapter.shared_experts", "adapter.own_subspace")
 ARMS = {
     "base_held_out": Arm(phase="backbones", train=base_held_out, reads=(*DEEP, "held_out")),
     "experts_held_out": Arm(
         phase="experts",
         train=experts_held_out,
-        reads=(*FROZEN, PER_DOMAIN, "protocol.selection", "held_out"),
+        reads=(*FROZEN, PER_DOMAIN, *WAYS, "protocol.selection", "held_out"),
         needs=("base_held_out",),
     ),
     "moe_mlora_held_out": Arm(

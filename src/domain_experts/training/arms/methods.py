@@ -32,7 +32,14 @@ def experts(assignment: "Assignment") -> "Outcome":
     from domain_experts.training.frozen import train_experts
 
     domains = len(assignment.interactions.schema.domains)
-    return train_experts(assignment, range(domains), assignment.settings.adapter.experts_per_domain)
+    adapter = assignment.settings.adapter
+    return train_experts(
+        assignment,
+        range(domains),
+        adapter.experts_per_domain,
+        adapter.shared_experts,
+        adapter.own_subspace,
+    )
 
 
 def moe_mlora(assignment: "Assignment") -> "Outcome":
@@ -72,7 +79,13 @@ ARMS = {
     "experts": Arm(
         phase="experts",
         train=experts,
-        reads=(*FROZEN, "adapter.experts_per_domain", "protocol.selection"),
+        reads=(
+            *FROZEN,
+            "adapter.experts_per_domain",
+            "adapter.shared_experts",
+            "adapter.own_subspace",
+            "protocol.selection",
+        ),
         needs=("base",),
     ),
     "moe_mlora": Arm(

@@ -9,15 +9,17 @@ if TYPE_CHECKING:
 
 
 def moe_mlora_joint(assignment: "Assignment") -> "Outcome":
-    """After the phases of MoE-MLoRA train backbone, experts and gate together on all rows."""
+    """After the phases of MoE-MLoRA train backbone, experts and gate together on all rows.
+
+    With `adapter.orthogonality` experts whose outputs lie along one another cost; in the phases
+    before, where a row has one expert or the experts are frozen, that loss is zero or moves
+    nothing.
+    """
     from domain_experts.training import deep
 
-    model = deep.new_model(assignment)
-    per_domain = assignment.settings.adapter.experts_per_domain
-    deep.add_experts(model, assignment, per_domain * len(assignment.interactions.schema.domains))
-    model.router = deep.new_gate(assignment, model)
     upstream = assignment.upstream["moe_mlora"]
-    deep.load_weights(model, upstream.weights)
+    model = deep.gated(assignment, upstream.weights)
+    model.tower.demand_orthogonality(assignment.settings.adapter.orthogonality)
     trainer = deep.new_trainer(assignment, model)
     trainer.leg("joint", [deep.whole_lane(assignment, dict(trainer.model.named_parameters()))])
     return deep.outcome(assignment, trainer, upstream.record["rows_visited"])
@@ -27,7 +29,13 @@ ARMS = {
     "moe_mlora_joint": Arm(
         phase="controls",
         train=moe_mlora_joint,
-        reads=(*DEEP, *ADAPTER, "adapter.experts_per_domain", "gate"),
+        reads=(
+            *DEEP,
+            *ADAPTER,
+            "adapter.experts_per_domain",
+            "adapter.orthogonality",
+            "gate",
+        ),
         needs=("moe_mlora",),
     ),
 }
