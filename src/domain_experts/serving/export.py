@@ -234,10 +234,8 @@ def export_form(module: nn.Module) -> nn.Module:
         module: as `rebuild` gives it; it is left as it is.
     """
     module = copy.deepcopy(module)
-    if isinstance(module, adaptdhm.Model):
-        return ClusterForm(module)
     if isinstance(module, MultiModel):
-        return MultiForm(module)
+        return ClusterForm(module) if isinstance(module, adaptdhm.Model) else MultiForm(module)
     if isinstance(module, Star):
         return StarForm(module)
     if isinstance(module, ByScope):
