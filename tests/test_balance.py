@@ -329,7 +329,7 @@ def plain_states():
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("arm", "backbone", "loss"),
-    [("base", "wdl", "mean"), ("mlora", "mlp", "balanced"), ("mdmt", "ple", "balanced")],
+    [("base", "wdl", "mean"), ("mlora", "mlp", "balanced"), ("mdmt", "m3oe", "balanced")],
 )
 def test_every_way_trains_and_parts_from_the_plain_loss(
     make_assignment, tasks, plain_states, way, arm, backbone, loss
@@ -345,12 +345,19 @@ def test_every_way_trains_and_parts_from_the_plain_loss(
     assert not all(np.allclose(made.state[n], a) for n, a in plain_states[arm].items())
 
 
-@pytest.mark.parametrize("loss", ["mean", "balanced"])
-def test_weights_of_one_train_as_without(make_assignment, tasks, monkeypatch, loss):
+@pytest.mark.parametrize(
+    ("loss", "optimizer"), [("mean", "adam"), ("balanced", "adam"), ("mean", "lazy_adam")]
+)
+def test_weights_of_one_train_as_without(make_assignment, tasks, monkeypatch, loss, optimizer):
     monkeypatch.setitem(OF_LOSSES, "dwa", lambda step, state: torch.ones_like(step.losses))
     changed = {"training.learning_rate": 0.01, "training.batch_size": 400, "protocol.loss": loss}
+    changed["training.optimizer"] = optimizer
     made, plain = (
-        train(make_assignment("base", data=tasks, **changed, **{"training.balance": balance}))
+        train(
+            make_assignment(
+                "base", data=tasks, backbone="wdl", **changed, **{"training.balance": balance}
+            )
+        )
         for balance in ("dwa", "none")
     )
     for name, array in plain.state.items():
@@ -388,11 +395,16 @@ def test_other_arms_refuse_it_before_training():
 
 
 @pytest.mark.parametrize(
-    "other", [{"training.optimizer": "lazy_adam"}, {"training.compiled": True}]
+    ("way", "key", "value", "message"),
+    [
+        ("pcgrad", "compiled", True, "balance 'pcgrad' takes the gradients task by task"),
+        ("adatask", "optimizer", "lazy_adam", "balance 'adatask' is an Adam of its own"),
+    ],
 )
-def test_a_setting_under_which_gradients_are_not_whole_is_refused(other):
-    with pytest.raises(UserError, match="balance 'pcgrad' takes the gradients task by task"):
-        study(**{"training.balance": "pcgrad"}, **other).settings("base")
+def test_a_setting_that_it_cannot_go_with_is_refused(way, key, value, message):
+    changed = study(**{"training.balance": way, f"training.{key}": value})
+    with pytest.raises(UserError, match=message):
+        changed.settings("base")
 
 
 def test_the_default_is_no_part_of_a_key(make_assignment):

@@ -373,7 +373,7 @@ def test_ppnet_needs_users_and_items(missing):
     ("part", "changed", "message"),
     [
         ("hierrec", {"heads": 3}, "hierrec.heads is 3, which does not divide embedding_dim 16"),
-        ("apg", {"rank": 65}, r"rank 65 is above the narrowest of hidden \[512, 256, 64\]"),
+        ("apg", {"rank": 65}, r"rank 65 is above the narrowest of hidden \[256, 128, 64\]"),
         ("adasparse", {"threshold": 2.0}, "threshold 2.0 prunes every neuron"),
         ("adasparse", {"factor": "binary", "threshold": 1.0}, "threshold 1.0 prunes every neuron"),
         ("adasparse", {"sparsity": (0.5, 0.4)}, r"sparsity \[0.5, 0.4\] is no range"),

@@ -320,7 +320,7 @@ def test_export_forms_give_the_models_logits(trained, arm, backbone):
 
 ONE_OF_A_KIND = [
     *[("mlora", "wdl"), ("moe_mlora", "fibinet"), ("lightgbm", "mlp")],
-    *[("mdmt", "m3oe"), ("star", "mlp"), ("mamdr", "mlp")],
+    *[("mdmt", "m3oe"), ("mdmt", "adaptdhm"), ("star", "mlp"), ("mamdr", "mlp")],
 ]
 """One for each kind of export form: to write one takes seconds."""
 EXPORTED = CASES if os.environ.get("DOMAIN_EXPERTS_ALL_EXPORTS") else ONE_OF_A_KIND

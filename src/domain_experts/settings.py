@@ -122,11 +122,16 @@ class TrainingSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _balance_sees_whole_gradients(self) -> Self:
-        if self.balance != "none" and (self.optimizer == "lazy_adam" or self.compiled):
+    def _balance_can_take_gradients_apart(self) -> Self:
+        if self.balance != "none" and self.compiled:
             raise ValueError(
-                f"balance '{self.balance}' takes the gradients task by task, and whole: set "
-                "optimizer to adam and compiled to false, or balance to none"
+                f"balance '{self.balance}' takes the gradients task by task, which a compiled step "
+                "cannot: set compiled to false, or balance to none"
+            )
+        if self.balance == "adatask" and self.optimizer == "lazy_adam":
+            raise ValueError(
+                "balance 'adatask' is an Adam of its own: set optimizer to adam, or balance to "
+                "another way"
             )
         return self
 

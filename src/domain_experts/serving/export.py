@@ -9,7 +9,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,8 +197,9 @@ class ScopesForm(nn.Module):
 class OwnPartsForm(nn.Module):
     """Of a model with parts of each domain's own; of an unknown domain, what is shared."""
 
-    def __init__(self, module: OwnParts, domains: int) -> None:
+    def __init__(self, module: OwnParts) -> None:
         super().__init__()
+        domains = len(module.schema.domains)
         self.forms = nn.ModuleList()
         for d in range(-1, domains):
             own = copy.deepcopy(module.shared)
@@ -227,6 +228,17 @@ class MeanForm(nn.Module):
         return torch.stack([form(fields, dense, domain) for form in self.forms]).mean(0)
 
 
+FORMS: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    adaptdhm.Model: ClusterForm,
+    MultiModel: MultiForm,
+    Star: StarForm,
+    ByScope: ScopesForm,
+    OwnParts: OwnPartsForm,
+    Mean: MeanForm,
+}
+"""Model -> its graph; the first that fits."""
+
+
 def export_form(module: nn.Module) -> nn.Module:
     """The same function of fields, dense and domain, as one graph for all batches.
 
@@ -234,18 +246,9 @@ def export_form(module: nn.Module) -> nn.Module:
         module: as `rebuild` gives it; it is left as it is.
     """
     module = copy.deepcopy(module)
-    if isinstance(module, adaptdhm.Model):
-        return ClusterForm(module)
-    if isinstance(module, MultiModel):
-        return MultiForm(module)
-    if isinstance(module, Star):
-        return StarForm(module)
-    if isinstance(module, ByScope):
-        return ScopesForm(module)
-    if isinstance(module, OwnParts):
-        return OwnPartsForm(module, len(module.schema.domains))
-    if isinstance(module, Mean):
-        return MeanForm(module)
+    for kind, form in FORMS.items():
+        if isinstance(module, kind):
+            return form(module)
     for name, part in module.named_children():
         if isinstance(part, Bilinear):
             setattr(module, name, Pairs(part))

@@ -11,6 +11,7 @@ What the papers leave open, or tune, is a constant here, at the value of their o
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -191,10 +192,11 @@ class Balance:
         name: the way, a key of OF_LOSSES or OF_GRADIENTS, or ADATASK.
         share: of the sum of the tasks' losses, what the plain loss is: 1 for a sum, 1 / T for a
             mean.
+        lazy: hand the optimiser sparse gradients of tables.
     """
 
-    def __init__(self, name: str, share: float) -> None:
-        self.name, self.share = name, share
+    def __init__(self, name: str, share: float, lazy: bool = False) -> None:
+        self.name, self.share, self.lazy = name, share, lazy
         self.state: State = {}
         self._epoch_starts = False
         self._stream = np.random.default_rng(0)
@@ -222,31 +224,55 @@ class Balance:
             adatask(parameters, gradients, self.share, optimizer, self.state)
             return
         tasks = len(losses)
-        shared = [None if g is None else (g != 0).sum(0) > 1 for g in gradients]
         products = torch.zeros(len(parameters), tasks, tasks, dtype=torch.float64)
         last = None
-        for m, (g, own) in enumerate(zip(gradients, shared, strict=True)):
-            if g is not None and own is not None:
-                flat = (g * own).flatten(1).double()
-                products[m] = flat @ flat.T
-                last = m if own.dim() > 1 and own.any() else last
+        for m, own in enumerate(gradients):
+            if own is not None:
+                shared = (own.values * own.shared).flatten(1).double()
+                products[m] = shared @ shared.T
+                last = m if own.values.dim() > 2 and own.shared.any() else last
         told = torch.stack([loss.detach() for loss in losses]).double().cpu()
         starts, self._epoch_starts = self._epoch_starts, False
         step = Step(told, products, last, starts, optimizer.learning_rate, self._stream)
         way = {**OF_LOSSES, **OF_GRADIENTS}[self.name]
         weights = way(step, self.state).to(losses[0]).expand(len(parameters), tasks)
-        for p, g, own, w in zip(parameters, gradients, shared, weights, strict=True):
-            if g is not None and own is not None:
-                weighted = torch.tensordot(w, g, 1)
+        for p, own, w in zip(parameters, gradients, weights, strict=True):
+            if own is not None:
+                weighted = torch.tensordot(w, own.values, 1)
                 if self.name in OF_GRADIENTS:
-                    weighted = torch.where(own, weighted, g.sum(0))
-                p.grad = self.share * weighted
+                    weighted = torch.where(own.shared, weighted, own.values.sum(0))
+                p.grad = own.placed(p, self.share * weighted)
+                if not self.lazy and p.grad.is_sparse:
+                    p.grad = p.grad.to_dense()
         optimizer.step()
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of one parameter those of all tasks; of a table, of the rows that a batch has."""
+
+    values: Tensor
+    """(T, *shape), or (T, R, d)."""
+    rows: Tensor | None = None
+    """(R,) numbers of the table's rows."""
+
+    @cached_property
+    def shared(self) -> Tensor:
+        """Whether two tasks or more reach an element."""
+        return (self.values != 0).sum(0) > 1
+
+    def placed(self, p: nn.Parameter, values: Tensor) -> Tensor:
+        """A gradient of the parameter, sparse if only rows of it are meant."""
+        if self.rows is None:
+            return values
+        return torch.sparse_coo_tensor(
+            self.rows.unsqueeze(0), values, p.shape, is_coalesced=True, check_invariants=False
+        )
 
 
 def adatask(
     parameters: Sequence[nn.Parameter],
-    gradients: Sequence[Tensor | None],
+    gradients: Sequence[Gradients | None],
     share: float,
     optimizer: Adam,
     state: State,
@@ -257,9 +283,12 @@ def adatask(
     to whole steps for a task that never does.
     """
     decays = {p: decay for group, decay in optimizer.groups for p in group}
-    for number, (p, by_task) in enumerate(zip(parameters, gradients, strict=True)):
-        if by_task is None:
+    for number, (p, own) in enumerate(zip(parameters, gradients, strict=True)):
+        if own is None:
             continue
+        by_task = own.values
+        if own.rows is not None:
+            by_task = by_task.new_zeros(len(by_task), *p.shape).index_add(1, own.rows, by_task)
         touched = by_task != 0
         if f"{number}/exp_avg_sq" in state:
             touched |= state[f"{number}/exp_avg_sq"] != 0
@@ -270,19 +299,31 @@ def adatask(
             p.add_(moved.sum(0))
 
 
-def _gradients(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-    """Of each parameter its gradients (T, *shape); None where no loss reaches it."""
+def _gradients(
+    losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+) -> list[Gradients | None]:
+    """Of each parameter its gradients; None where no loss reaches it."""
     last = len(losses) - 1
     by_task = [
         torch.autograd.grad(loss, parameters, retain_graph=t < last, allow_unused=True)
         for t, loss in enumerate(losses)
     ]
-    found: list[Tensor | None] = []
-    for p, *own in zip(parameters, *by_task, strict=True):
-        reached = any(g is not None for g in own)
-        zeros = torch.zeros_like(p)
-        found.append(torch.stack([zeros if g is None else g for g in own]) if reached else None)
-    return found
+    return [_together(own) for own in zip(*by_task, strict=True)]
+
+
+def _together(by_task: Sequence[Tensor | None]) -> Gradients | None:
+    """One parameter's gradients; sparse ones have the same rows, those of the batch."""
+    first = next((g for g in by_task if g is not None), None)
+    if first is None:
+        return None
+    rows = None
+    if first.is_sparse:
+        by_task = [g if g is None else g.coalesce() for g in by_task]
+        rows = next(g.indices()[0] for g in by_task if g is not None)
+        by_task = [g if g is None else g.values() for g in by_task]
+        first = next(g for g in by_task if g is not None)
+    zeros = torch.zeros_like(first)
+    return Gradients(torch.stack([zeros if g is None else g for g in by_task]), rows)
 
 
 def _adam(state: State, name: str, gradient: Tensor, learning_rate: float) -> Tensor:

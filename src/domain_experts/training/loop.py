@@ -69,7 +69,6 @@ class Trainer:
         carry_optimizer: bool = False,
     ) -> None:
         self.model = model
-        have_sparse_gradients(model, settings.training.optimizer == "lazy_adam")
         self._forward = _compiled(model) if settings.training.compiled else model
         self.rows = rows
         self.settings = settings
@@ -89,6 +88,7 @@ class Trainer:
         self._best: dict[str, Tensor] = {}
         self._optimizer: Adam | None = None
         self._balance = self._new_balance()
+        have_sparse_gradients(model, self._sparse)
         self._resumed_leg = ""
         self._resumed_interval = 0
         self._resumed_moments: dict[str, Tensor] = {}
@@ -101,6 +101,12 @@ class Trainer:
         """The optimisers whose moments a checkpoint keeps."""
         assert self._optimizer is not None
         return {"adam": self._optimizer}
+
+    @property
+    def _sparse(self) -> bool:
+        """Whether the gradients of tables are to hold only the rows that a batch has."""
+        # to combine those of several tasks is fast on few rows
+        return self.settings.training.optimizer == "lazy_adam" or self._balance is not None
 
     def leg(self, name: str, lanes: Sequence[Lane], epochs: int | None = None) -> None:
         """Train one leg until every lane has stopped, or for a number of epochs if one is given.
@@ -342,7 +348,8 @@ class Trainer:
         if tasks < 2:
             self.progress.say(f"training.balance '{name}' does nothing: there is one task")
             return None
-        return Balance(name, share_of_sum(self.loss, tasks))
+        lazy = self.settings.training.optimizer == "lazy_adam"
+        return Balance(name, share_of_sum(self.loss, tasks), lazy)
 
     def _batches(self, lane: Lane, stream: np.random.Generator) -> list[np.ndarray]:
         size, order = self.settings.training.batch_size, self.settings.protocol.batches

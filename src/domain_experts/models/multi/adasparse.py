@@ -9,10 +9,11 @@
             = s(v) 1[s(v) > eps], s(v) = beta sigmoid(v)                (scaled)
             = s(v) 1[s(v) > eps], s(v) = beta sigmoid(alpha v)          (fused)
 
-alpha grows with every batch. The binary factor has the gradient of s(v), and a penalty on the share
-r_l of a layer's neurons that it prunes: the mean over layers of lambda |r - r_l|^2 where r_l lies
-outside [r_min, r_max], r being their middle and one factor |r - r_l| part of the weight, which
-takes no gradient.
+    penalty = mean_l lambda_l |r - r_l|,  lambda_l = lambda |r - r_l|  (binary)
+
+alpha grows with every batch. The binary factor has the gradient of s(v). r_l is the share of a
+layer's neurons that a batch prunes; lambda_l is 0 where it lies in [r_min, r_max], takes no
+gradient elsewhere, and r is the middle of the two.
 
 After abstract and figure, with e_d in front of the first layer as in Scenario-Wise Rec. That code
 multiplies by the sign of s(v) - eps, so that a neuron below the threshold changes its sign instead
@@ -42,13 +43,13 @@ class Pruner(nn.Module):
 
     def forward(self, e: Tensor, h: Tensor, alpha: Tensor) -> Tensor:
         """Factors (B, width) of h (B, width) for the domains' embeddings e (B, dim)."""
-        v = torch.cat([e, h], 1) @ self.W
-        s = torch.sigmoid(v if self.own.factor == "scaled" else alpha * v)
+        # alpha on the weights: they are fewer than a batch's values
+        W = self.W if self.own.factor == "scaled" else alpha * self.W
+        s = torch.sigmoid(torch.cat([e, h], 1) @ W)
         if self.own.factor == "binary":
             # exactly 0 or 1 forward, and the gradient of s backward
             return (s > self.own.threshold).to(s.dtype) + (s - s.detach())
-        s = self.own.scale * s
-        return s * (s > self.own.threshold)
+        return functional.threshold(self.own.scale * s, self.own.threshold, 0.0)
 
 
 class Model(MultiModel):

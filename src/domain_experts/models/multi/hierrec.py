@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from domain_experts.models.init import glorot
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Layer, Towers, by_domain, uniform
 
@@ -79,8 +80,8 @@ class Model(MultiModel):
         self.fields, self.dim, self.heads = len(context.schema.fields), dim, own.heads
         part = dim // own.heads
         self.bottom = Layer(1, self.width, width, generator)
-        # as torch's embeddings start: with vectors near 0 no scenario would differ
-        self.domains = nn.Parameter(torch.randn(domains, dim, generator=generator))
+        # as in the released code: generated weights differ by scenario from the start
+        self.domains = nn.Parameter(glorot("glorot_uniform", domains, dim, generator))
         self.explicit = Dynamic(dim, width, own.inner, width, generator)
         self.A = uniform(generator, part, own.heads, part, self.fields)
         self.c = uniform(generator, part, own.heads, self.fields)

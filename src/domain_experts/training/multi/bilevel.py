@@ -118,7 +118,7 @@ class MultiTrainer(Trainer):
         have_sparse_gradients(self.model, False)
         with self._autocast():
             logits = functional_call(self.model, {**weights, **statistics}, (fields, dense, domain))
-        have_sparse_gradients(self.model, self.settings.training.optimizer == "lazy_adam")
+        have_sparse_gradients(self.model, self._sparse)
         weight = self.rows.weight_of(index)
         return loss(logits.to(dense.dtype), labels, domain, [len(batch)], weight).sum()
 
