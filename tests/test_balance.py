@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from test_resume import goes_on_from_any_epoch
 
 from domain_experts.errors import UserError
+from domain_experts.models.ctr import CTRModel
 from domain_experts.registry import ARMS
 from domain_experts.training.adam import Adam
 from domain_experts.training.balance import (
@@ -358,6 +359,18 @@ def test_weights_of_one_train_as_without(make_assignment, tasks, monkeypatch, lo
                 "base", data=tasks, backbone="wdl", **changed, **{"training.balance": balance}
             )
         )
+        for balance in ("dwa", "none")
+    )
+    for name, array in plain.state.items():
+        np.testing.assert_allclose(made.state[name], array, atol=2e-5)
+
+
+def test_what_a_model_adds_to_the_loss_counts_whole(make_assignment, tasks, monkeypatch):
+    monkeypatch.setitem(OF_LOSSES, "dwa", lambda step, state: torch.ones_like(step.losses))
+    monkeypatch.setattr(CTRModel, "auxiliary_loss", lambda self: 3 * (self.head**2).sum())
+    changed = {"training.batch_size": 400}
+    made, plain = (
+        train(make_assignment("base", data=tasks, **changed, **{"training.balance": balance}))
         for balance in ("dwa", "none")
     )
     for name, array in plain.state.items():

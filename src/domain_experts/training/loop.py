@@ -325,17 +325,19 @@ class Trainer:
         logits = self._outputs(fields, dense, domain, route)
         weight = self.rows.weight_of(index)
         losses = self.loss(logits, labels, domain, counts, weight)
+        auxiliary = self.model.auxiliary_loss()
         self._optimizer.zero_grad()
         if self._balance:
             moved = {id(p) for group, _ in self._optimizer.groups for p in group}
-            self._balance.step(
-                by_task(self.loss, logits, labels, domain, weight),
-                [p for p in self.model.parameters() if id(p) in moved],
-                self._optimizer,
-            )
+            own = by_task(self.loss, logits, labels, domain, weight)
+            if auxiliary is not None:
+                # shared out among the tasks, so that it counts whole where all weigh one
+                part = auxiliary / (len(own) * self._balance.share)
+                own = [loss + part for loss in own]
+            parameters = [p for p in self.model.parameters() if id(p) in moved]
+            self._balance.step(own, parameters, self._optimizer)
             return losses.detach()
         loss = losses.sum()
-        auxiliary = self.model.auxiliary_loss()
         torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
         self._optimizer.step()
         return losses.detach()
