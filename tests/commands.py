@@ -1,12 +1,12 @@
-"""Runs Snakemake and DVC as forks of this process, which has imported them.
+"""Becomes Snakemake or DVC, as a fork of this process, which has imported them.
 
 Importing them, and digesting the package's code, takes longer than most of what the tests ask of
-them. A line of standard input is a command as JSON; the name of its output and its exit status are
-answered on standard output.
+them. Jobs of all these Snakemakes are forks of one more process, whose socket is named second:
+each by itself would start its own, which loads torch.
 """
 
+import atexit
 import gc
-import json
 import os
 import pkgutil
 import sys
@@ -20,25 +20,14 @@ import snakemake.storage
 import domain_experts
 import domain_experts.presence
 import domain_experts.reporting.catalog
+from domain_experts import forks
 from domain_experts.digest import code_digest
 
 MAIN = {"snakemake": snakemake.cli.main, "dvc": dvc.cli.main}
 
 
-def run(command, folder, environment, output):
-    """Become a command, its output and errors written to a file."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    with Path(os.devnull).open() as nothing, Path(output).open("w") as file:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = command
-    sys.exit(MAIN[command[0]]())
-
-
-if __name__ == "__main__":
+def load():
+    """Import all that the commands need."""
     # both load plugins
     snakemake.cli.get_argument_parser()
     dvc.cli.parser.get_main_parser()
@@ -46,9 +35,18 @@ if __name__ == "__main__":
     code_digest([module.name for module in modules])
     # a collection in a fork would copy all of it
     gc.freeze()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if not (child := os.fork()):
-            run(**request)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps([request["output"], os.waitstatus_to_exitcode(status)]), flush=True)
+
+
+def share(address):
+    """Instead of starting a server, name the one that is there."""
+    address.symlink_to(os.environ["SHARED_FORKS"])
+    atexit.register(address.unlink)
+
+
+if __name__ == "__main__":
+    forks._load = load
+    forks.serve(Path(sys.argv[1]))
+    if "SHARED_FORKS" in os.environ:
+        forks.start = share
+    sys.argv = sys.argv[1:]
+    sys.exit(MAIN[sys.argv[0]]())

@@ -1,16 +1,19 @@
 """Whole temporary projects, run by the same commands that a user types."""
 
-import json
+import atexit
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import yaml
+
+from domain_experts import forks
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -33,43 +36,40 @@ GIT = {
 }
 
 
-FORKED = ("snakemake", "dvc")
-
-
-def start(command, folder, environment):
-    """Run a command; its output and errors are one text."""
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-
-
-def fork(command, folder, environment):
-    """The same of Snakemake and DVC, without the seconds in which they are imported."""
-    with tempfile.NamedTemporaryFile() as output:
-        request = {"command": command, "folder": str(folder), "environment": environment}
-        commands().stdin.write(json.dumps(request | {"output": output.name}) + "\n")
-        commands().stdin.flush()
-        # a call that a timeout cut off may be answered first
-        answers = map(json.loads, commands().stdout)
-        status = next(status for name, status in answers if name == output.name)
-        return subprocess.CompletedProcess(command, status, Path(output.name).read_text())
+CLIENT = """#!{python}
+import os, sys
+os.environ["{address}"] = "{server}"
+from domain_experts.forks import hand_over
+sys.exit(hand_over(["{name}", *sys.argv[1:]]))
+"""
+"""A command that is a fork of `commands.py`."""
 
 
 @cache
-def commands():
-    """The process whose forks become commands; it ends with this one."""
-    return subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("commands.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def forked():
+    """Folder of `snakemake` and `dvc` without the seconds in which they are imported.
+
+    Both, and the jobs of Snakemake, are forks of processes that end with this one. DVC calls
+    Snakemake, and finds this one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="forks"))
+    atexit.register(shutil.rmtree, folder)
+    server, jobs = folder / "commands.sock", folder / "jobs.sock"
+    for process in (
+        [Path(__file__).with_name("commands.py"), server],
+        ["-m", forks.__name__, jobs],
+    ):
+        held = subprocess.Popen([sys.executable, *process], stdin=subprocess.PIPE)
+        atexit.register(held.communicate)
+    while not (server.is_socket() and jobs.is_socket()):
+        time.sleep(0.01)
+    for name in ("snakemake", "dvc"):
+        path, address = folder / name, forks.ADDRESS
+        path.write_text(
+            CLIENT.format(python=sys.executable, address=address, server=server, name=name)
+        )
+        path.chmod(0o755)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,20 @@ class Project:
     def run(self, *command, check=True, **environment):
         """Run a command of this environment; its output and errors are one text."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("DOMAIN_EXPERTS_")}
-        env |= GIT | {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", **environment}
-        done = (fork if command[0] in FORKED else start)(command, self.folder, env)
+        env |= GIT | {"PATH": os.pathsep.join(map(str, (forked(), BIN, env["PATH"])))}
+        if "PYTHONPATH" not in environment:
+            # of another package the jobs load their own
+            env["SHARED_FORKS"] = str(forked() / "jobs.sock")
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=env | environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         if check:
             assert done.returncode == 0, done.stdout
         return done

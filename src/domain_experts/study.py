@@ -110,8 +110,7 @@ class Study:
 
     def jobs(self, phase: str | None = None) -> tuple[Job, ...]:
         """The training jobs, of one phase or of all."""
-        jobs = dict.fromkeys(run.job for run in self.runs)
-        return tuple(job for job in jobs if phase in (None, job.phase))
+        return tuple(job for job in self._by_job if phase in (None, job.phase))
 
     def runs_of(self, job: Job) -> tuple[Run, ...]:
         """The runs of one job.
