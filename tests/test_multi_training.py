@@ -544,6 +544,14 @@ def test_a_domain_without_rows_of_a_split(m3oe_assignment, capsys, arm, split):
         assert left_out == [name]
 
 
+def test_a_trial_of_a_search_has_no_test_rows(m3oe_assignment):
+    assignment = m3oe_assignment("mdmt", **{"training.max_epochs": 1})
+    parts = np.array(assignment.split)
+    made = train(dataclasses.replace(assignment, split=np.where(parts == 2, -1, parts)))
+    assert made.logits["test"].shape == (0, 2)
+    assert np.isfinite(made.logits["validation"]).all()
+
+
 @pytest.mark.parametrize("arm", ONE_AXIS)
 @pytest.mark.parametrize("only", ["domain", "task"])
 def test_one_domain_or_one_task_only(m3oe_assignment, multi_interactions, only, arm):

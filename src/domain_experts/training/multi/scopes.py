@@ -81,7 +81,7 @@ def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outc
         {"backbone": parameters, "experts": 0, "gate": 0},
         curve=curve,
         lanes=lanes,
-        views=views(trainer, index["test"]) if one else {},
+        views=views(trainer, index["test"]) if one and len(index["test"]) else {},
         by_domain=by_domain,
         by_task=by_task,
         tested=trainer.fusion() if one else {},
