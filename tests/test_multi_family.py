@@ -95,8 +95,7 @@ def test_initial_weights_come_from_the_plans_stream_alone(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_what_an_absent_domain_has_alone_gets_no_gradient(name):
-    """Its logits cannot change by a step on the other domains' rows, but through shared weights."""
+def test_gradients_are_finite_where_a_domain_is_absent(name):
     model = scrambled(fresh(name)).train()
     model(*batch([2, 0, 2, 0])).sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
