@@ -7,6 +7,23 @@ import numpy as np
 import pytest
 import torch
 from assignments import params
+from test_multi_more import (
+    DIM,
+    FIELDS,
+    INPUTS,
+    SHAPES,
+    SIZES,
+    WIDTH,
+    batch,
+    dense_layer,
+    gradients,
+    layer,
+    lookup,
+    network,
+    norm,
+    normal,
+    normed,
+)
 from torch import nn
 from torch.autograd import gradcheck
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -17,11 +34,6 @@ from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.settings import AdaSparseSettings, MultiModelSettings
 from domain_experts.schema import Schema
 
-FIELDS = (("genre", 3), ("user", 6), ("item", 5))
-SIZES = [size for _, size in FIELDS]
-SHAPES = [(3, 2), (1, 2), (3, 1), (1, 1)]
-DIM, WIDTH = 4, 5
-INPUTS = 3 * DIM + 1
 OWN = {
     "pepnet": {"hidden": [6, 4], "gate_hidden": 3},
     "hamur": {"hidden": [6, 5, 4], "bottleneck": 3, "hyper_hidden": 4, "rank": 2},
@@ -74,29 +86,7 @@ def scrambled(module, seed=1):
     return module.double().eval()
 
 
-def batch(domain, seed=2):
-    generator = torch.Generator().manual_seed(seed)
-    fields = torch.stack([torch.randint(n, (len(domain),), generator=generator) for n in SIZES], 1)
-    dense = torch.randn(len(domain), 1, generator=generator, dtype=torch.float64)
-    return fields.int(), dense, torch.tensor(domain)
-
-
 # The equations of one row, with loops over fields, experts, tasks and heads.
-
-
-def norm(y):
-    y = y - y.mean()
-    return y / (y.square().mean() + 1e-5).sqrt()
-
-
-def layer(part, e, x):
-    return (norm(x @ part.W[e] + part.b[e]) * part.gamma[e] + part.beta[e]).clamp(min=0)
-
-
-def network(parts, e, x):
-    for part in parts:
-        x = layer(part, e, x)
-    return x
 
 
 def softmax(scores):
@@ -110,10 +100,6 @@ def mean(scores, vectors):
 
 def sigmoid(x):
     return 1 / (1 + torch.exp(-x))
-
-
-def lookup(table, codes):
-    return [table[sum(SIZES[:j]) + int(code)] for j, code in enumerate(codes)]
 
 
 def tower(part, t, m):
@@ -253,18 +239,6 @@ def literal(name, model, fields, dense, domain):
     return torch.stack(rows)
 
 
-def gradients(model, logits):
-    coefficients = torch.randn(
-        logits.shape, generator=torch.Generator().manual_seed(3), dtype=logits.dtype
-    )
-    return torch.autograd.grad(
-        (logits * coefficients).sum(),
-        list(model.parameters()),
-        allow_unused=True,
-        materialize_grads=True,
-    )
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"D{s[0]}T{s[1]}")
 @pytest.mark.parametrize(("name", "own"), CASES, ids=NAMES)
 def test_logits_and_gradients_are_those_of_the_literal_equation(name, own, shape):
@@ -299,14 +273,6 @@ def test_an_absent_domain_gets_no_gradient(name):
         of = grads if "{d}" in key else [grad[d] for d, grad in enumerate(grads)]
         used = [grad is not None and bool(grad.abs().max() > 0) for grad in of]
         assert used == [True, False, True], key
-
-
-def dense_layer(i, o):
-    return i * o + o
-
-
-def normed(i, o):
-    return i * o + 3 * o
 
 
 def gate_unit(i, o):
@@ -388,11 +354,6 @@ def test_settings_that_do_not_fit_are_refused(part, changed, message):
 
 
 # Blocks
-
-
-def normal(*shape, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
 def checked(part, *inputs, **fixed):
