@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+import plain_yaml
 from scipy.special import expit
 
 from domain_experts import layout
@@ -28,7 +28,6 @@ from domain_experts.schema import Schema
 from domain_experts.study import Study
 from domain_experts.versions import libraries
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 REAL = "ml-100k-gender"
 DATASETS = {
     REAL: (2, None),
@@ -87,7 +86,7 @@ SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
 
 def fabricate(root: Path) -> Study:
     """Write the tree below `root`, which must be the working directory."""
-    values = yaml.safe_load(PARAMS.read_text())
+    values = plain_yaml.read()
     values["tiers"]["quick"]["seeds"] = [1, 2, 3]
     # its settings are found by training
     del values["experiments"]["tuned"]
@@ -106,7 +105,7 @@ def fabricate(root: Path) -> Study:
         values["experiments"][name]["seeds"] = {"quick": [1, 2]}
     for name in ("held_out", "noise"):
         del values["experiments"][name]["seeds"]["quick"]
-    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    plain_yaml.write(values, root / "params.yaml", sort_keys=True)
     study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
     for dataset, (domains, groups) in (DATASETS | MULTI).items():
         rows, tasks = (1500, TASKS) if dataset in MULTI else (6000, TASKS[:1])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
+import plain_yaml
 
 from domain_experts import forks
 
@@ -126,10 +126,10 @@ class Project:
         ]
 
     def params(self):
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
+        return plain_yaml.read(self.folder / "params.yaml")
 
     def write_params(self, params):
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        plain_yaml.write(params, self.folder / "params.yaml")
 
     def set(self, key, value):
         """Change one setting; returns the value before."""
@@ -207,4 +207,4 @@ def write_claim(folder):
     rule |= {"expect": "better", "min_seeds": 1}
     claim = {"id": "pays", "says": "Experts pay, on any data.", "source": "here", "rule": rule}
     (folder / "claims").mkdir()
-    (folder / "claims/ours.yaml").write_text(yaml.safe_dump({"paper": "Ours", "claims": [claim]}))
+    plain_yaml.write({"paper": "Ours", "claims": [claim]}, folder / "claims/ours.yaml")
