@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from projects import end_forks, make_smallest
 from served import Trained
 from smoke import run_study
 
+from domain_experts import results
 from domain_experts.data.registry import Content
+from domain_experts.digest import code_digest
 from domain_experts.presence import load_study
+from domain_experts.training import job, search
 from domain_experts.training.batches import Rows
 
 # a busy machine is no failure
@@ -61,6 +65,16 @@ def pytest_collection_modifyitems(items):
 def pytest_sessionfinish():
     """End the processes that commands are forks of: a worker of xdist ends without `atexit`."""
     end_forks()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digested_once():
+    """The package's code is as it is while tests run: results need not digest it each time."""
+    once = cache(code_digest)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (results, job, search):
+            patch.setattr(module, "code_digest", once)
+        yield
 
 
 @pytest.fixture

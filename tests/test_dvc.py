@@ -9,15 +9,19 @@ from projects import ROOT, Project, make_smallest
 
 from domain_experts.dvc_pipeline import dvc_files, pull
 from domain_experts.errors import UserError
-from domain_experts.params import load
+from domain_experts.params import LOADER, load
 from domain_experts.phases import PHASES
 from domain_experts.study import Study
 
 
 @pytest.fixture(scope="module")
-def files():
-    texts = dvc_files(load(ROOT / "params.yaml"))
-    return {path.as_posix(): yaml.safe_load(text) for path, text in texts.items()}
+def texts():
+    return dvc_files(load(ROOT / "params.yaml"))
+
+
+@pytest.fixture(scope="module")
+def files(texts):
+    return {path.as_posix(): yaml.load(text, LOADER) for path, text in texts.items()}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +57,8 @@ def test_a_stage_is_a_phase(files):
     assert list(files["workflow/paper/dvc.yaml"]["stages"]) == list(PHASES)[2:]
 
 
-def test_the_files_can_be_read_by_a_person():
-    assert (
-        sum(len(text.splitlines()) for text in dvc_files(load(ROOT / "params.yaml")).values())
-        <= 230
-    )
+def test_the_files_can_be_read_by_a_person(texts):
+    assert sum(len(text.splitlines()) for text in texts.values()) <= 230
 
 
 def test_a_stage_runs_the_rules_of_its_own_phase_only(files):
@@ -204,6 +205,6 @@ def test_the_locks_of_both_tiers_stand_side_by_side(tmp_path):
         assert "up to date" in project.run("dvc", "status", stage).stdout
 
 
-def test_the_files_in_this_project_are_in_step():
-    for path, text in dvc_files(load(ROOT / "params.yaml")).items():
+def test_the_files_in_this_project_are_in_step(texts):
+    for path, text in texts.items():
         assert (ROOT / path).read_text() == text, "run `domain-experts dvc-yaml`"

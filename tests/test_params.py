@@ -284,10 +284,12 @@ def test_left_out_data_are_expected_but_not_run():
     assert any(run.dataset == "ml-100k-gender" for run in study.expected["main"])
 
 
-def test_data_that_come_are_in_the_plan(tmp_path, monkeypatch):
+def test_data_that_come_are_in_the_plan(values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL", raising=False)
-    path = ROOT / "params.yaml"
+    path = tmp_path / "params.yaml"
+    values["experiments"] = {"main": values["experiments"]["main"]}
+    plain_yaml.write(values, path)
     study = load_study("paper", allow_missing=True, path=path)
     assert "taobao-10" in study.all_datasets
     assert "taobao-10" not in study.datasets
