@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from projects import make_project, make_smallest
+from projects import make_project
 
 from domain_experts.phases import PHASES
 
@@ -139,9 +139,7 @@ def test_missing_data_leave_the_plan_if_asked_to(fresh):
     assert "/gates/" in plan
 
 
-def test_data_that_only_a_person_can_get_stop_the_start(tmp_path):
-    # with a few experiments, whose data are those of all
-    fresh = make_smallest(tmp_path / "my project")
+def test_data_that_only_a_person_can_get_stop_the_start(fresh):
     listed = fresh.snakemake("-n", "--", "download", tier="paper").stdout
     assert "fetch" in listed
     refused = fresh.snakemake("--", "download", tier="paper", check=False)
