@@ -22,7 +22,7 @@ def s3(folder):
     missing = [name for name in ("moto", "boto3", "dvc_s3") if find_spec(name) is None]
     if missing:
         pytest.skip("the extra `remotes` is not installed")
-    import boto3  # noqa: PLC0415
+    import boto3
 
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
