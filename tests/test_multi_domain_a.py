@@ -169,7 +169,7 @@ def of_ppnet(model, e, x, d, tasks):
     logits = []
     for t in range(tasks):
         H = x
-        for part, unit in zip(model.towers, model.gates, strict=True):
+        for part, unit in zip(model.towers, model.ppnet, strict=True):
             H = layer(part, t, H)
             H = gate(unit, known)[t * len(H) : (t + 1) * len(H)] * H
         logits.append(model.v[t] @ H + model.c[t])
@@ -501,12 +501,12 @@ def test_a_cluster_without_rows_gets_no_gradient():
 def test_open_gates_leave_a_tower_a_task():
     """EPNet and PPNet with gates of 1 are one function of the same towers."""
     ep, pp = scrambled(fresh("epnet")), scrambled(fresh("ppnet"))
-    for unit in (ep.epnet, *pp.gates):
+    for unit in (ep.epnet, *pp.ppnet):
         nn.init.zeros_(unit.W_2)
         nn.init.zeros_(unit.b_2)
     pp.load_state_dict(
         {name: value for name, value in ep.state_dict().items() if "epnet" not in name}
-        | {name: value for name, value in pp.state_dict().items() if "gates" in name},
+        | {name: value for name, value in pp.state_dict().items() if "ppnet" in name},
         strict=False,
     )
     rows = batch([0, 1, 2, 2])
