@@ -111,9 +111,7 @@ def build(job: Job) -> nn.Module:
 
 def experts(count: int, d_in: int, widths: Sequence[int]) -> nn.ModuleList:
     """So many networks of the library's layers."""
-    return nn.ModuleList(
-        MLP(d_in, output_layer=False, dims=list(widths)) for _ in range(count)
-    )
+    return nn.ModuleList(MLP(d_in, output_layer=False, dims=list(widths)) for _ in range(count))
 
 
 class Entrant:
