@@ -1,7 +1,7 @@
 """Models that serve several domains, at the sizes of another library's: a training step.
 
-Beside the speed stand each one's parameters, and the arithmetic of a step, as torch counts it: where
-two do the same products, no way to write them makes one twice as fast.
+Beside the speed stand each one's parameters, and the operations of a step's products, as torch
+counts them: where two do the same products, no way to write them makes one twice as fast.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ SIZES: dict[str, dict[str, Any]] = {
 FLOOR = "arithmetic"
 
 
-def job(model: str, batch: int = BATCH) -> Job:
+def job(model: str, batch: int) -> Job:
     """The rows of one batch, for a model without dropout and penalties."""
     data = rows_like_movielens(batch, FIELDS, "age", domains=DOMAINS)
     arm, dataset = "mdmt", "ml-1m-m3oe"
@@ -58,7 +58,7 @@ def job(model: str, batch: int = BATCH) -> Job:
 def measure(effort: Effort) -> Iterator[Measurement]:
     """Rows a second, parameters, and operations of a step, of every model."""
     for model in SIZES:
-        own, name = job(model), f"{model}, {DOMAINS} domains"
+        own, name = job(model, BATCH), f"{model}, {DOMAINS} domains"
         names = contestants(model, several_domains=True)
         sizes = {contestant: size(contestant, own) for contestant in names}
         for number, unit in enumerate(("parameters", "GFLOP a step")):

@@ -15,7 +15,8 @@ other has one adapter. What stays different:
   a decoder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +29,34 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.peers.base import Job
+from domain_experts.models.multi.settings import MultiModelSettings
 
 DOMAIN = "domain_indicator"
 """What the models read a row's domain from."""
+
+
+class Parts(NamedTuple):
+    """What models of a job are built from."""
+
+    own: MultiModelSettings
+    hidden: list[int]
+    """Of the models of one domain."""
+    domains: int
+    fields: list[Any]
+    scenario: list[Any]
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        return {"dims": list(self.own.hidden)}
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        return {"dims": [self.own.hidden[-1]]}
+
+    @property
+    def inputs(self) -> int:
+        """Width of all fields."""
+        return self.own.embedding_dim * len(self.fields)
 
 
 def build(job: Job) -> nn.Module:
@@ -39,74 +65,114 @@ def build(job: Job) -> nn.Module:
     domains, dim = len(schema.domains), own.embedding_dim
     fields = [SparseFeature(name, size, dim) for name, size in schema.fields]
     scenario = [SparseFeature(DOMAIN, domains, dim)]
-    width, inputs = own.hidden[-1], dim * len(fields)
-    layers, tower = {"dims": list(own.hidden)}, {"dims": [width]}
-    made: nn.Module
-    match job.model:
-        case "shared_bottom":
-            made = multi_domain.SharedBottom(fields, domains, layers, tower)
-        case "mmoe":
-            made = multi_domain.MMOE(fields, domains, own.mmoe.experts, layers, tower)
-        case "ple":
-            numbers = own.ple.levels, own.ple.specific_experts, own.ple.shared_experts
-            made = multi_domain.PLE(fields, domains, *numbers, layers, tower)
-        case "star":
-            hidden = list(job.settings.model.hidden)
-            made = multi_domain.Star(fields, domains, hidden, hidden[-1:])
-        case "sarnet":
-            numbers = own.sarnet.shared_experts, own.sarnet.domain_experts
-            made = multi_domain.Sarnet(fields, domains, *numbers)
-            widths = [own.sarnet.expert_hidden, width]
-            made.shared_expert = experts(numbers[0], inputs, widths)
-            each = (experts(numbers[1], inputs, widths) for _ in range(domains))
-            made.domain_specific_expert = nn.ModuleList(each)
-            made.final_mlp = MLP(width, **tower)
-        case "m2m":
-            depth = own.m2m.encoder_layers
-            made = multi_domain.M2M(
-                fields + scenario,
-                scenario,
-                domains,
-                own.m2m.experts,
-                width,
-                {
-                    "num_encoder_layers": depth,
-                    "num_decoder_layers": depth,
-                    "dim_feedforward": own.m2m.feedforward,
-                },
-            )
-            made.output_mlp = nn.Linear(width, 1)
-        case "adasparse":
-            pruned = own.adasparse
-            options = {"dims": list(pruned.hidden), "activation": "relu", "dropout": 0}
-            factors = pruned.threshold, pruned.scale, pruned.alpha, pruned.alpha_growth
-            made = multi_domain.AdaSparse(scenario, fields, options, "Fusion", *factors)
-        case "adaptdhm":
-            hidden, clusters = list(own.adaptdhm.hidden), own.adaptdhm.clusters
-            made = multi_domain.AdaptDHM(fields, hidden, clusters, own.adaptdhm.momentum, "cpu")
-        case "epnet":
-            made = multi_domain.EPNet(scenario, fields, [])
-            made.gatenu = GateNU(dim + inputs, inputs, own.pepnet.gate_hidden)
-            made.mlp = MLP(inputs, dims=list(own.pepnet.hidden))
-        case "ppnet":
-            users_and_items = [f for f in fields if f.name in ("user", "item")]
-            hidden = list(own.pepnet.hidden)
-            made = multi_domain.PPNet(users_and_items, fields, domains, hidden)
-            known = dim * len(users_and_items) + inputs
-            for block in made.domain_tower:
-                block.gate_layers = nn.ModuleList(
-                    GateNU(known, o, own.pepnet.gate_hidden) for o in hidden
-                )
-        case "hamur":
-            hamur = own.hamur
-            sizes = list(hamur.hidden), [hamur.hyper_hidden], hamur.rank
-            made = multi_domain.HamurLarge(fields, domains, *sizes)
-        case "m3oe":
-            sizes = list(own.hidden), own.m3oe.shared_experts
-            made = multi_domain.M3oE(fields, domains, *sizes, exp_d=1, exp_t=1, bal_d=1, bal_t=1)
-        case other:
-            raise ValueError(f"no model '{other}'")
+    parts = Parts(own, list(job.settings.model.hidden), domains, fields, scenario)
+    made: nn.Module = MODELS[job.model](parts)
     return made
+
+
+def star(p: Parts) -> Any:
+    """Its partitioned norm, star layers and auxiliary network."""
+    return multi_domain.Star(p.fields, p.domains, p.hidden, p.hidden[-1:])
+
+
+def shared_bottom(p: Parts) -> Any:
+    """A tower a domain."""
+    return multi_domain.SharedBottom(p.fields, p.domains, p.layers, p.tower)
+
+
+def mmoe(p: Parts) -> Any:
+    """A gate and a tower a domain."""
+    return multi_domain.MMOE(p.fields, p.domains, p.own.mmoe.experts, p.layers, p.tower)
+
+
+def ple(p: Parts) -> Any:
+    """Experts, a gate and a tower a domain."""
+    own = p.own.ple
+    numbers = own.levels, own.specific_experts, own.shared_experts
+    return multi_domain.PLE(p.fields, p.domains, *numbers, p.layers, p.tower)
+
+
+def m3oe(p: Parts) -> Any:
+    """Without experts of tasks: there is one task."""
+    sizes = p.layers["dims"], p.own.m3oe.shared_experts
+    return multi_domain.M3oE(p.fields, p.domains, *sizes, exp_d=1, exp_t=1, bal_d=1, bal_t=1)
+
+
+def m2m(p: Parts) -> Any:
+    """Its output layer is one, as here."""
+    own, width = p.own.m2m, p.own.hidden[-1]
+    transformer = {
+        "num_encoder_layers": own.encoder_layers,
+        "num_decoder_layers": own.encoder_layers,
+        "dim_feedforward": own.feedforward,
+    }
+    fields = p.fields + p.scenario
+    made = multi_domain.M2M(fields, p.scenario, p.domains, own.experts, width, transformer)
+    made.output_mlp = nn.Linear(width, 1)
+    return made
+
+
+def sarnet(p: Parts) -> Any:
+    """Experts and tower as wide as here; its own are 16 wide."""
+    own, width = p.own.sarnet, p.own.hidden[-1]
+    made = multi_domain.Sarnet(p.fields, p.domains, own.shared_experts, own.domain_experts)
+    widths = [own.expert_hidden, width]
+    made.shared_expert = experts(own.shared_experts, p.inputs, widths)
+    made.domain_specific_expert = nn.ModuleList(
+        experts(own.domain_experts, p.inputs, widths) for _ in range(p.domains)
+    )
+    made.final_mlp = MLP(width, **p.tower)
+    return made
+
+
+def adasparse(p: Parts) -> Any:
+    """Fused factors."""
+    own = p.own.adasparse
+    options = {"dims": list(own.hidden), "activation": "relu", "dropout": 0}
+    factors = own.threshold, own.scale, own.alpha, own.alpha_growth
+    return multi_domain.AdaSparse(p.scenario, p.fields, options, "Fusion", *factors)
+
+
+def adaptdhm(p: Parts) -> Any:
+    """Star layers of clusters."""
+    own = p.own.adaptdhm
+    return multi_domain.AdaptDHM(p.fields, list(own.hidden), own.clusters, own.momentum, "cpu")
+
+
+def epnet(p: Parts) -> Any:
+    """Tower and gate as wide as here."""
+    own = p.own.pepnet
+    made = multi_domain.EPNet(p.scenario, p.fields, [])
+    made.gatenu = GateNU(p.own.embedding_dim + p.inputs, p.inputs, own.gate_hidden)
+    made.mlp = MLP(p.inputs, dims=list(own.hidden))
+    return made
+
+
+def ppnet(p: Parts) -> Any:
+    """Gates as wide inside as here."""
+    own, hidden = p.own.pepnet, list(p.own.pepnet.hidden)
+    people = [field for field in p.fields if field.name in ("user", "item")]
+    made = multi_domain.PPNet(people, p.fields, p.domains, hidden)
+    known = p.own.embedding_dim * len(people) + p.inputs
+    for block in made.domain_tower:
+        block.gate_layers = nn.ModuleList(GateNU(known, o, own.gate_hidden) for o in hidden)
+    return made
+
+
+def hamur(p: Parts) -> Any:
+    """Seven layers and two adapters a domain."""
+    own = p.own.hamur
+    sizes = list(own.hidden), [own.hyper_hidden], own.rank
+    return multi_domain.HamurLarge(p.fields, p.domains, *sizes)
+
+
+MODELS: Mapping[str, Callable[[Parts], Any]] = {
+    own.__name__: own
+    for own in (
+        *(star, shared_bottom, mmoe, ple, m3oe, m2m, sarnet, adasparse),
+        *(adaptdhm, epnet, ppnet, hamur),
+    )
+}
 
 
 def experts(count: int, d_in: int, widths: Sequence[int]) -> nn.ModuleList:
