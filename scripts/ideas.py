@@ -5,7 +5,8 @@
 All rows have one law: a label is 1 with probability sigmoid(3 (v_1 v_2 + v_3)). What differs is
 whose v is: that of the row's domain, user, cluster or task. Each is planted so that one idea finds
 it. Both models see the same rows and start from the same weights; the domain is a field of both,
-unless the idea is that it is known at all. This writes AUCs on new rows, and a table of them.
+unless the idea is that it is known at all. This writes AUCs on new rows to RESULTS, and their table
+into DOCUMENT.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from domain_experts.registry import BACKBONES
 from domain_experts.reporting.render import number
 from domain_experts.schema import Schema
 
-OUT = Path("results/ideas")
+RESULTS, DOCUMENT = Path("results/ideas.csv"), Path("docs/m3oe.md")
+START, END = "<!-- scripts/ideas.py writes this table -->\n", "<!-- end of the table -->\n"
 SEEDS = range(5)
 TRAIN, TEST, BATCH, STEPS = 4000, 10_000, 256, 300
 RATE, DECAY = 0.01, 1e-4
@@ -310,13 +312,19 @@ def main() -> None:
     only = parser.parse_args().only
     torch.set_num_threads(1)
     lines = [*measured(tuple(i for i in IDEAS if only is None or i.model in only))]
-    path = OUT / "ideas.csv"
     found = pd.DataFrame(lines)
-    if only is not None and path.exists():
-        old = pd.read_csv(path)
+    if only is not None and RESULTS.exists():
+        old = pd.read_csv(RESULTS)
         found = pd.concat([old[~old["model"].isin(only)], found])
-    found.to_csv(path, index=False)
-    (OUT / "table.md").write_text(table(found))
+    found.to_csv(RESULTS, index=False)
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(), found))
+
+
+def filled(text: str, found: pd.DataFrame) -> str:
+    """The document with its table."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{table(found)}\n{END}{after}"
 
 
 if __name__ == "__main__":
