@@ -6,7 +6,6 @@ A layer is ReLU(LayerNorm(Linear)), as throughout M3oE's released code.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +38,7 @@ class Layer(nn.Module):
         self.beta = nn.Parameter(torch.zeros(count, d_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, d_in) or (B, E, d_in) to (B, E, d_out), row by row in memory."""
-        return self.as_made(x).contiguous()
-
-    def as_made(self, x: Tensor) -> Tensor:
-        """The same, in memory as the products leave it: another such layer takes it as it is."""
+        """Map x (B, d_in) or (B, E, d_in) to (B, E, d_out)."""
         return _layer(x, self.W, self.b, self.gamma, self.beta)
 
 
@@ -57,16 +52,12 @@ def _layer(x: Tensor, W: Tensor, b: Tensor, gamma: Tensor, beta: Tensor) -> Tens
     if x.dim() == 2:
         y = torch.addmm(b.flatten(), x, W.transpose(0, 1).flatten(1)).view(-1, *b.shape)
     else:
-        # the norm goes on in this order: it would copy another one
-        y = torch.baddbmm(b.unsqueeze(1), x.transpose(0, 1), W)
-        gamma, beta = gamma.unsqueeze(1), beta.unsqueeze(1)
+        y = torch.baddbmm(b.unsqueeze(1), x.transpose(0, 1), W).transpose(0, 1)
     shape = y.shape[-1:]
     if len(W) == 1:
         # the kernel scales and shifts by one vector in the same pass
-        y = functional.layer_norm(y, shape, gamma.view(shape), beta.view(shape)).relu_()
-    else:
-        y = (functional.layer_norm(y, shape) * gamma).add_(beta).relu_()
-    return y if x.dim() == 2 else y.transpose(0, 1)
+        return functional.layer_norm(y, shape, gamma[0], beta[0]).relu_()
+    return (functional.layer_norm(y, shape) * gamma).add_(beta).relu_()
 
 
 def bottom_widths(hidden: Sequence[int]) -> tuple[int, int, int]:
@@ -86,16 +77,10 @@ def bottom_widths(hidden: Sequence[int]) -> tuple[int, int, int]:
 
 
 class Experts(nn.Sequential):
-    """E networks of layers side by side."""
+    """E networks of layers side by side: x (B, widths[0]) to (B, E, widths[-1])."""
 
     def __init__(self, count: int, widths: Sequence[int], generator: torch.Generator) -> None:
         super().__init__(*(Layer(count, i, o, generator) for i, o in pairwise(widths)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, widths[0]) or (B, E, widths[0]) to (B, E, widths[-1]), row by row in memory."""
-        for layer in cast("Iterator[Layer]", iter(self)):
-            x = layer.as_made(x)
-        return x.contiguous()
 
 
 class Gates(nn.Module):
