@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import servers
 import yaml
 from projects import ROOT, Project, make_smallest
 
@@ -163,6 +164,25 @@ def test_push_clone_and_pull_leave_nothing_to_do(tracked, pulled):
         assert any("/experts/" in index for index in pulled.trained())
     finally:
         pulled.set("adapter.alpha", before)
+
+
+@pytest.mark.parametrize("server", [servers.s3, servers.ssh], ids=["s3", "ssh"])
+def test_a_server_keeps_and_gives_back_what_a_folder_does(tracked, tmp_path, server):
+    with server(tmp_path) as (address, settings, secret):
+        project = tracked.copy(tmp_path / "my project")
+        project.run("dvc", "remote", "add", "server", address)
+        for name, value in settings.items():
+            project.run("dvc", "remote", "modify", "server", name, value)
+        project.commit()
+        assert "files pushed" in project.run("dvc", "push", "-r", "server", **secret).stdout
+        assert "up to date" in project.run("dvc", "push", "-r", "server", **secret).stdout
+        project.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
+        clone = Project(tmp_path / "a clone")
+        clone.run("domain-experts", "pull", "--tier", "smoke", "--remote", "server", **secret)
+    assert clone.nothing_to_do()
+    assert "up to date" in clone.run("dvc", "status", "dvc.yaml").stdout
+    for folder in ("results/smoke", "figures/smoke", "artifacts/smoke", "data"):
+        assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
 
 
 def test_pull_refuses_results_of_other_parameters(pulled):
