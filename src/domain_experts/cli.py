@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain_experts.errors import UserError
+from domain_experts.files import write_text
 from domain_experts.forks import hand_over
 from domain_experts.suggest import unknown
 
@@ -58,7 +59,7 @@ def init(
         return
     if out.exists():
         raise UserError(f"{out} is there already; name another file, or remove it first")
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
 
 
 @app.command()
@@ -392,8 +393,7 @@ def _generated(path: Path, text: str, check: bool, command: str) -> None:
         return
     if check:
         raise UserError(f"{path} is out of step; run `domain-experts {command}`")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, replacing, sha256, write_json
+from domain_experts.files import check_file, read_json, replacing, sha256, write_json
 
 LOCK = "lock"
 HOLDER = "holder"
@@ -48,6 +48,7 @@ class Entry:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / LOCK, timeout=0):
+                # it is for the eye, while the process lives
                 (self.folder / HOLDER).write_text(f"process {os.getpid()}")
                 yield
         except Timeout:
@@ -63,7 +64,7 @@ class Entry:
         """Checksums of the files of a finished run; None if it is not finished.
 
         Raises:
-            UserError: a file is damaged.
+            UserError: a file is missing or damaged.
         """
         index = self.folder / FILES
         if not index.exists():
@@ -71,15 +72,13 @@ class Entry:
         remedy = f"remove the entry (rm -r '{self.folder}') and run again: this run is trained anew"
         files: dict[str, str] = read_json(index, remedy)
         for name, expected in files.items():
-            path = self.folder / name
-            if not path.exists() or sha256(path) != expected:
-                raise UserError(f"{path} is damaged; {remedy}")
+            check_file(self.folder / name, expected, index, remedy)
         return files
 
     def finish(self, names: list[str]) -> dict[str, str]:
         """Mark the run as finished, with these files of the entry."""
         files = {name: sha256(self.folder / name) for name in names}
-        write_json(self.folder / FILES, files)
+        write_json(self.folder / FILES, files, sealed=True)
         for part in self.folder.glob(f"{self.checkpoint.stem}*"):
             part.unlink()
         return files
