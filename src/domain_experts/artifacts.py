@@ -11,7 +11,7 @@ from domain_experts.runs import Job, Run
 RECORD, PROVENANCE = "record.json", "run.json"
 MODEL, VIEWS = "model.safetensors", "views.safetensors"
 WITH_TIMES = frozenset({PROVENANCE})
-"""Files that the seed does not determine: no index lists them, and they have a seal of their own."""
+"""Files that the seed does not determine: no index lists them, but they have a seal."""
 AGAIN = (
     "remove {index} if it is there and run snakemake, which makes it: the run store still has "
     "finished runs"

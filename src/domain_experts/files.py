@@ -27,6 +27,8 @@ UNSEALED = {SEAL: (_BEFORE + b"0" * _DIGITS + _AFTER).decode()}
 """What a format's writer puts where the seal is to be."""
 TEMPORARY = ".new-"
 """How names of files and folders begin that are yet to be whole."""
+_folders: set[Path] | None = None
+"""Folders that are to be synchronised; None: at once."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed later than this ago could change again without a newer time."""
 
@@ -57,9 +59,32 @@ def replacing(path: Path, sealed: bool = False) -> Iterator[Path]:
             _seal(temporary)
         _to_disk(temporary)
         temporary.replace(path)
-        _to_disk(path.parent)
+        _name_to_disk(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Have the folders of what is written within this synchronised once each, at the end.
+
+    That takes milliseconds a time. For files that nobody reads before their index is there.
+    """
+    global _folders  # noqa: PLW0603 - who writes a file need not know of the others
+    outer, _folders = _folders, set()
+    try:
+        yield
+        for folder in sorted(_folders):
+            _to_disk(folder)
+    finally:
+        _folders = outer
+
+
+def _name_to_disk(path: Path) -> None:
+    if _folders is None:
+        _to_disk(path.parent)
+    else:
+        _folders.add(path.parent)
 
 
 @contextmanager

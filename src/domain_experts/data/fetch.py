@@ -26,7 +26,7 @@ from domain_experts.data.registry import (
     local_copy,
 )
 from domain_experts.errors import UserError
-from domain_experts.files import TEMPORARY, place, sha256, write_json
+from domain_experts.files import beside, place, sha256, write_json
 
 _CONNECT_S, _READ_S = 4, 30
 _RETRIES = 2
@@ -49,19 +49,16 @@ def fetch(source: str, local: str | None) -> None:
     if source not in SOURCES:
         raise UserError(f"source '{source}' is unknown; known are {', '.join(SOURCES)}")
     folder = layout.raw(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for name, attempt in _attempts(source, local):
-        with tempfile.TemporaryDirectory(
-            dir=folder.parent, prefix=f"{TEMPORARY}{source}-"
-        ) as temporary:
+        with beside(folder) as work:
             try:
-                record = attempt(Path(temporary))
+                record = attempt(work)
             except UnusableError as error:
                 reasons.append(f"{name}: {error}")
                 print(f"{source}: {reasons[-1]}", file=sys.stderr)
                 continue
-            _install(source, Path(temporary), record)
+            _install(source, work, record)
         print(f"{source}: {record['statement']}", file=sys.stderr)
         return
     tried = "\n".join(f"  {reason}" for reason in reasons)
@@ -86,9 +83,7 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
         progressbar=sys.stderr.isatty(), timeout=(_CONNECT_S, _READ_S), chunk_size=2**16
     )
     downloader = _pip if download.url.startswith("pip:") else http
-    with tempfile.TemporaryDirectory(
-        dir=work.parent, prefix=f"{TEMPORARY}{source}-archive-"
-    ) as cache:
+    with beside(layout.raw(f"{source}-archive")) as cache:
         store = pooch.create(
             path=cache,
             base_url="",

@@ -32,14 +32,18 @@ def prepare(dataset: str, spec: Dataset) -> None:
             "settings": spec.model_dump(mode="json", exclude={"split"}),
         }
     else:
-        record = _checked_record(spec.source)
+        record = checked_record(spec.source)
         reader = import_module(SOURCES[spec.source].reader)
         interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
     return write(interactions, layout.interactions(dataset), record)
 
 
-def _checked_record(source: str) -> dict[str, Any]:
-    """The record of a fetched source whose raw files are still those that were fetched."""
+def checked_record(source: str) -> dict[str, Any]:
+    """The record of a fetched source whose raw files are still those that were fetched.
+
+    Raises:
+        UserError: a file is missing, damaged or changed.
+    """
     path = layout.raw_record(source)
     remedy = f"run `domain-experts fetch {source}`"
     record: dict[str, Any] = read_json(path, remedy)

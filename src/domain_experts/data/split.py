@@ -15,14 +15,19 @@ DRAWN_FOR = ("content", "time")
 """Digests of the data set's card that a split's index repeats."""
 
 
+def split_again(tier: str, dataset: str) -> str:
+    """What mends a data set's splits, in words."""
+    return f"run `domain-experts split {dataset} --tier {tier}`"
+
+
 def read_split(tier: str, dataset: str, seed: int) -> np.ndarray:
     """Read a split: (N,) uint8, 0 train, 1 validation, 2 test.
 
     Raises:
-        UserError: it is missing or damaged, or was drawn for other rows than the data set now holds.
+        UserError: it is missing or damaged, or was drawn for other rows than there are now.
     """
     path, index_path = layout.split_file(tier, dataset, seed), layout.split_index(tier, dataset)
-    remedy = f"run `domain-experts split {dataset} --tier {tier}`"
+    remedy = split_again(tier, dataset)
     index = read_json(index_path, remedy)
     card = read_json(layout.card(dataset), prepare_again(layout.interactions(dataset)))
     if any(index.get(name) != card.get(name) for name in DRAWN_FOR):

@@ -114,9 +114,6 @@ def saved_model(study: Study, run: Run) -> SavedModel:
         record["scope"]["domain"],
         record["scope"]["task"],
     )
-    vocabularies = layout.interactions(run.dataset) / ENCODER
-    parts = (path.relative_to(vocabularies.parent).as_posix() for path in vocabularies.rglob("*"))
-    check_parts(vocabularies.parent, data.card, parts)
     model = SavedModel.of(
         identity,
         state,
@@ -128,11 +125,25 @@ def saved_model(study: Study, run: Run) -> SavedModel:
             libraries={name: made[name] for name in ("torch", "numpy")},
         ),
         card(study, run, data, record),
-        Encoder.open(vocabularies) if vocabularies.is_dir() else None,
+        encoder_of(run.dataset, data),
         _split_rule(data),
     )
     _refuse_other_predictions(model, assignment, run_file(study.tier, run, "test.npy"))
     return model
+
+
+def encoder_of(dataset: str, data: Interactions) -> Encoder | None:
+    """The encoder of a log's data set; others have none.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
+    folder = layout.interactions(dataset)
+    files = [path for path in (folder / ENCODER).rglob("*") if path.is_file()]
+    if not files:
+        return None
+    check_parts(folder, data.card, [path.relative_to(folder).as_posix() for path in files])
+    return Encoder.open(folder / ENCODER)
 
 
 def _split_rule(data: Interactions) -> LogSplit | None:

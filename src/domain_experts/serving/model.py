@@ -5,7 +5,6 @@ its weights and pretrained tables; `encoder/` are vocabularies, from columns of 
 of data that are codes); `README.md` is the model card.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.spec import OTHER_DOMAIN, LogSplit
 from domain_experts.errors import UserError
 from domain_experts.files import (
-    TEMPORARY,
+    beside,
     place_folder,
     read_json,
     replacing,
@@ -174,11 +173,8 @@ class SavedModel:
             raise UserError(
                 f"{folder} holds something that is no saved model; name another folder by -o"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=folder.parent, prefix=f"{TEMPORARY}{folder.name}-"
-        ) as name:
-            new = Path(name) / "model"
+        with beside(folder) as own:
+            new = own / "model"
             new.mkdir()
             state = {name: value.numpy() for name, value in self.module.state_dict().items()}
             state |= {f"{VECTORS}{name}": table for name, table in (self.vectors or {}).items()}

@@ -32,6 +32,11 @@ class Timer:
         return self._clock() - self._start
 
 
+def afresh(path: Path) -> str:
+    """What mends a checkpoint, in words."""
+    return f"remove it (rm '{path}') and run again: the run starts afresh"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Where the run with the given store key keeps its state, now and then."""
@@ -64,7 +69,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        remedy = f"remove it (rm '{self.path}') and run again: the run starts afresh"
+        remedy = afresh(self.path)
         check_seal(self.path, remedy)
         try:
             with safe_open(self.path, "pt") as file:

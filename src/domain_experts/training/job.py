@@ -29,7 +29,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, TEST, UNUSED, read_split
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.files import replacing, sha256, write_json
+from domain_experts.files import replacing, sha256, together, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
 from domain_experts.training.assignment import Assignment, Outcome, Upstream
@@ -62,8 +62,9 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
         entry, progress = Entry(bench.key(run)), Progress(title(run))
         with entry.lock():
             files, result = bench.finished(run, entry, progress, _published)
-            for name in files:
-                entry.publish(name, layout.run_artifacts(study.tier, run))
+            with together():
+                for name in files:
+                    entry.publish(name, layout.run_artifacts(study.tier, run))
         progress.done(result)
         # what run.json says is not determined by the seed
         lasting = {name: digest for name, digest in files.items() if name not in WITH_TIMES}
@@ -183,6 +184,16 @@ def _train(
     )
     outcome = run.spec.train(assignment)
 
+    with together():
+        names = _write(bench, run, entry, assignment, outcome)
+    return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
+
+
+def _write(
+    bench: Bench, run: Run, entry: Entry, assignment: Assignment, outcome: Outcome
+) -> list[str]:
+    """Write the files of a trained run into its entry; their names."""
+    progress = assignment.progress
     names = [RECORD, PROVENANCE]
     for split, logits in outcome.logits.items():
         names.append(f"{split}.npy")
@@ -212,7 +223,7 @@ def _train(
         },
         sealed=True,
     )
-    return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
+    return names
 
 
 def _published(study: "Study", run: Run) -> Upstream:
