@@ -127,7 +127,10 @@ def _norm(values: Array) -> float:
 
 
 def _by_domain(of: Ranked, rows: Rows) -> Iterator[Row]:
-    """Differences of single domains, by task, with their errors."""
+    """Differences of single domains, by task, with their errors.
+
+    Rows of a single user, or a single row of a class, tell nothing of an error.
+    """
     count = len(rows.domains)
     # whose parts are summed before squaring: a row's, a user's
     whose = {"auc_difference_se": np.arange(len(rows.domain))}
@@ -137,11 +140,14 @@ def _by_domain(of: Ranked, rows: Rows) -> Iterator[Row]:
         metric: np.unique(ids * count + rows.domain, return_inverse=True)
         for metric, ids in whose.items()
     }
+    several = np.all(
+        [np.bincount(ids % count, minlength=count) > 1 for ids, _ in groups.values()], 0
+    )
     for task, auc, parts in zip(rows.tasks, of.auc.T, of.parts.T, strict=True):
         found = {"auc_difference": auc}
         for metric, (ids, place) in groups.items():
             variance = np.bincount(ids % count, np.bincount(place, parts) ** 2, count)
-            found[metric] = np.where(np.isnan(auc), np.nan, np.sqrt(variance))
+            found[metric] = np.where(several & ~np.isnan(auc), np.sqrt(variance), np.nan)
         for metric, values in found.items():
             yield from by_domain(rows.domains, numbers(values), metric=metric, task=task)
 
