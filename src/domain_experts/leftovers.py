@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,14 +72,17 @@ def print_leftovers(params: Params, delete: bool) -> None:
         table.add_row(one.what, str(one.path), _words(one.size))
     if found:
         console.print(table)
-    total = (
-        f"{len(found)} files and folders that no study needs, {_words(sum(f.size for f in found))}"
-    )
     if not delete:
-        console.print(f"{total}; `domain-experts gc --delete` removes them." if found else total)
+        way = "; `domain-experts gc --delete` removes them" if found else ""
+        console.print(f"{_total(found)} that no study needs{way}.", soft_wrap=True)
         return
-    kept = [one for one in found if not _remove(one)]
-    console.print(f"Removed: {total}" + f", but {len(kept)} that are in use" * bool(kept))
+    removed = [one for one in found if _remove(one)]
+    in_use = len(found) - len(removed)
+    console.print(f"{_total(removed)} removed; {in_use} in use are kept.", soft_wrap=True)
+
+
+def _total(found: Sequence[Leftover]) -> str:
+    return f"{len(found)} files and folders ({_words(sum(one.size for one in found))})"
 
 
 def leftovers(params: Params) -> Iterator[Leftover]:
