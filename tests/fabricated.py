@@ -14,12 +14,13 @@ import plain_yaml
 from scipy.special import expit
 
 from domain_experts import layout
+from domain_experts.artifacts import RECORD
 from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.digest import code_digest
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
-from domain_experts.files import sha256, write_json
+from domain_experts.files import SEAL, sha256, write_json
 from domain_experts.params import Params, load
 from domain_experts.results import COLUMNS, RECORD_COLUMNS, identity, read
 from domain_experts.results import write as write_results
@@ -208,15 +209,24 @@ def changed(study: Study, experiments: Mapping[str, Any], split_seed: int | None
 def change_json(path: Path, **values: Any) -> None:
     """Replace top-level values of a JSON file."""
     content = json.loads(path.read_text())
+    sealed = content.pop(SEAL, None) is not None
     content |= {k: content[k] | v if isinstance(v, dict) else v for k, v in values.items()}
-    write_json(path, content)
+    write_json(path, content, sealed)
 
 
 def write_indexes(study: Study) -> None:
     """Write the index of every job, which lists all of its runs."""
     for job in study.jobs():
-        entries = [{"path": run.path.as_posix()} for run in study.runs_of(job)]
-        write_json(layout.job_index(study.tier, job), {"runs": entries})
+        entries = [
+            {"path": run.path.as_posix(), "files": _checksums(study, run)}
+            for run in study.runs_of(job)
+        ]
+        write_json(layout.job_index(study.tier, job), {"runs": entries}, sealed=True)
+
+
+def _checksums(study: Study, run: Run) -> dict[str, str]:
+    folder, names = layout.run_artifacts(study.tier, run), (RECORD, "validation.npy", "test.npy")
+    return {name: sha256(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _interactions(

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from fabricated import DATASETS, LEFT_OUT, MULTI, change_json, evaluate_all, rewrite
+from fabricated import DATASETS, LEFT_OUT, MULTI, change_json, evaluate_all, rewrite, write_indexes
 from sklearn.metrics import log_loss, roc_auc_score
 
 from domain_experts import layout
@@ -163,13 +163,14 @@ def test_equal_predictions_give_equal_bytes(tree):
 def test_missing_predictions_name_the_way_out(tree):
     run = find(tree, arm="mlora")
     (layout.run_artifacts(tree.tier, run) / "test.npy").unlink()
-    with pytest.raises(UserError, match=r"test\.npy is missing; delete .*runs\.json"):
+    with pytest.raises(UserError, match=r"test\.npy is missing; remove .*runs\.json"):
         evaluate_dataset(tree, run.dataset)
 
 
 def test_predictions_of_other_rows_are_refused(tree):
     run = find(tree, arm="mlora")
     np.save(layout.run_artifacts(tree.tier, run) / "test.npy", np.zeros((3, 1), np.float32))
+    write_indexes(tree)
     with pytest.raises(UserError, match="the test rows need"):
         evaluate_dataset(tree, run.dataset)
 

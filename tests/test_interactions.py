@@ -155,7 +155,7 @@ def test_arrays_of_another_type_or_length_are_refused(made, tmp_path):
 def test_a_write_cut_short_leaves_nothing_to_open(made, tmp_path, monkeypatch):
     write(made, tmp_path, {})
 
-    def full(path, value):
+    def full(path, value, sealed):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_json", full)

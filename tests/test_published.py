@@ -1,5 +1,6 @@
 """Published numbers: read as data, refused where they do not fit."""
 
+import hashlib
 import math
 
 import pandas as pd
@@ -27,7 +28,14 @@ def cells(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
     (tmp_path / "published").mkdir()
     module._all.cache_clear()
-    yield lambda text: (tmp_path / "published" / "own.csv").write_text(HEAD + text)
+
+    def put(text):
+        content = (HEAD + text).encode()
+        (tmp_path / "published" / "own.csv").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        (tmp_path / "published" / "SHA256SUMS").write_text(f"{digest}  own.csv\n")
+
+    yield put
     module._all.cache_clear()
 
 

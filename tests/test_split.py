@@ -99,7 +99,7 @@ def test_a_split_that_does_not_fit_is_refused(project):
     path = layout.split_file("quick", "toy", 1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\0\0")
-    with pytest.raises(UserError, match=r"seed=1\.npy does not fit"):
+    with pytest.raises(UserError, match=r"seed=1\.npy is damaged"):
         read_split("quick", "toy", 1)
     path.write_bytes(whole)
     make([0] * 50, [1, 0] * 25)

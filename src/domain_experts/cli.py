@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain_experts.errors import UserError
+from domain_experts.files import write_text
 from domain_experts.forks import hand_over
 from domain_experts.suggest import unknown
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 
 TierOption = Annotated[str, typer.Option(help="a tier of params.yaml: smoke, quick or paper")]
+TierOrDefault = Annotated[str | None, typer.Option(help="by default that of params.yaml")]
 Names = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
 Check = Annotated[bool, typer.Option("--check", help="only say whether the file is up to date")]
 
@@ -58,7 +60,7 @@ def init(
         return
     if out.exists():
         raise UserError(f"{out} is there already; name another file, or remove it first")
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
 
 
 @app.command()
@@ -299,6 +301,30 @@ def verify(
 
 
 @app.command()
+def check(tier: TierOrDefault = None) -> None:
+    """Hold every stored file to its checksum: what is sound, damaged, missing, and what mends it.
+
+    Exit status 1 if a file is damaged.
+    """
+    from domain_experts.presence import load_study
+    from domain_experts.soundness import print_soundness
+
+    if not print_soundness(load_study(tier)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="remove it, too")] = False,
+) -> None:
+    """Show what lies here that no tier of params.yaml needs, with its size."""
+    from domain_experts.leftovers import print_leftovers
+    from domain_experts.params import load
+
+    print_leftovers(load(), delete)
+
+
+@app.command()
 def crate(tier: TierOption) -> None:
     """Write ro-crate-metadata.json: what a tier's results are, who made them, how and of what."""
     from domain_experts.presence import load_study
@@ -392,8 +418,7 @@ def _generated(path: Path, text: str, check: bool, command: str) -> None:
         return
     if check:
         raise UserError(f"{path} is out of step; run `domain-experts {command}`")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
 
 
 @app.command()
@@ -416,7 +441,7 @@ def save(
         str, typer.Argument(help="a run's path, as `runs` prints it; or a study's file or folder")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="folder of the model")],
-    tier: Annotated[str | None, typer.Option(help="by default that of params.yaml")] = None,
+    tier: TierOrDefault = None,
 ) -> None:
     """Keep a run's model as a folder; of a study, that of the arm best on validation rows.
 

@@ -12,6 +12,7 @@ import yaml
 
 from domain_experts import study, study_folder
 from domain_experts.data.log.values import column_of
+from domain_experts.files import replacing, write_text
 from domain_experts.own_model import OwnModel
 from domain_experts.presence import load_study
 from domain_experts.reporting.advice import sentences
@@ -80,8 +81,9 @@ class Study:
         said = columns.model_dump(mode="json", exclude_defaults=True)
         values = {"files": f"{name}.parquet", **said, **more}
         found = cls(target / f"{name}.yaml")
-        pq.write_table(rows, target / f"{name}.parquet")
-        found.file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        with replacing(target / f"{name}.parquet") as temporary_file:
+            pq.write_table(rows, temporary_file)
+        write_text(found.file, yaml.safe_dump(values, sort_keys=False))
         # refuses what cannot be used before any work
         study_folder.make(found.file)
         return found

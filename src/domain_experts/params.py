@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from domain_experts.data.specs import (
@@ -16,7 +15,6 @@ from domain_experts.data.specs import (
     DatasetName,
     Generated,
     Log,
-    Seed,
     Share,
     SplitRule,
 )
@@ -42,14 +40,13 @@ from domain_experts.settings import (
     TrainingSettings,
     TreesSettings,
 )
-from domain_experts.strict import Settings
+from domain_experts.strict import Seeds, Settings
 from domain_experts.suggest import unknown
+from domain_experts.yaml_files import read_yaml
 
 TierName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 ALL = "all"
 T = TypeVar("T", bound=Settings)
-# of libyaml where PyYAML was built with it: ten times as fast
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Data(Settings):
@@ -100,9 +97,7 @@ class Experiment(Settings):
         default=False,
         description="each switch by which an arm's protocol and its counterpart differ, alone",
     )
-    seeds: dict[TierName, tuple[Seed, ...]] = Field(
-        default={}, description="seeds instead of the tier's own"
-    )
+    seeds: dict[TierName, Seeds] = Field(default={}, description="seeds instead of the tier's own")
     compare: tuple[str, ...] = Field(
         default=(),
         description="what differences are taken from: an arm (of the same backbone), arm/backbone, "
@@ -194,7 +189,7 @@ class Statistics(Settings):
 class Tier(Settings):
     """How much is run."""
 
-    seeds: tuple[Seed, ...] = Field(min_length=1)
+    seeds: Seeds = Field(min_length=1)
     set: dict[str, Any] = Field(default={}, description="dotted settings replaced in this tier")
 
 
@@ -333,11 +328,9 @@ def load(path: Path = PARAMS) -> Params:
         UserError: names the file and the line or key, and the values that are allowed.
     """
     try:
-        values = yaml.load(path.read_text(), LOADER)
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
     return validated(Params, values, path)
 
 

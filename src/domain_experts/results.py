@@ -28,7 +28,7 @@ from domain_experts import layout
 from domain_experts.data.registry import SOURCES
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, replacing
+from domain_experts.files import UNSEALED, check_seal, once, read_json, replacing
 from domain_experts.runs import SEARCH, Run, Search, variant_name
 from domain_experts.study import Study
 from domain_experts.versions import libraries
@@ -98,8 +98,8 @@ def write(frame: pd.DataFrame, path: Path, columns: pa.Schema = COLUMNS) -> None
     """
     _refuse(frame, path, columns)
     written = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)
-    written = written.replace_schema_metadata({"version": VERSION})
-    with replacing(path) as temporary:
+    written = written.replace_schema_metadata({"version": VERSION, **UNSEALED})
+    with replacing(path, sealed=True) as temporary:
         pq.write_table(written, temporary, compression="zstd")
 
 
@@ -116,6 +116,7 @@ def read(path: Path, columns: pa.Schema = COLUMNS) -> pd.DataFrame:
         "the runs that are still there"
     )
     try:
+        check_seal(path, remedy)
         found = pq.read_table(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {again}") from None
@@ -297,14 +298,9 @@ class Results:
         return found | ({"split": split["sha256"]} if split else {})
 
 
-_CACHE: dict[Path, tuple[int, Any]] = {}
-
-
+@once
 def _read_once(path: Path) -> Any:
-    changed = path.stat().st_mtime_ns
-    if path not in _CACHE or _CACHE[path][0] != changed:
-        _CACHE[path] = changed, read_json(path, "delete it and run snakemake again")
-    return _CACHE[path][1]
+    return read_json(path, "delete it and run snakemake again")
 
 
 def load(study: Study) -> Results:

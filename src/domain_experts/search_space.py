@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from domain_experts.data.specs import Seed
-from domain_experts.strict import Positive, Settings
+from domain_experts.strict import Positive, Seeds, Settings, distinct
 
 
 class Range(Settings):
@@ -24,13 +23,6 @@ class Range(Settings):
         return self
 
 
-def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values, if no two are the same."""
-    if any(value in values[:i] for i, value in enumerate(values)):
-        raise ValueError(f"the same value twice in {list(values)}; keep one of them")
-    return values
-
-
 Choices = Annotated[tuple[Any, ...], Field(min_length=2), AfterValidator(distinct)]
 
 
@@ -45,9 +37,7 @@ class SearchSettings(Settings):
         description="no trial begins once those of an arm have passed so often over the training "
         "rows of the seeds, by tier"
     )
-    seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field(
-        min_length=1, description="of the trials; none of the experiment's own"
-    )
+    seeds: Seeds = Field(min_length=1, description="of the trials; none of the experiment's own")
     sampler: Literal["tpe", "random"] = "tpe"
     prune: bool = Field(
         default=False, description="end a trial whose best validation AUC is below the median"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from domain_experts.models.multi.settings import MultiModelSettings
-from domain_experts.strict import Fraction, Init, Positive, Settings
+from domain_experts.strict import Fraction, Init, Positive, Seed, Settings
 
 Folds = Annotated[int, Field(ge=2)]
 
@@ -201,7 +201,7 @@ class Protocol(Settings):
     The last seven are read by the multi-domain multi-task models alone.
     """
 
-    split_seed: int | None = Field(ge=0, description="seed of the split; null: the run's own seed")
+    split_seed: Seed | None = Field(description="seed of the split; null: the run's own seed")
     batches: Literal["mixed", "by_domain", "alternating", "proportional"] = Field(
         description="batches over all domains; or of one domain each: domain after domain, domains "
         "in turn, or drawn by their rows"

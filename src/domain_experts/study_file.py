@@ -7,18 +7,17 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from domain_experts.data.log.spec import USER, LogSpec
-from domain_experts.data.specs import DatasetName, Seed
+from domain_experts.data.specs import DatasetName
 from domain_experts.errors import UserError
 from domain_experts.params import Params, validated
 from domain_experts.registry import ARMS, BACKBONES, FLOORS, REFERENCE
-from domain_experts.search_space import distinct
-from domain_experts.strict import Positive, Settings
+from domain_experts.strict import Seeds, Settings, distinct
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
+from domain_experts.yaml_files import parse_yaml, read_yaml
 
 TIER = "study"
 """The one tier of a study file."""
@@ -39,6 +38,7 @@ RATE_SPACE = {"rates.smoothing": {"low": 1.0, "high": 1000.0, "log": True}}
 PASSES = 250
 """Passes over the training rows after which a search begins no trial, for each of its trials."""
 FIRST_SEED = 2022
+MOST_SEEDS = 1000
 ONE_LOSS = {"multi": {"protocol.loss": "mean", "protocol.upper_loss": "mean"}}
 """Configuration in which all that is compared minimises one loss: the click models', by rows."""
 KNOWN_ARMS = {
@@ -64,7 +64,7 @@ class StudyFile(LogSpec):
         description="methods to compare; floors: all that fit; m3oe: the multi-task arm with M3oE",
     )
     backbones: tuple[str, ...] = Field(default=("wdl",), min_length=1)
-    seeds: tuple[Seed, ...] = Field(
+    seeds: Seeds = Field(
         default=(FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2),
         min_length=1,
         description="of the initial weights and the order of rows; a number: so many",
@@ -82,7 +82,7 @@ class StudyFile(LogSpec):
     @classmethod
     def _a_number_is_enough(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
-            TypeAdapter(Positive).validate_python(value)
+            TypeAdapter(Annotated[int, Field(ge=1, le=MOST_SEEDS)]).validate_python(value)
             return tuple(range(FIRST_SEED, FIRST_SEED + value))
         return value
 
@@ -91,7 +91,7 @@ class StudyFile(LogSpec):
     def _one_name_is_enough(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("arms", "backbones", "seeds")
+    @field_validator("arms", "backbones")
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         return distinct(value)
@@ -168,11 +168,9 @@ def read(path: Path) -> StudyFile:
             f"{path}: the study takes its name from the file: use letters, digits, '_', '-' and '.'"
         ) from None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
     return validated(StudyFile, values, path)
 
 
@@ -187,9 +185,8 @@ def params_of(file: StudyFile, name: str, files_from: Path) -> dict[str, Any]:
     Raises:
         UserError: what is asked for cannot be made; the message names the key.
     """
-    values: dict[str, Any] = yaml.safe_load(
-        files("domain_experts").joinpath("params.yaml").read_text(encoding="utf-8")
-    )
+    packaged_params = files("domain_experts").joinpath("params.yaml")
+    values: dict[str, Any] = parse_yaml(packaged_params.read_text(encoding="utf-8"))
     packaged = values["experiments"][SPACE_OF]
     log = file.model_dump(mode="json", include={*LogSpec.model_fields, "push"})
     log["files"] = [os.path.normpath(files_from / pattern) for pattern in file.files]

@@ -12,7 +12,7 @@ from domain_experts.data.log.listing import find
 from domain_experts.data.specs import Log
 from domain_experts.dvc_pipeline import own_dvc_file
 from domain_experts.errors import UserError
-from domain_experts.files import replacing
+from domain_experts.files import write_text
 from domain_experts.layout import PARAMS, results_file
 from domain_experts.params import load
 from domain_experts.study import Study
@@ -123,5 +123,4 @@ def _is_made(params: Path) -> bool:
 
 def _write(path: Path, text: str) -> None:
     if not (path.is_file() and path.read_text(encoding="utf-8") == text):
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)

@@ -45,6 +45,7 @@ def write_splits(rule: SplitRule, tier: str, dataset: str, seeds: Sequence[int])
             **rule.model_dump(),
             "seeds": index,
         },
+        sealed=True,
     )
 
 

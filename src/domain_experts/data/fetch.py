@@ -26,7 +26,7 @@ from domain_experts.data.registry import (
     local_copy,
 )
 from domain_experts.errors import UserError
-from domain_experts.files import sha256, write_json
+from domain_experts.files import beside, place, sha256, write_json
 
 _CONNECT_S, _READ_S = 4, 30
 _RETRIES = 2
@@ -49,17 +49,16 @@ def fetch(source: str, local: str | None) -> None:
     if source not in SOURCES:
         raise UserError(f"source '{source}' is unknown; known are {', '.join(SOURCES)}")
     folder = layout.raw(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for name, attempt in _attempts(source, local):
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{source}-") as temporary:
+        with beside(folder) as work:
             try:
-                record = attempt(Path(temporary))
+                record = attempt(work)
             except UnusableError as error:
                 reasons.append(f"{name}: {error}")
                 print(f"{source}: {reasons[-1]}", file=sys.stderr)
                 continue
-            _install(source, Path(temporary), record)
+            _install(source, work, record)
         print(f"{source}: {record['statement']}", file=sys.stderr)
         return
     tried = "\n".join(f"  {reason}" for reason in reasons)
@@ -84,7 +83,7 @@ def _download(source: str, download: Download, work: Path) -> dict[str, Any]:
         progressbar=sys.stderr.isatty(), timeout=(_CONNECT_S, _READ_S), chunk_size=2**16
     )
     downloader = _pip if download.url.startswith("pip:") else http
-    with tempfile.TemporaryDirectory(dir=work.parent, prefix=f".{source}-archive-") as cache:
+    with beside(layout.raw(f"{source}-archive")) as cache:
         store = pooch.create(
             path=cache,
             base_url="",
@@ -204,11 +203,7 @@ def _install(source: str, work: Path, record: dict[str, Any]) -> None:
     """Move complete files into place; without a record nobody reads a mixture."""
     folder, spec = layout.raw(source), SOURCES[source]
     files = {name: sha256(work / name) for name in FILE_FORMATS[record["layout"]]}
-    folder.mkdir(exist_ok=True)
-    layout.raw_record(source).unlink(missing_ok=True)
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).replace(folder / name)
+    place(work, folder, layout.raw_record(source).name)
     write_json(
         layout.raw_record(source),
         record
@@ -220,4 +215,5 @@ def _install(source: str, work: Path, record: dict[str, Any]) -> None:
             "terms": spec.terms,
             "files": files,
         },
+        sealed=True,
     )

@@ -6,8 +6,7 @@ Pretrained embedding tables are no rows, so they are kept as .npy only.
 import hashlib
 import itertools
 import json
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from domain_experts.errors import UserError
-from domain_experts.files import write_json
+from domain_experts.files import beside, check_file, place, read_json, sha256, write_json
 from domain_experts.schema import Schema
 
 CARD = "card.json"
 RECORD = "interactions.parquet"
+CHECKSUMS = "checksums"
+"""Key of the card: file -> its SHA-256."""
 _VECTORS = "vectors-"
 _USER = "user"
 _TIME = "time"
@@ -63,16 +64,11 @@ class Interactions:
         """Open what `write` wrote, memory-mapped.
 
         Raises:
-            UserError: a file is missing or does not fit the card.
+            UserError: a file is missing, damaged, or does not fit the card.
         """
-        path = folder / CARD
-        remedy = f"run `domain-experts prepare {folder.name}`"
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; {remedy}") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+        path, remedy = folder / CARD, prepare_again(folder)
+        card = read_json(path, remedy)
+        check_parts(folder, card, (f"{name}.npy" for name in card["arrays"]))
         arrays = {}
         for name, expected in card["arrays"].items():
             file = folder / f"{name}.npy"
@@ -150,17 +146,42 @@ def write(interactions: Interactions, folder: Path, provenance: Mapping[str, Any
     """
     _refuse_misfits(interactions)
     card = _card(interactions) | {"provenance": dict(provenance)}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name:
-        new = Path(name)
+    with beside(folder) as new:
         for array_name, array in interactions.arrays.items():
             np.save(new / f"{array_name}.npy", array, allow_pickle=False)
         pq.write_table(record(interactions), new / RECORD)
-        # without a card nobody opens a mixture of old and new files
-        (folder / CARD).unlink(missing_ok=True)
-        for file in sorted(new.iterdir()):
-            file.replace(folder / file.name)
-    write_json(folder / CARD, card)
+        install(new, folder, card)
+
+
+def install(new: Path, folder: Path, card: Mapping[str, Any]) -> None:
+    """Replace what a data set's folder holds by the files of `new`; last comes their card."""
+    files = {file.relative_to(new) for file in new.rglob("*") if file.is_file()}
+    checksums = {file.as_posix(): sha256(new / file) for file in sorted(files)}
+    place(new, folder, CARD)
+    for stale in sorted(folder.rglob("*"), reverse=True):
+        if stale.is_file() and stale.relative_to(folder) not in files:
+            stale.unlink()
+        elif stale.is_dir() and not any(stale.iterdir()):
+            stale.rmdir()
+    write_json(folder / CARD, {**card, CHECKSUMS: checksums}, sealed=True)
+
+
+def check_parts(folder: Path, card: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse damaged files of a data set.
+
+    Of a card from before there were checksums, nothing can be said.
+
+    Raises:
+        UserError: a file is missing, damaged or not listed.
+    """
+    for name in names if CHECKSUMS in card else ():
+        expected = card[CHECKSUMS].get(name)
+        check_file(folder / name, expected, folder / CARD, prepare_again(folder))
+
+
+def prepare_again(folder: Path) -> str:
+    """What mends a data set, in words."""
+    return f"run `domain-experts prepare {folder.name}`"
 
 
 def _refuse_misfits(interactions: Interactions) -> None:

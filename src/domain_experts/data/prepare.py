@@ -1,6 +1,5 @@
 """Raw files to Interactions, or generated ones."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from domain_experts.data.interactions import write
 from domain_experts.data.registry import SOURCES
 from domain_experts.data.specs import Dataset, Generated, Log, PlantedTasks
 from domain_experts.errors import UserError
-from domain_experts.files import sha256
+from domain_experts.files import read_json, sha256
 
 
 def prepare(dataset: str, spec: Dataset) -> None:
@@ -33,22 +32,21 @@ def prepare(dataset: str, spec: Dataset) -> None:
             "settings": spec.model_dump(mode="json", exclude={"split"}),
         }
     else:
-        record = _checked_record(spec.source)
+        record = checked_record(spec.source)
         reader = import_module(SOURCES[spec.source].reader)
         interactions = reader.interactions(layout.raw(spec.source), record["layout"], spec)
     return write(interactions, layout.interactions(dataset), record)
 
 
-def _checked_record(source: str) -> dict[str, Any]:
-    """The record of a fetched source whose raw files are still those that were fetched."""
+def checked_record(source: str) -> dict[str, Any]:
+    """The record of a fetched source whose raw files are still those that were fetched.
+
+    Raises:
+        UserError: a file is missing, damaged or changed.
+    """
     path = layout.raw_record(source)
     remedy = f"run `domain-experts fetch {source}`"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
+    record: dict[str, Any] = read_json(path, remedy)
     for name, expected in record["files"].items():
         file = Path(layout.raw(source), name)
         if not file.is_file():

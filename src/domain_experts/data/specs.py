@@ -5,9 +5,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from domain_experts.data.log.spec import LogSpec
-from domain_experts.strict import Positive, Settings
+from domain_experts.strict import Positive, Seed, Settings
 
-Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 DatasetName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from domain_experts import layout
+from domain_experts.artifacts import PROVENANCE, RECORD, listed, read_run, remedy, run_file
 from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
@@ -203,20 +203,16 @@ def finished(study: Study) -> list[Run]:
     Raises:
         UserError: a job's index is damaged.
     """
-    listed = cache(lambda job: _listed(study, job))
+    trained = cache(lambda job: _trained(study, job))
 
     def is_there(run: Run) -> bool:
-        return run.path.as_posix() in listed(run.job) and all(map(is_there, study.upstream(run)))
+        return run.path.as_posix() in trained(run.job) and all(map(is_there, study.upstream(run)))
 
     return [run for run in study.expected_runs if is_there(run)]
 
 
-def _listed(study: Study, job: Job) -> set[str]:
-    index = layout.job_index(study.tier, job)
-    if not index.is_file():
-        return set()
-    runs = read_json(index, f"delete it and train {job.path} again")["runs"]
-    return {entry["path"] for entry in runs}
+def _trained(study: Study, job: Job) -> set[str]:
+    return set(listed(study.tier, job)) if layout.job_index(study.tier, job).is_file() else set()
 
 
 def table_of_records(rows: list[dict[str, str]]) -> pd.DataFrame:
@@ -231,9 +227,8 @@ def _stored(run: str, dataset: str, key: str, record: Mapping[str, Any]) -> dict
 
 def _record(study: Study, run: Run) -> dict[str, Any]:
     """What training says of a run: record.json, and run.json under `provenance`."""
-    folder, remedy = layout.run_artifacts(study.tier, run), _remedy(study, run)
-    record: dict[str, Any] = read_json(folder / "record.json", remedy)
-    provenance = read_json(folder / "run.json", remedy)
+    record: dict[str, Any] = read_run(study.tier, run, RECORD)
+    provenance = read_run(study.tier, run, PROVENANCE)
     settings = provenance.pop("settings")
     return record | {"settings": settings, "provenance": provenance}
 
@@ -252,27 +247,14 @@ def _rows(interactions: Interactions, chosen: Array) -> Rows:
 
 def _logits(study: Study, run: Run, split: str, rows: Rows) -> Array:
     """(n, T) logits of a run."""
-    path, remedy = layout.run_artifacts(study.tier, run) / f"{split}.npy", _remedy(study, run)
-    logits = _load(path, remedy)
+    path = run_file(study.tier, run, f"{split}.npy")
+    logits = np.asarray(np.load(path, allow_pickle=False))
     if logits.shape != rows.labels.shape:
         raise UserError(
             f"{path} holds {logits.shape} logits, but the {split} rows need {rows.labels.shape}; "
-            f"{remedy}"
+            f"{remedy(study.tier, run.job)}"
         )
     return logits
-
-
-def _remedy(study: Study, run: Run) -> str:
-    return f"delete {layout.job_index(study.tier, run.job)} and run snakemake again"
-
-
-def _load(path: Path, remedy: str) -> Array:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
 
 
 def _numbers(run: Run, logits: Array, rows: Rows) -> Iterator[Row]:

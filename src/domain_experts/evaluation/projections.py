@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from domain_experts import layout
+from domain_experts.artifacts import VIEWS, listed, run_file
 from domain_experts.results import PROJECTION_COLUMNS
 from domain_experts.runs import Run
 from domain_experts.study import Study
 
-VIEWS = "views.safetensors"
 TASK = 0
 DIGITS = 3
 
@@ -25,16 +24,16 @@ def projection(study: Study, run: Run, record: Mapping[str, Any]) -> list[dict[s
     rows and the first task.
     Of a data set's runs with default settings the one of the lowest seed is projected.
     """
-    file = layout.run_artifacts(study.tier, run) / VIEWS
+    there = VIEWS in listed(study.tier, run.job)[run.path.as_posix()]["files"]
     alike = [
         other.seed
         for other in study.expected_runs
         if (other.dataset, other.arm, other.backbone) == (run.dataset, run.arm, run.backbone)
     ]
-    if run.variant or run.seed != min(alike) or not file.is_file():
+    if run.variant or run.seed != min(alike) or not there:
         return []
     domain = int(np.argmax(record["rows"]["test"]))
-    frame = _projected(load_file(file), domain).round(DIGITS)
+    frame = _projected(load_file(run_file(study.tier, run, VIEWS)), domain).round(DIGITS)
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 

@@ -5,8 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from domain_experts import layout
+from domain_experts.artifacts import listed
 from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
@@ -186,38 +186,30 @@ class _Files:
     def tier(self) -> str:
         return self.results.study.tier
 
-    @cached_property
-    def _digest(self) -> Callable[[Path], str]:
-        return cache(sha256)
-
-    @cached_property
-    def _index(self) -> Callable[[Job], dict[str, dict[str, Any]]]:
-        def read(job: Job) -> dict[str, dict[str, Any]]:
-            path = layout.job_index(self.tier, job)
-            entries = read_json(path, "make it again")["runs"] if path.is_file() else []
-            return {entry["path"]: entry for entry in entries}
-
-        return cache(read)
+    def _index(self, job: Job) -> dict[str, dict[str, Any]]:
+        return listed(self.tier, job) if layout.job_index(self.tier, job).is_file() else {}
 
     def without(self, path: str) -> str | None:
         """Why the numbers of a run cannot be made again; None if they can."""
         run, made = self.results.expected[path], self.results.records[path]["provenance"]
-        listed, folder = self._index(run.job).get(path), layout.artifacts(self.tier) / path
-        if listed is None or not all((folder / f"{name}.npy").is_file() for name in SPLITS[1:]):
+        entry, folder = self._index(run.job).get(path), layout.artifacts(self.tier) / path
+        if entry is None or not all((folder / f"{name}.npy").is_file() for name in SPLITS[1:]):
             return "predictions not here"
-        if listed.get("key") != made["key"]:
+        if entry.get("key") != made["key"]:
             return "predictions here of another training"
         card = layout.card(run.dataset)
         split = layout.split_file(self.tier, run.dataset, run.split_seed)
         if not (card.is_file() and split.is_file()):
             return "data or split not here"
-        here = read_json(card, "prepare it again")["content"], self._digest(split)
+        here = read_json(card, "prepare it again")["content"], sha256(split)
         return "data or split here are others" if here != (made["data"], made["split"]) else None
 
     def check(self, row: Mapping[Hashable, Any]) -> Check:
         """Make a number again."""
         plain = row["metric"].removesuffix(DIFFERENCE)
         paths = [row["run"], *filter(None, [row["against"]])]
+        if damaged := [file for path in paths for file in self._damaged(path, row["split"])]:
+            return Check(row, math.nan, tuple(damaged))
         about = self.results.data[row["dataset"]]
         tasks = [row["task"]] if row["task"] else about["tasks"]
         values = []
@@ -227,8 +219,7 @@ class _Files:
             values.append(AGAIN[plain](own))
         of_runs = np.reshape(values, (len(paths), len(tasks))).mean(axis=1)
         again = of_runs[0] - of_runs[1:].sum()
-        damaged = itertools.chain(*(self._damaged(path, row["split"]) for path in paths))
-        return Check(row, float(again), tuple(damaged))
+        return Check(row, float(again), ())
 
     @cached_property
     def _rows(self) -> Callable[[str, str, int], Rows]:
@@ -238,7 +229,9 @@ class _Files:
             run = self.results.expected[path]
             interactions = Interactions.open(layout.interactions(run.dataset))
             chosen = read_split(self.tier, run.dataset, run.split_seed) == SPLITS.index(split)
-            logits = np.load(layout.artifacts(self.tier) / path / f"{split}.npy")
+            logits = np.load(
+                layout.artifacts(self.tier) / path / f"{split}.npy", allow_pickle=False
+            )
             labels, domain = interactions.labels[chosen, task], interactions.domain[chosen]
             return Rows(logits[:, task].astype(np.float64), np.asarray(labels), np.asarray(domain))
 
@@ -246,7 +239,7 @@ class _Files:
 
     def _damaged(self, path: str, split: str) -> Iterator[str]:
         """The file of predictions, if it is not the one that the job's index names."""
-        listed = self._index(self.results.expected[path].job)[path]["files"]
+        kept = self._index(self.results.expected[path].job)[path]["files"]
         file = layout.artifacts(self.tier) / path / f"{split}.npy"
-        if listed.get(file.name) != self._digest(file):
+        if kept.get(file.name) != sha256(file):
             yield f"{file} is not the file of the index"

@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from domain_experts.errors import UserError
 from domain_experts.params import validated
 from domain_experts.strict import Settings
+from domain_experts.yaml_files import read_yaml
 
 ANSWERS = Path("docs/templates/checklist.yaml")
 PAGE = Path("docs/checklist.md")
@@ -59,11 +59,7 @@ def page() -> str:
     """
     if not ANSWERS.is_file():
         raise UserError(f"{ANSWERS} is missing; `git checkout -- {ANSWERS}` brings it back")
-    try:
-        found = yaml.safe_load(ANSWERS.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{ANSWERS} is no YAML ({error}); mend it") from None
-    checklist = validated(Checklist, found, ANSWERS)
+    checklist = validated(Checklist, read_yaml(ANSWERS), ANSWERS)
     items = [item for part in checklist.parts for item in part.items]
     if twice := [name for name, n in Counter(item.id for item in items).items() if n > 1]:
         raise UserError(f"{ANSWERS}: two items have the number {twice[0]}; number them apart")

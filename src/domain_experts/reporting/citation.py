@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from domain_experts.errors import UserError
+from domain_experts.yaml_files import read_yaml
 
 FILE = Path("CITATION.cff")
 
@@ -30,11 +29,11 @@ def cited() -> tuple[Work, tuple[Work, ...]]:
         UserError: CITATION.cff is missing or lacks an entry.
     """
     try:
-        found = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+        found = read_yaml(FILE)
         return _work(found), tuple(map(_work, found["references"]))
     except FileNotFoundError:
         raise UserError(f"{FILE} is missing; `git checkout -- {FILE}` brings it back") from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{FILE} cannot be used ({error}); mend it") from None
 
 

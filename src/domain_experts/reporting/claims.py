@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from domain_experts.errors import UserError
 from domain_experts.evaluation.registry import AUCS, COMPARED, SHOWN
 from domain_experts.layout import CLAIMS
-from domain_experts.params import LOADER, Experiment, TierName, validated
+from domain_experts.params import Experiment, TierName, validated
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.runs import variant_name
 from domain_experts.strict import Positive, Settings
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
+from domain_experts.yaml_files import read_yaml
 
 PUBLISHED = "published"
 Margin = Annotated[float, Field(ge=0)]
@@ -160,11 +160,7 @@ def load_claims(study: Study) -> tuple[Entry, ...]:
 
 
 def _read(file: Path) -> Iterator[Entry]:
-    try:
-        values = yaml.load(file.read_text(encoding="utf-8"), LOADER)
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML: {error}") from None
-    content = validated(_File, values, file)
+    content = validated(_File, read_yaml(file), file)
     for place, value in enumerate(content.claims, start=1):
         claim = validated(Claim, value, _where(file, value.get("id", f"no. {place}")))
         yield Entry(content.paper, file, claim)

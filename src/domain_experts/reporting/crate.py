@@ -13,7 +13,7 @@ from rocrate.rocrate import ROCrate
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.files import sha256, write_json
+from domain_experts.files import read_json, sha256, write_json
 from domain_experts.reporting.catalog import figure_names, table_names
 from domain_experts.reporting.citation import Work, cited
 from domain_experts.results import Results, load
@@ -86,6 +86,14 @@ def described(study: Study) -> dict[str, Any]:
     found: dict[str, Any] = crate.metadata.generate()
     found["@graph"].sort(key=lambda entity: (entity["@id"] != FILE.name, entity["@id"]))
     return found
+
+
+def described_files() -> dict[Path, str]:
+    """Files that an RO-Crate here describes, with their SHA-256; none where there is none."""
+    if not FILE.is_file():
+        return {}
+    entities = read_json(FILE, "write it again by `domain-experts crate`")["@graph"]
+    return {Path(one["@id"]): one["sha256"] for one in entities if "sha256" in one}
 
 
 def _workflow(

@@ -16,6 +16,7 @@ from operator import attrgetter
 from matplotlib.figure import Figure
 
 from domain_experts import layout
+from domain_experts.files import write_text
 from domain_experts.registry import ARMS, BACKBONES, NO_BACKBONE
 from domain_experts.reporting import inside, overall
 from domain_experts.reporting.catalog import SEARCH
@@ -24,7 +25,6 @@ from domain_experts.reporting.frame import Frames, frames, over_seeds
 from domain_experts.reporting.kinds import forest, lines, notice
 from domain_experts.reporting.notes import missing_notes, seeds_text, stale_notes
 from domain_experts.reporting.published import published
-from domain_experts.reporting.render import write_text
 from domain_experts.reporting.searching import search_figure
 from domain_experts.reporting.spec import (
     RUNS,

@@ -17,12 +17,13 @@ from PIL import Image
 
 from domain_experts import layout
 from domain_experts.errors import UserError
+from domain_experts.files import write_text
 from domain_experts.reporting import answer
 from domain_experts.reporting.catalog import experiments, figure_names, table_names
 from domain_experts.reporting.citation import cited
 from domain_experts.reporting.columns import NO_NUMBERS, OTHER_SPLIT, SIGNIFICANT, STALE_MARK
 from domain_experts.reporting.frame import Frames, frames
-from domain_experts.reporting.render import MISSING, Table, latex, tex, write_text
+from domain_experts.reporting.render import MISSING, Table, latex, tex
 from domain_experts.reporting.style import COLUMN, DPI, PAGE
 from domain_experts.reporting.tables import table
 from domain_experts.reporting.verdicts import MEANS, UNTESTABLE, counts

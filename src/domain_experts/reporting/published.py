@@ -7,10 +7,12 @@ shown. `test_rows` says whether it was measured on the test rows that the data s
 """
 
 import csv
+import hashlib
 import math
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 
@@ -27,6 +29,8 @@ from domain_experts.suggest import unknown
 CELL = ("dataset", "backbone", "arm", "variant", "domain", "task", "metric")
 """What tells two numbers apart."""
 COLUMNS = ("source", *CELL, "value", "test_rows")
+PUBLISHED = Path("src/domain_experts/reporting/published")
+SUMS = "SHA256SUMS"
 SAME, OTHER, NOT_KNOWN = "same", "other", "unknown"
 TEST_ROWS = {SAME: "", OTHER: "other test rows", NOT_KNOWN: "test rows unknown"}
 """What a cell says of them."""
@@ -152,15 +156,34 @@ def verdict_text(frame: pd.DataFrame, value: str, margin: float) -> list[str]:
     return texts
 
 
+def check_published() -> dict[str, str]:
+    """Texts of the files of published values by name, each held to its line in SHA256SUMS.
+
+    Raises:
+        UserError: a file is missing, damaged, or not listed.
+    """
+    folder = files("domain_experts.reporting").joinpath("published")
+    there = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    lines = there.pop(SUMS, b"").decode("utf-8", "replace").splitlines()
+    kept = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in sorted(kept.keys() | there.keys()):
+        digest = hashlib.sha256(there[name]).hexdigest() if name in there else None
+        if digest is None or kept.get(name) != digest:
+            raise UserError(
+                f"{PUBLISHED / name} is damaged: it is not the file that {SUMS} beside it lists; "
+                f"`git checkout -- {PUBLISHED}` brings it back, and after a change that was meant "
+                f"`cd {PUBLISHED} && sha256sum *.csv > {SUMS}` lists it"
+            )
+    return {name: there[name].decode("utf-8") for name in sorted(there)}
+
+
 @cache
 def _all() -> pd.DataFrame:
     rows: dict[tuple[str, ...], tuple[float, float, str, str]] = {}
-    for file in sorted(files("domain_experts.reporting").joinpath("published").iterdir(), key=str):
-        if not file.name.endswith(".csv"):
-            continue
-        reader = csv.DictReader(file.read_text(encoding="utf-8").splitlines(), strict=True)
+    for name, text in check_published().items():
+        reader = csv.DictReader(text.splitlines(), strict=True)
         for row in reader:
-            where = f"published/{file.name}, line {reader.line_num}"
+            where = f"published/{name}, line {reader.line_num}"
             value = _value(row, where)
             key = tuple(row[name] for name in CELL)
             if key in rows:

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
-from domain_experts.files import replacing
+from domain_experts.files import write_text
 
 MISSING = "–"
 BEST, SECOND = "best", "second"
@@ -102,12 +102,6 @@ def write_table(folder: Path, table: Table) -> None:
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a frame, with ten significant digits; missing values are empty."""
     write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def markdown(table: Table) -> str:

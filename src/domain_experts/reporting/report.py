@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from domain_experts import layout
-from domain_experts.files import sha256
+from domain_experts.files import sha256, write_text
 from domain_experts.reporting import advice, answer
 from domain_experts.reporting.catalog import (
     CELLS,
@@ -26,7 +26,7 @@ from domain_experts.reporting.catalog import (
 )
 from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import Frames, frames, status_counts
-from domain_experts.reporting.render import html, write_text
+from domain_experts.reporting.render import html
 from domain_experts.reporting.tables import matrix, table
 from domain_experts.reporting.verdicts import counts
 from domain_experts.study import Study

@@ -21,9 +21,10 @@ from scipy.stats import binomtest, chi2
 from domain_experts import layout
 from domain_experts.evaluation.compare import Ranked, ranked, summaries
 from domain_experts.evaluation.rows import Rows
+from domain_experts.files import write_text
 from domain_experts.reporting.grid import Drawing
 from domain_experts.reporting.kinds import lines
-from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table, write_text
+from domain_experts.reporting.render import MISSING, Shown, Table, number, write_table
 from domain_experts.reporting.statistics import (
     BETTER,
     BY_ROW,

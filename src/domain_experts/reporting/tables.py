@@ -7,6 +7,7 @@ from operator import add
 import pandas as pd
 
 from domain_experts import layout
+from domain_experts.files import together
 from domain_experts.registry import ARMS, NO_BACKBONE
 from domain_experts.reporting.advice import TABLES as RECOMMENDED
 from domain_experts.reporting.answer import answer
@@ -57,8 +58,9 @@ TAIL = ("epochs_trained", "parameters")
 
 def write_tables(of: Frames, names: Iterable[str]) -> None:
     """Write results/<tier>/tables/<name> of each name as CSV, Markdown and LaTeX."""
-    for name in names:
-        write_table(layout.tables(of.study.tier), table(of, name))
+    with together():
+        for name in names:
+            write_table(layout.tables(of.study.tier), table(of, name))
 
 
 def table(of: Frames, name: str) -> Table:

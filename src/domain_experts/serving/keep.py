@@ -6,12 +6,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from domain_experts import layout
-from domain_experts.data.interactions import Interactions
+from domain_experts.artifacts import MODEL, PROVENANCE, RECORD, read_run, run_file
+from domain_experts.data.interactions import Interactions, check_parts
 from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.spec import LogSplit
 from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, sha256
 from domain_experts.reporting.catalog import renews
 from domain_experts.reporting.columns import column
 from domain_experts.reporting.frame import frames
@@ -25,7 +25,6 @@ from domain_experts.study import Study
 from domain_experts.suggest import unknown
 from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.job import MODEL, PROVENANCE, RECORD
 from domain_experts.training.progress import Progress, title
 
 CHECKED = 10_000
@@ -81,8 +80,7 @@ def saved_model(study: Study, run: Run) -> SavedModel:
             trained on, or the model does not give the run's own predictions.
     """
     folder = layout.run_artifacts(study.tier, run)
-    remedy = _remedy(study, run)
-    made = read_json(_file(study, run, PROVENANCE), remedy)
+    made = read_run(study.tier, run, PROVENANCE)
     data = Interactions.open(layout.interactions(run.dataset))
     if made["data"] != data.card["content"]:
         raise UserError(
@@ -92,8 +90,8 @@ def saved_model(study: Study, run: Run) -> SavedModel:
     upstream = {}
     if run.arm in ON_BASE:
         for other in study.upstream(run):
-            upstream[other.arm] = Upstream(load_file(_file(study, other, MODEL)), {})
-    record = read_json(_file(study, run, RECORD), remedy)
+            upstream[other.arm] = Upstream(load_file(run_file(study.tier, other, MODEL)), {})
+    record = read_run(study.tier, run, RECORD)
     assignment = Assignment(
         run,
         data,
@@ -104,7 +102,7 @@ def saved_model(study: Study, run: Run) -> SavedModel:
         Progress(title(run)),
     )
     trains = (folder / MODEL).exists()
-    state = served_state(assignment, load_file(_file(study, run, MODEL)) if trains else {})
+    state = served_state(assignment, load_file(run_file(study.tier, run, MODEL)) if trains else {})
     identity = Identity(
         run.dataset,
         run.backbone,
@@ -116,7 +114,6 @@ def saved_model(study: Study, run: Run) -> SavedModel:
         record["scope"]["domain"],
         record["scope"]["task"],
     )
-    vocabularies = layout.interactions(run.dataset) / ENCODER
     model = SavedModel.of(
         identity,
         state,
@@ -128,11 +125,25 @@ def saved_model(study: Study, run: Run) -> SavedModel:
             libraries={name: made[name] for name in ("torch", "numpy")},
         ),
         card(study, run, data, record),
-        Encoder.open(vocabularies) if vocabularies.is_dir() else None,
+        encoder_of(run.dataset, data),
         _split_rule(data),
     )
-    _refuse_other_predictions(model, assignment, _file(study, run, "test.npy"))
+    _refuse_other_predictions(model, assignment, run_file(study.tier, run, "test.npy"))
     return model
+
+
+def encoder_of(dataset: str, data: Interactions) -> Encoder | None:
+    """The encoder of a log's data set; others have none.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
+    folder = layout.interactions(dataset)
+    files = [path for path in (folder / ENCODER).rglob("*") if path.is_file()]
+    if not files:
+        return None
+    check_parts(folder, data.card, [path.relative_to(folder).as_posix() for path in files])
+    return Encoder.open(folder / ENCODER)
 
 
 def _split_rule(data: Interactions) -> LogSplit | None:
@@ -156,24 +167,3 @@ def _refuse_other_predictions(model: SavedModel, assignment: Assignment, path: P
             f"the model of {path.parent} does not give the run's own predictions (they differ by "
             f"{differs.max():.1e}): the code has changed since; run snakemake, and save again"
         )
-
-
-def _remedy(study: Study, run: Run) -> str:
-    return (
-        f"remove {layout.job_index(study.tier, run.job)} if it is there and run snakemake, which "
-        "makes it: the run store still has finished runs"
-    )
-
-
-def _file(study: Study, run: Run, name: str) -> Path:
-    """A file of a finished run, checked against its job's index where that names it."""
-    path, remedy = layout.run_artifacts(study.tier, run) / name, _remedy(study, run)
-    index = read_json(layout.job_index(study.tier, run.job), remedy)
-    listed = {entry["path"]: entry["files"] for entry in index["runs"]}
-    if run.path.as_posix() not in listed or not path.is_file():
-        raise UserError(f"{path} is missing: the run is not finished; {remedy}")
-    expected = listed[run.path.as_posix()].get(name)
-    # what run.json says is not determined by the seed, and has no checksum
-    if expected is not None and sha256(path) != expected:
-        raise UserError(f"{path} is damaged; {remedy}")
-    return path

@@ -5,8 +5,6 @@ its weights and pretrained tables; `encoder/` are vocabularies, from columns of 
 of data that are codes); `README.md` is the model card.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +20,15 @@ from torch import nn
 from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.spec import OTHER_DOMAIN, LogSplit
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, replacing, sha256, write_json
+from domain_experts.files import (
+    beside,
+    place_folder,
+    read_json,
+    replacing,
+    sha256,
+    write_json,
+    write_text,
+)
 from domain_experts.models.adapter import PLAIN
 from domain_experts.models.ctr import CTRModel
 from domain_experts.models.linear import LogisticRegression
@@ -167,9 +173,8 @@ class SavedModel:
             raise UserError(
                 f"{folder} holds something that is no saved model; name another folder by -o"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-            new = Path(name) / "model"
+        with beside(folder) as own:
+            new = own / "model"
             new.mkdir()
             state = {name: value.numpy() for name, value in self.module.state_dict().items()}
             state |= {f"{VECTORS}{name}": table for name, table in (self.vectors or {}).items()}
@@ -182,11 +187,9 @@ class SavedModel:
             if self.encoder is not None:
                 self.encoder.save(new / ENCODER)
             files = {path.relative_to(new).as_posix(): sha256(path) for path in _parts(new)}
-            (new / CARD).write_text(self.card, encoding="utf-8")
-            write_json(new / CONFIG, self._config(files).model_dump(mode="json"))
-            if folder.exists():
-                shutil.rmtree(folder)
-            new.rename(folder)
+            write_text(new / CARD, self.card)
+            write_json(new / CONFIG, self._config(files).model_dump(mode="json"), sealed=True)
+            place_folder(new, folder)
 
     def _config(self, files: dict[str, str]) -> Config:
         of = self.identity

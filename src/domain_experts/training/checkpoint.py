@@ -1,6 +1,5 @@
 """State of an unfinished run: one safetensors file, whole or absent."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from domain_experts.errors import UserError
-from domain_experts.files import replacing
+from domain_experts.files import UNSEALED, check_seal, replacing
 
 SECONDS_BETWEEN = 20.0
 """What a killed run may lose; to write every epoch would cost more than it saves."""
@@ -31,6 +30,11 @@ class Timer:
 
     def seconds(self) -> float:
         return self._clock() - self._start
+
+
+def afresh(path: Path) -> str:
+    """What mends a checkpoint, in words."""
+    return f"remove it (rm '{path}') and run again: the run starts afresh"
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,8 @@ class Checkpoint:
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint. `state` must be JSON."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        text = json.dumps(state)
-        metadata = {"key": self.key, "state": text, "sha256": _digest(tensors, text)}
-        with replacing(self.path) as temporary:
+        metadata = {"key": self.key, "state": json.dumps(state), **UNSEALED}
+        with replacing(self.path, sealed=True) as temporary:
             save_file(tensors, temporary, metadata)
         self.timer.restart()
 
@@ -66,7 +69,8 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        remedy = f"remove it (rm '{self.path}') and run again: the run starts afresh"
+        remedy = afresh(self.path)
+        check_seal(self.path, remedy)
         try:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -75,14 +79,4 @@ class Checkpoint:
             raise UserError(f"checkpoint {self.path} is damaged ({error}); {remedy}") from None
         if metadata.get("key") != self.key:
             raise UserError(f"checkpoint {self.path} belongs to another run; {remedy}")
-        if metadata["sha256"] != _digest(tensors, metadata["state"]):
-            raise UserError(f"checkpoint {self.path} is damaged (checksum); {remedy}")
         return tensors, json.loads(metadata["state"])
-
-
-def _digest(tensors: dict[str, Tensor], state: str) -> str:
-    digest = hashlib.sha256(state.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()

@@ -16,11 +16,20 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from domain_experts import layout
+from domain_experts.artifacts import (
+    MODEL,
+    PROVENANCE,
+    RECORD,
+    VIEWS,
+    WITH_TIMES,
+    read_run,
+    run_file,
+)
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, TEST, UNUSED, read_split
 from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, replacing, sha256, write_json
+from domain_experts.files import replacing, sha256, together, write_json
 from domain_experts.registry import ARMS
 from domain_experts.runs import Job, Run, variant_name
 from domain_experts.training.assignment import Assignment, Outcome, Upstream
@@ -33,8 +42,6 @@ from domain_experts.versions import libraries
 if TYPE_CHECKING:
     from domain_experts.study import Study
 
-RECORD, PROVENANCE = "record.json", "run.json"
-MODEL, VIEWS = "model.safetensors", "views.safetensors"
 LIBRARIES = ("torch", "numpy", "scipy", "domain-experts")
 
 
@@ -55,13 +62,14 @@ def execute(study: "Study", job: Job, device: str, threads: int) -> None:
         entry, progress = Entry(bench.key(run)), Progress(title(run))
         with entry.lock():
             files, result = bench.finished(run, entry, progress, _published)
-            for name in files:
-                entry.publish(name, layout.run_artifacts(study.tier, run))
+            with together():
+                for name in files:
+                    entry.publish(name, layout.run_artifacts(study.tier, run))
         progress.done(result)
         # what run.json says is not determined by the seed
-        lasting = {name: digest for name, digest in files.items() if name != PROVENANCE}
+        lasting = {name: digest for name, digest in files.items() if name not in WITH_TIMES}
         entries.append({"path": run.path.as_posix(), "key": entry.key, "files": lasting})
-    write_json(layout.job_index(study.tier, job), {"runs": entries})
+    write_json(layout.job_index(study.tier, job), {"runs": entries}, sealed=True)
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,16 @@ def _train(
     )
     outcome = run.spec.train(assignment)
 
+    with together():
+        names = _write(bench, run, entry, assignment, outcome)
+    return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
+
+
+def _write(
+    bench: Bench, run: Run, entry: Entry, assignment: Assignment, outcome: Outcome
+) -> list[str]:
+    """Write the files of a trained run into its entry; their names."""
+    progress = assignment.progress
     names = [RECORD, PROVENANCE]
     for split, logits in outcome.logits.items():
         names.append(f"{split}.npy")
@@ -203,35 +221,15 @@ def _train(
             "key": entry.key,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
+        sealed=True,
     )
-    return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
+    return names
 
 
 def _published(study: "Study", run: Run) -> Upstream:
     """Published weights and record of an upstream run."""
-    folder = layout.run_artifacts(study.tier, run)
-    _check(study, run, folder / MODEL)
-    remedy = _check(study, run, folder / RECORD)
-    return Upstream(load_file(folder / MODEL), read_json(folder / RECORD, remedy))
-
-
-def _check(study: "Study", run: Run, path: Path) -> str:
-    """Check a published file against its job's index; returns what would bring it back."""
-    index = layout.job_index(study.tier, run.job)
-    remedy = (
-        f"remove {index} if it is there and run snakemake, which makes it: the run store still has "
-        "finished runs"
-    )
-    entries = read_json(index, remedy).get("runs", [])
-    listed = {entry["path"]: entry["files"] for entry in entries}
-    expected = listed.get(run.path.as_posix(), {}).get(path.name)
-    if expected is None:
-        raise UserError(f"{index} does not list {path.name} of {run.path}; {remedy}")
-    if not path.exists():
-        raise UserError(f"{path} is missing; {remedy}")
-    if sha256(path) != expected:
-        raise UserError(f"{path} does not fit {index}; {remedy}")
-    return remedy
+    weights = load_file(run_file(study.tier, run, MODEL))
+    return Upstream(weights, read_run(study.tier, run, RECORD))
 
 
 def record_of(assignment: Assignment, outcome: Outcome) -> dict[str, Any]:

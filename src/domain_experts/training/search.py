@@ -19,6 +19,7 @@ from optuna.distributions import (
 from safetensors.numpy import load_file
 
 from domain_experts import layout
+from domain_experts.artifacts import MODEL, RECORD
 from domain_experts.auc import auc_by_domain
 from domain_experts.data.split import TRAIN, VALIDATION
 from domain_experts.digest import code_digest
@@ -27,7 +28,7 @@ from domain_experts.files import read_json, write_json
 from domain_experts.runs import Run, Search
 from domain_experts.search_space import Choices, Range
 from domain_experts.training.assignment import Upstream
-from domain_experts.training.job import MODEL, RECORD, Bench
+from domain_experts.training.job import Bench
 from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress, title
 from domain_experts.training.store import Entry
@@ -89,7 +90,7 @@ def execute(study: "Study", search: Search, device: str, threads: int) -> None:
         "code": code_digest((*first.job.modules, __name__)),
         "data": bench.interactions.card["content"],
     }
-    write_json(layout.search_file(study.tier, search), result)
+    write_json(layout.search_file(study.tier, search), result, sealed=True)
 
 
 _PRUNED = optuna.trial.TrialState.PRUNED

@@ -17,11 +17,13 @@ from filelock import FileLock, Timeout
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.files import read_json, replacing, sha256, write_json
+from domain_experts.files import check_file, read_json, replacing, sha256, write_json
 
 LOCK = "lock"
 HOLDER = "holder"
 FILES = "files.json"
+NAME = 20
+"""Digits of its key that an entry is named by."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,20 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        return layout.STORE / self.key[:20]
+        return layout.STORE / self.key[:NAME]
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.safetensors"
+
+    @property
+    def index(self) -> Path:
+        """Checksums of the files of a finished run."""
+        return self.folder / FILES
+
+    def checkpoints(self) -> list[Path]:
+        """Those of an unfinished run, of each of its models."""
+        return sorted(self.folder.glob(f"{self.checkpoint.stem}*"))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -48,6 +59,7 @@ class Entry:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / LOCK, timeout=0):
+                # it is for the eye, while the process lives
                 (self.folder / HOLDER).write_text(f"process {os.getpid()}")
                 yield
         except Timeout:
@@ -63,24 +75,21 @@ class Entry:
         """Checksums of the files of a finished run; None if it is not finished.
 
         Raises:
-            UserError: a file is damaged.
+            UserError: a file is missing or damaged.
         """
-        index = self.folder / FILES
-        if not index.exists():
+        if not self.index.exists():
             return None
         remedy = f"remove the entry (rm -r '{self.folder}') and run again: this run is trained anew"
-        files: dict[str, str] = read_json(index, remedy)
+        files: dict[str, str] = read_json(self.index, remedy)
         for name, expected in files.items():
-            path = self.folder / name
-            if not path.exists() or sha256(path) != expected:
-                raise UserError(f"{path} is damaged; {remedy}")
+            check_file(self.folder / name, expected, self.index, remedy)
         return files
 
     def finish(self, names: list[str]) -> dict[str, str]:
         """Mark the run as finished, with these files of the entry."""
         files = {name: sha256(self.folder / name) for name in names}
-        write_json(self.folder / FILES, files)
-        for part in self.folder.glob(f"{self.checkpoint.stem}*"):
+        write_json(self.index, files, sealed=True)
+        for part in self.checkpoints():
             part.unlink()
         return files
 
@@ -93,13 +102,18 @@ class Entry:
             shutil.copyfile(source, temporary)
 
 
+def entries() -> list[Entry]:
+    """All that the store holds."""
+    return [Entry(folder.name) for folder in sorted(layout.STORE.glob("*")) if folder.is_dir()]
+
+
 def unlock() -> None:
     """Clear Snakemake's lock on the project, if no training process is still alive.
 
     Raises:
         UserError: a process still trains a run.
     """
-    for folder in sorted(path.parent for path in layout.STORE.glob(f"*/{LOCK}")):
-        with Entry(folder.name).lock():
+    for entry in entries():
+        with entry.lock():
             pass
     subprocess.run([sys.executable, "-m", "snakemake", "--unlock"], check=True)

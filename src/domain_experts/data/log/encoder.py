@@ -204,9 +204,6 @@ class Encoder:
 
     def save(self, folder: Path) -> None:
         """Write the record and one Parquet file a vocabulary."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob("*.parquet"):
-            stale.unlink()
         for name, vocabulary in self.vocabularies.items():
             if self.columns.fields[name].hash is None:
                 counts = pa.array(vocabulary.counts, pa.int64())

@@ -1,7 +1,6 @@
 """A click log to Interactions, in three passes: split, vocabularies, codes."""
 
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain_experts import layout
-from domain_experts.data.interactions import Interactions
+from domain_experts.data.interactions import Interactions, install
 from domain_experts.data.log import leaks, values, writer
 from domain_experts.data.log.counts import Counts
 from domain_experts.data.log.encoder import (
@@ -33,6 +32,7 @@ from domain_experts.data.specs import Fractions, RuleName
 from domain_experts.data.split import SPLITS, TEST, TRAIN, UNUSED, VALIDATION
 from domain_experts.data.split_rules import RULES
 from domain_experts.errors import UserError
+from domain_experts.files import beside
 from domain_experts.schema import Schema
 
 ENCODER = "encoder"
@@ -153,14 +153,12 @@ def prepare(dataset: str, spec: LogSpec) -> None:
     encoder = _second_pass(files, spec, split, domains, report)
     _remark_domains(small, split, encoder, spec.negatives is not None, report)
     folder = layout.interactions(dataset)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name:
-        new = Path(name)
+    with beside(folder) as new:
         card = _third_pass(files, spec, small, split, encoder, new, report)
         leaks.check(new, encoder.schema, report)
         digests = files.digests()
         files.refuse_changed()
-        encoder.save(folder / ENCODER)
+        encoder.save(new / ENCODER)
         provenance = {
             "source": "log",
             "statement": "files of one's own",
@@ -168,7 +166,7 @@ def prepare(dataset: str, spec: LogSpec) -> None:
             "settings": spec.model_dump(mode="json", exclude={"source"}),
             "report": report,
         }
-        writer.place(new, folder, card | {"provenance": provenance})
+        install(new, folder, card | {"provenance": provenance})
     for remark in report["remarks"]:
         print(f"{dataset}: {remark}", file=sys.stderr)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from domain_experts.strict import Positive, Settings
+from domain_experts.strict import Positive, Seed, Settings
 from domain_experts.suggest import unknown
 
 RARE = 0
@@ -77,7 +77,7 @@ class LogSplit(Settings):
     )
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     column: str | None = Field(
         default=None, description="of rule column: it holds train, validation or test"
     )

@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow.parquet as pq
 
-from domain_experts.data.interactions import CARD, RECORD, Interactions, describe, record
-from domain_experts.files import write_json
+from domain_experts.data.interactions import RECORD, Interactions, describe, record
 
 _TIME = "time"
 _BYTES = 1 << 24
@@ -116,18 +115,6 @@ class Writer:
             for part in _content(self.folder / f"{name}.npy"):
                 digest.update(part)
         return digest.hexdigest()
-
-
-def place(new: Path, folder: Path, card: Mapping[str, Any]) -> None:
-    """Replace the Interactions of a folder by those written in `new`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # without a card nobody opens a mixture of old and new files
-    (folder / CARD).unlink(missing_ok=True)
-    for stale in folder.glob("*.npy"):
-        stale.unlink()
-    for file in sorted(new.iterdir()):
-        file.replace(folder / file.name)
-    write_json(folder / CARD, card)
 
 
 def _content(path: Path) -> Iterator[bytes]:
