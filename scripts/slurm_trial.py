@@ -1,0 +1,211 @@
+"""Tries the workflow on a Slurm cluster, and keeps what it said in results/cluster/*.txt.
+
+    sudo scripts/slurm_here.sh start && export SLURM_CONF=$(scripts/slurm_here.sh conf)
+    python scripts/slurm_trial.py [smoke] [scheduling] [faults]
+
+`smoke`: the smoke tier by Slurm has the bytes of the same by this machine alone. `scheduling`: of
+many short runs, the share of the time that is not theirs. `faults`: a run killed by its time limit,
+by memory, by a more urgent job, or left alone by a controller that starts again, goes on from its
+checkpoint to the bytes of a run that nothing happened to.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from filecmp import cmp
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results/cluster"
+PROFILE = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
+HERE = ROOT / "scripts/slurm_here.sh"
+RUNS, SECONDS, TOGETHER = 500, 2, 50
+"""Short runs, how long each takes, and how many go in one submission."""
+SHORT = f"""
+rule all:
+    input:
+        [f"done/{{n}}" for n in range({RUNS})],
+
+
+rule run:
+    output:
+        "done/{{n}}",
+    group:
+        "training"
+    shell:
+        "sleep {SECONDS}; touch {{output}}"
+"""
+JOB = "backbones/trial/wdl/base"
+RUN = f"{JOB}/default/seed=2022"
+COLUMNS = "JobID%-12,Partition%-8,AllocCPUS%4,ReqMem%8,State%-22,ExitCode%8,Elapsed,MaxRSS"
+
+
+class Transcript:
+    """One file of results, written line by line, without the names of this machine."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.path, self.folder = RESULTS / f"{name}.txt", folder
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("")
+
+    def say(self, text: str) -> None:
+        for name, said in ((str(self.folder), "~"), (str(ROOT), "~"), (socket.gethostname(), "node")):
+            text = text.replace(name, said)
+        print(text, flush=True)
+        with self.path.open("a") as file:
+            file.write(text.rstrip() + "\n")
+
+    def run(self, *command: str) -> None:
+        """Say a command and its output."""
+        self.say("$ " + " ".join(command) + "\n" + output(*command))
+
+
+def output(*command: str) -> str:
+    """What a command prints.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Snakemake in a folder; its log is beside it."""
+    log = folder.with_suffix(".log").open("ab")
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+
+
+def ended_well(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait for Snakemake.
+
+    Raises:
+        SystemExit: it failed; the end of its log is told.
+    """
+    if process.wait():
+        lines = folder.with_suffix(".log").read_text().splitlines()
+        sys.exit("\n".join([f"snakemake failed in {folder}:", *lines[-40:]]))
+
+
+def clone(folder: Path) -> Path:
+    """A fresh copy of what is committed."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+def since() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def accounts(start: str) -> tuple[str, ...]:
+    return ("sacct", "--duplicates", f"--starttime={start}", f"--format={COLUMNS}")
+
+
+def same(first: Path, second: Path, names: tuple[str, ...]) -> int:
+    """How many files of these names two folders have, which must be equal byte for byte.
+
+    Raises:
+        SystemExit: one is missing or differs, or there is none.
+    """
+    found = [p.relative_to(first) for name in names for p in sorted(first.rglob(name))]
+    for path in found:
+        if not (second / path).is_file() or not cmp(first / path, second / path, shallow=False):
+            sys.exit(f"{path} of {first} and {second} differ")
+    if not found:
+        sys.exit(f"no {', '.join(names)} below {first}")
+    return len(found)
+
+
+def smoke(work: Path) -> None:
+    """The smoke tier, here and by Slurm."""
+    said, start = Transcript("smoke", work), since()
+    here, there = clone(work / "here"), clone(work / "by-slurm")
+    ended_well(snakemake(here, "--config", "tier=smoke"), here)
+    said.run("sinfo", "--Node", "--long")
+    began = time.monotonic()
+    process = snakemake(there, *PROFILE, "--config", "tier=smoke")
+    said.say("$ snakemake --workflow-profile slurm --config tier=smoke")
+    while process.poll() is None:
+        time.sleep(5)
+        if queue := output("squeue", "--noheader"):
+            fullest = queue if queue.count("\n") > fullest.count("\n") else fullest
+    ended_well(process, there)
+    seconds = time.monotonic() - began
+    said.say("$ squeue    (at its longest)\n" + fullest)
+    said.run(*accounts(start), "-X")
+    table, records = "results/smoke/results.parquet", "artifacts/smoke"
+    same(here / table.rsplit("/", 1)[0], there / table.rsplit("/", 1)[0], ("results.parquet",))
+    n = same(here / records, there / records, ("record.json", "test.npy", "validation.npy"))
+    said.say(f"{table} and {n} records and logits are equal, byte for byte; {seconds:.0f} s")
+
+
+def scheduling(work: Path) -> None:
+    """Many short runs: what is lost."""
+    said, start = Transcript("scheduling", work), since()
+    folder = work / "short"
+    folder.mkdir()
+    (folder / "Snakefile").write_text(SHORT)
+    began = time.monotonic()
+    grouped = ("--group-components", f"training={TOGETHER}", "--quiet", "all")
+    ended_well(snakemake(folder, *PROFILE, *grouped), folder)
+    wall = time.monotonic() - began
+    said.run(*accounts(start), "-X")
+    cpus = int(output("sinfo", "--noheader", "--format=%c").split()[0])
+    rows = output(
+        "sacct", "-X", "-n", "-P", f"--starttime={start}", "--format=AllocCPUS,ElapsedRaw"
+    )
+    held = sum(int(a) * int(b) for a, b in (line.split("|") for line in rows.splitlines()))
+    work_s = RUNS * SECONDS
+    said.say(
+        f"{RUNS} runs of {SECONDS} s, {TOGETHER} a submission: {len(rows.splitlines())} submissions "
+        f"on {cpus} CPUs; {wall:.0f} s from first to last.\n"
+        f"Lost of the time of the CPUs held: {100 * (1 - work_s / held):.1f} %; "
+        f"of that of all CPUs, first submission to last answer: "
+        f"{100 * (1 - work_s / cpus / wall):.1f} %"
+    )
+
+
+def long_run(folder: Path) -> Path:
+    """A project of one run that lasts some minutes."""
+    clone(folder)
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    planted = params["data"]["datasets"]["planted-small"]
+    params["data"]["datasets"]["trial"] = planted | {"rows": 150_000}
+    main = params["experiments"]["main"]
+    main |= {"datasets": {"smoke": ["trial"]}, "backbones": ["wdl"], "arms": ["base"]}
+    main["compare"] = []
+    params["experiments"] = {"main": main}
+    params["tiers"]["smoke"] |= {"seeds": [2022], "max_epochs": 150, "patience": 150}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    return folder
+
+
+def checkpointed(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the run has saved its state.
+
+    Raises:
+        SystemExit: it ended before.
+    """
+    while not [*folder.glob(".runs/*/checkpoint*.safetensors")]:
+        if process.poll() is not None:
+            sys.exit(f"the run in {folder} ended before its first checkpoint")
+        time.sleep(0.5)
+
+
+def last_job(folder: Path) -> str:
+    """Number of the job that a project's Snakemake submitted last."""
+    (name,) = re.findall(r"SLURM run ID: (\S+)", (folder / "run.log").read_text())
+    return output("squeue", "--noheader", f"--name={name}", "--format=%i").split()[0]
+
+

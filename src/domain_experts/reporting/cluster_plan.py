@@ -1,0 +1,298 @@
+"""What the jobs of a tier take on a cluster, by the records of earlier runs."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.console import Console
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from domain_experts import layout
+from domain_experts.errors import UserError
+from domain_experts.files import read_json
+from domain_experts.reporting.frame import Frames, frames
+from domain_experts.reporting.plan import costs, search_costs
+from domain_experts.reporting.render import MISSING, Shown, Table, number, terminal
+from domain_experts.reporting.scaling import PHASES, scaling
+from domain_experts.results import NOT_RUN, STALE
+from domain_experts.study import Study
+from domain_experts.suggest import unknown
+
+NODES = (1, 4, 16, 64)
+GROUP = "training"
+"""The group of the profile that training jobs and searches are submitted in."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a workflow profile asks a cluster for."""
+
+    name: str
+    cores: int
+    """Of a submission."""
+    components: int
+    """Chains of jobs that start from one another, in a submission."""
+    memory_mb: int
+    """Of a job, at its first try."""
+    minutes: int
+    """Time limit of a job."""
+
+    @classmethod
+    def read(cls, name: str) -> "Profile":
+        """That of `workflow/profiles/<name>`.
+
+        Raises:
+            UserError: there is none, or it does not say how jobs are grouped.
+        """
+        folder = layout.PROFILES
+        path = folder / name / "config.yaml"
+        if not path.is_file():
+            known = [p.parent.name for p in sorted(folder.glob("*/config.yaml"))]
+            raise UserError(unknown("profile", name, known, f"profiles are in {folder}"))
+        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            resources = values["default-resources"]
+            return cls(
+                name,
+                cores=int(values["cores"]),
+                components=int(values["group-components"][GROUP]),
+                memory_mb=_amount(resources["mem_mb"]),
+                minutes=_amount(resources["runtime"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} does not say {error}; a plan needs cores (a number), group-components "
+                f"of the group {GROUP}, and default-resources with mem_mb and runtime"
+            ) from None
+
+
+def _amount(value: object) -> int:
+    """A resource at the first try: `4000 * attempt` is 4000."""
+    return int(str(value).partition("*")[0])
+
+
+def print_cluster_plan(study: Study, profile: str, node_cores: int) -> None:
+    """Print what `plan --profile` says.
+
+    Raises:
+        UserError: there is no such profile, its jobs do not fit a node, or the results are missing
+            or cannot be used.
+    """
+    asked = Profile.read(profile)
+    if node_cores < asked.cores:
+        raise UserError(
+            f"--node-cores {node_cores}: a submission of the profile {profile} asks for "
+            f"{asked.cores} cores of one node; lower its `cores`"
+        )
+    of, console = frames(study), Console()
+    grown = scaling(of, asked.memory_mb, asked.minutes)
+    for made in filter(None, (cluster_plan(of, asked, node_cores), grown)):
+        console.print(terminal(made))
+        for note in made.notes:
+            console.print(note, soft_wrap=True)
+    if grown is None:
+        console.print(f"No runs of {', '.join(PHASES.values())}: nothing to reckon larger data by.")
+
+
+def jobs(of: Frames) -> pd.DataFrame:
+    """Training jobs and searches that are still to make, a row each.
+
+    Returns:
+        `job` (path), `runs` (runs and trials), `unknown` (of them, those of unknown cost),
+        `seconds` on one core and `memory_mb` of those of known cost, `read` and `written` (bytes
+        of weights, logits, splits and, of data that are here, rows), `after` (positions of the jobs
+        that it starts from).
+    """
+    study, every = of.study, costs(of)
+    status = of.about.set_index("run")["status"]
+    runs = [r for r in study.expected_runs if status[r.path.as_posix()] in (STALE, NOT_RUN)]
+    searched = search_costs(of).set_index("search")
+    names = [*searched.index, *dict.fromkeys(run.job for run in runs)]
+    place = {name: i for i, name in enumerate(names)}
+    rows = [
+        {
+            "job": name.path.as_posix(),
+            "runs": row["trials"],
+            "unknown": row["trials"] * np.isnan(row["wall_s"]),
+            "seconds": np.nan_to_num(row["wall_s"]),
+            "memory_mb": np.nan,
+            "read": _data_bytes(name.dataset),
+            "written": 0.0,
+            "after": {place[f] for f in (study.first(name),) if f in place},
+        }
+        for name, row in searched.iterrows()
+    ]
+    rows += [
+        {
+            "job": job.path.as_posix(),
+            "runs": 0,
+            "unknown": 0,
+            "seconds": 0.0,
+            "memory_mb": np.nan,
+            "read": _data_bytes(job.dataset),
+            "written": 0.0,
+            "after": set(),
+        }
+        for job in names[len(searched) :]
+    ]
+    for run in runs:
+        row, cost = rows[place[run.job]], every.loc[run.path.as_posix()]
+        row["runs"] += 1
+        row["unknown"] += int(np.isnan(cost["wall_s"]))
+        row["seconds"] += np.nan_to_num(cost["wall_s"])
+        row["memory_mb"] = np.fmax(row["memory_mb"], cost["peak_memory_mb"])
+        row["written"] += np.nan_to_num(cost["bytes"])
+        before = study.upstream(run)
+        row["read"] += sum(np.nan_to_num(every.loc[u.path.as_posix(), "bytes"]) for u in before)
+        row["after"] |= {place[up.job] for up in before if up.job in place}
+        row["after"] |= {place[s] for s in (run.search,) if s in place}
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["job", "runs", "unknown"])
+
+
+def _data_bytes(dataset: str) -> float:
+    """Bytes of a data set's arrays, as its card has them; NaN where the data are not here."""
+    card = layout.card(dataset)
+    if not card.is_file():
+        return np.nan
+    arrays = read_json(card, f"run `domain-experts prepare {dataset}`")["arrays"].values()
+    return float(sum(np.prod(a["shape"]) * np.dtype(a["dtype"]).itemsize for a in arrays))
+
+
+def submissions(after: Sequence[set[int]], components: int) -> list[list[int]]:
+    """Jobs by submission: those that start from one another together, `components` such sets."""
+    pairs = [(i, j) for i, own in enumerate(after) for j in own]
+    first, second = zip(*pairs, strict=True) if pairs else ((), ())
+    shape = (len(after), len(after))
+    graph = coo_array((np.ones(len(pairs)), (first, second)), shape)
+    count, label = connected_components(graph, directed=False)
+    members = [np.flatnonzero(label == c).tolist() for c in range(count)]
+    starts = range(0, count, components)
+    return [sum(members[start : start + components], []) for start in starts]
+
+
+def makespan(seconds: Sequence[float], after: Sequence[set[int]], slots: int) -> float:
+    """Seconds until all jobs end, `slots` of them at a time, the longest chain to the end first.
+
+    Args:
+        seconds: of each job.
+        after: positions of the jobs that each waits for.
+        slots: jobs at a time.
+    """
+    order = [*TopologicalSorter(dict(enumerate(after))).static_order()]
+    rest = [0.0] * len(seconds)
+    for i in reversed(order):
+        rest[i] += seconds[i]
+        for j in after[i]:
+            rest[j] = max(rest[j], rest[i])
+    waiting = [len(own) for own in after]
+    followers: list[list[int]] = [[] for _ in seconds]
+    for i, own in enumerate(after):
+        for j in own:
+            followers[j].append(i)
+    ready = [(-rest[i], i) for i in order if not waiting[i]]
+    heapq.heapify(ready)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < slots:
+            _, i = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[i], i))
+        now, ended = heapq.heappop(running)
+        for i in followers[ended]:
+            waiting[i] -= 1
+            if not waiting[i]:
+                heapq.heappush(ready, (-rest[i], i))
+    return now
+
+
+def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
+    """Jobs, submissions, core hours, memory and transfers, and the time that n nodes take.
+
+    The jobs of a submission run on its cores; nodes take as many submissions as they have cores
+    for. What is of unknown cost counts as none, and no time in the queue is counted.
+    """
+    frame = jobs(of)
+    if frame.empty:
+        raise UserError(f"nothing of tier {of.study.tier} is left to make; there is no plan")
+    seconds, after = frame["seconds"].tolist(), frame["after"].tolist()
+    groups = submissions(after, profile.components)
+    spans = [_within(own, seconds, after, profile.cores) for own in groups]
+    free = [set[int]()] * len(groups)
+    each = node_cores // profile.cores
+    hours = {n: makespan(spans, free, n * each) / 3600 for n in NODES}
+    values = {
+        "jobs": len(frame),
+        "runs": frame["runs"].sum(),
+        "unknown": frame["unknown"].sum(),
+        "submissions": len(groups),
+        "core_hours": sum(seconds) / 3600,
+        "longest_job_h": max(seconds) / 3600,
+        "memory_mb": frame["memory_mb"].max(),
+        "read_gb": frame["read"].sum() / 1e9,
+        "written_gb": frame["written"].sum() / 1e9,
+        **{f"hours_{n}": value for n, value in hours.items()},
+    }
+    rows = [
+        ("Jobs", number(values["jobs"], 0)),
+        ("Runs and trials in them", number(values["runs"], 0)),
+        ("- of unknown cost, in no number below", number(values["unknown"], 0)),
+        ("Submissions", number(values["submissions"], 0)),
+        ("Core hours", number(values["core_hours"], 2)),
+        ("Longest job, hours", number(values["longest_job_h"], 2)),
+        ("Memory of a job at most, MB", number(values["memory_mb"], 0)),
+        ("Read from the shared folder, GB", number(values["read_gb"], 2)),
+        ("Written to it, GB", number(values["written_gb"], 2)),
+        *((f"Hours on {n} nodes", number(value, 2)) for n, value in hours.items()),
+    ]
+    numbers = pd.DataFrame([{"tier": of.study.tier, "profile": profile.name, **values}])
+    words = pd.DataFrame({"What": [head for head, _ in rows]})
+    return Table.of(
+        "cluster_plan",
+        f"What is still to make of tier {of.study.tier} on a cluster, by the profile "
+        f"{profile.name}, with {node_cores} cores a node.",
+        numbers,
+        words,
+        [Shown("Amount", [text for _, text in rows])],
+        _notes(of, frame, profile),
+    )
+
+
+def _within(
+    own: Sequence[int], seconds: Sequence[float], after: Sequence[set[int]], cores: int
+) -> float:
+    """Seconds that a submission takes."""
+    place = {job: i for i, job in enumerate(own)}
+    return makespan(
+        [seconds[i] for i in own], [{place[j] for j in after[i]} for i in own], cores
+    )
+
+
+def _notes(of: Frames, frame: pd.DataFrame, profile: Profile) -> list[str]:
+    machines = sorted(of.runs["machine"].dropna().unique())
+    large = frame[frame["memory_mb"] > profile.memory_mb]
+    long = frame[frame["seconds"] > 60 * profile.minutes]
+    away = frame["read"].isna().sum()
+    found = [
+        f"By means over earlier runs, as measured on {'; '.join(machines) or MISSING}. Time in the "
+        "queue and the start of submissions are not in it."
+    ]
+    if not large.empty:
+        found.append(
+            f"{len(large)} jobs take more than the profile's {profile.memory_mb:,} MB, such as "
+            f"{large['job'].iloc[0]}: they are killed, and tried again with more."
+        )
+    if not long.empty:
+        found.append(
+            f"{len(long)} jobs take longer than the profile's {profile.minutes} minutes, such as "
+            f"{long['job'].iloc[0]}: they are killed, and go on from their checkpoint."
+        )
+    if away:
+        found.append(f"Rows that {away} jobs read are not counted: the data are not here.")
+    return found
