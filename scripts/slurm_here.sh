@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # A Slurm cluster on this machine, for trials and tests: controller, one node, accounting.
 #
-#   scripts/slurm_here.sh start [CPUS]   # as root; then: export SLURM_CONF=$(scripts/slurm_here.sh conf)
-#   scripts/slurm_here.sh restart-controller
+#   scripts/slurm_here.sh start [CPUS]                     # as root
+#   scripts/slurm_here.sh restart-controller [SECONDS]     # after so many without one
 #   scripts/slurm_here.sh stop
 #
 # Debian and Ubuntu: apt-get install slurm-wlm slurmdbd munge mariadb-server. Daemons are started
-# directly, without systemd; all they write lies in one folder, SLURM_HERE (/var/tmp/slurm-here).
+# directly, without systemd; all they write lies in one folder, SLURM_HERE (/var/tmp/slurm-here), but
+# for a link to it, /etc/slurm/slurm.conf, by which all commands find the cluster.
 # The node claims CPUS processors (8), more than there may be. Memory limits are held by polling
 # (JobAcctGatherParams=OverMemoryKill), which needs no cgroups. A job in the partition `urgent`
 # preempts those in `work`, which are requeued.
 set -euo pipefail
 
 folder=${SLURM_HERE:-/var/tmp/slurm-here}
+link=/etc/slurm/slurm.conf
 export SLURM_CONF=$folder/slurm.conf
 host=$(hostname -s)
 
@@ -38,6 +40,10 @@ require() {
   fi
   if [ "$(id -u)" != 0 ]; then
     echo "the daemons are started as root; use sudo" >&2
+    exit 1
+  fi
+  if [ -e "$link" ] && ! ours; then
+    echo "$link is there: this machine belongs to another cluster" >&2
     exit 1
   fi
 }
@@ -79,6 +85,8 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory
 PartitionName=work Nodes=$host Default=YES PriorityTier=1 GraceTime=5
 PartitionName=urgent Nodes=$host PriorityTier=2
 EOF
+  mkdir -p "${link%/*}"
+  ln -sf "$SLURM_CONF" "$link"
   cat > "$folder/slurmdbd.conf" <<EOF
 DbdHost=localhost
 SlurmUser=root
@@ -133,6 +141,8 @@ start() {
   sinfo
 }
 
+ours() { [ "$(readlink "$link")" = "$SLURM_CONF" ]; }
+
 running() {
   local pid
   pid=$(cat "$folder/$1.pid" 2> /dev/null) && kill -0 "$pid" 2> /dev/null
@@ -150,6 +160,7 @@ stop() {
   for name in slurmd slurmctld slurmdbd; do end "$folder/$name.pid"; done
   end "$folder/munge/pid"
   end "$folder/mariadbd.pid"
+  if ours; then rm "$link"; fi
   rm -rf "$folder"
 }
 
@@ -164,6 +175,5 @@ case ${1:-} in
   start) start "${2:-8}" ;;
   restart-controller) restart_controller "${2:-0}" ;;
   stop) stop ;;
-  conf) echo "$SLURM_CONF" ;;
   *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -59,7 +59,11 @@ class Transcript:
         self.path.write_text("")
 
     def say(self, text: str) -> None:
-        for name, said in ((str(self.folder), "~"), (str(ROOT), "~"), (socket.gethostname(), "node")):
+        for name, said in (
+            (str(self.folder), "~"),
+            (str(ROOT), "~"),
+            (socket.gethostname(), "node"),
+        ):
             text = text.replace(name, said)
         print(text, flush=True)
         with self.path.open("a") as file:
@@ -207,5 +211,3 @@ def last_job(folder: Path) -> str:
     """Number of the job that a project's Snakemake submitted last."""
     (name,) = re.findall(r"SLURM run ID: (\S+)", (folder / "run.log").read_text())
     return output("squeue", "--noheader", f"--name={name}", "--format=%i").split()[0]
-
-

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ def submissions(after: Sequence[set[int]], components: int) -> list[list[int]]:
     count, label = connected_components(graph, directed=False)
     members = [np.flatnonzero(label == c).tolist() for c in range(count)]
     starts = range(0, count, components)
-    return [sum(members[start : start + components], []) for start in starts]
+    return [[*chain(*members[start : start + components])] for start in starts]
 
 
 def makespan(seconds: Sequence[float], after: Sequence[set[int]], slots: int) -> float:
@@ -269,9 +269,7 @@ def _within(
 ) -> float:
     """Seconds that a submission takes."""
     place = {job: i for i, job in enumerate(own)}
-    return makespan(
-        [seconds[i] for i in own], [{place[j] for j in after[i]} for i in own], cores
-    )
+    return makespan([seconds[i] for i in own], [{place[j] for j in after[i]} for i in own], cores)
 
 
 def _notes(of: Frames, frame: pd.DataFrame, profile: Profile) -> list[str]:

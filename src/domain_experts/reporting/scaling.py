@@ -63,9 +63,7 @@ class Measured:
         own = {phase: runs[runs["arm"] == arm] for phase, arm in PHASES.items()}
         if any(frame.empty for frame in own.values()):
             return None
-        records = {
-            phase: [of.record(run) for run in frame["run"]] for phase, frame in own.items()
-        }
+        records = {phase: [of.record(run) for run in frame["run"]] for phase, frame in own.items()}
         gates = [record["settings"] for record in records["gate"]]
         rows = [r["rows"] for r in records["backbone"]]
         return cls(
@@ -171,7 +169,7 @@ def scaling(of: Frames, memory_mb: float, minutes: float) -> Table | None:
         Shown("First", frame["first"].tolist()),
         Shown("of its limit", [f"{number(v, 2)} ×" for v in frame["times"]]),
     ]
-    words = pd.DataFrame({"Rows": [f"{rows:.0e}".replace("e+0", "e").replace("e+", "e") for rows in frame["rows"]]})
+    words = pd.DataFrame({"Rows": [f"10^{np.log10(rows):.0f}" for rows in frame["rows"]]})
     return Table.of(
         "scaling",
         f"One training on paper: hours of an epoch on one core by phase, memory, what is kept, and "
