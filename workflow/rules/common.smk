@@ -100,6 +100,7 @@ shell.prefix(
     f" {forks.ADDRESS}={SERVER}; "
 )
 
+import sys; print("DAGS", workflow.remote_exec, workflow.dag_settings, file=sys.stderr)
 TIER = STUDY.tier
 DEVICE = STUDY.params.device
 GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))

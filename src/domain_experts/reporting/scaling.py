@@ -64,7 +64,8 @@ class Measured:
         if any(frame.empty for frame in own.values()):
             return None
         records = {phase: [of.record(run) for run in frame["run"]] for phase, frame in own.items()}
-        gates = [record["settings"] for record in records["gate"]]
+        # of runs as released, the settings say less
+        gates = [r["settings"] for r in records["gate"] if r["settings"]]
         rows = [r["rows"] for r in records["backbone"]]
         return cls(
             {phase: line(frame) for phase, frame in own.items()},
