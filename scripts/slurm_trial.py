@@ -1,6 +1,6 @@
 """Tries the workflow on a Slurm cluster, and keeps what it said in results/cluster/*.txt.
 
-    sudo scripts/slurm_here.sh start && export SLURM_CONF=$(scripts/slurm_here.sh conf)
+    sudo scripts/slurm_here.sh start
     python scripts/slurm_trial.py [smoke] [scheduling] [faults]
 
 `smoke`: the smoke tier by Slurm has the bytes of the same by this machine alone. `scheduling`: of
@@ -10,7 +10,6 @@ checkpoint to the bytes of a run that nothing happened to.
 """
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -18,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from filecmp import cmp
 from pathlib import Path
 
@@ -46,7 +44,9 @@ rule run:
         "sleep {SECONDS}; touch {{output}}"
 """
 JOB = "backbones/trial/wdl/base"
+INDEX = f"artifacts/smoke/{JOB}/runs.json"
 RUN = f"{JOB}/default/seed=2022"
+QUEUE = "%.8i %.9P %.10T %.8M %.6C %.8m"
 COLUMNS = "JobID%-12,Partition%-8,AllocCPUS%4,ReqMem%8,State%-22,ExitCode%8,Elapsed,MaxRSS"
 
 
@@ -108,10 +108,12 @@ def clone(folder: Path) -> Path:
 
 
 def since() -> str:
+    """Now, as Slurm writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def accounts(start: str) -> tuple[str, ...]:
+    """The command that lists the jobs since then, requeued ones more than once."""
     return ("sacct", "--duplicates", f"--starttime={start}", f"--format={COLUMNS}")
 
 
@@ -139,10 +141,10 @@ def smoke(work: Path) -> None:
     began = time.monotonic()
     process = snakemake(there, *PROFILE, "--config", "tier=smoke")
     said.say("$ snakemake --workflow-profile slurm --config tier=smoke")
+    fullest = ""
     while process.poll() is None:
-        time.sleep(5)
-        if queue := output("squeue", "--noheader"):
-            fullest = queue if queue.count("\n") > fullest.count("\n") else fullest
+        time.sleep(2)
+        fullest = max(fullest, output("squeue", f"--format={QUEUE}"), key=len)
     ended_well(process, there)
     seconds = time.monotonic() - began
     said.say("$ squeue    (at its longest)\n" + fullest)
@@ -171,8 +173,8 @@ def scheduling(work: Path) -> None:
     held = sum(int(a) * int(b) for a, b in (line.split("|") for line in rows.splitlines()))
     work_s = RUNS * SECONDS
     said.say(
-        f"{RUNS} runs of {SECONDS} s, {TOGETHER} a submission: {len(rows.splitlines())} submissions "
-        f"on {cpus} CPUs; {wall:.0f} s from first to last.\n"
+        f"{RUNS} runs of {SECONDS} s, {TOGETHER} a submission: {len(rows.splitlines())} "
+        f"submissions on {cpus} CPUs; {wall:.0f} s from first to last.\n"
         f"Lost of the time of the CPUs held: {100 * (1 - work_s / held):.1f} %; "
         f"of that of all CPUs, first submission to last answer: "
         f"{100 * (1 - work_s / cpus / wall):.1f} %"
@@ -185,12 +187,14 @@ def long_run(folder: Path) -> Path:
     path = folder / "params.yaml"
     params = yaml.safe_load(path.read_text())
     planted = params["data"]["datasets"]["planted-small"]
-    params["data"]["datasets"]["trial"] = planted | {"rows": 150_000}
+    params["data"]["datasets"]["trial"] = planted | {"rows": 100_000}
     main = params["experiments"]["main"]
     main |= {"datasets": {"smoke": ["trial"]}, "backbones": ["wdl"], "arms": ["base"]}
     main["compare"] = []
+    shutil.rmtree(folder / "claims")
     params["experiments"] = {"main": main}
-    params["tiers"]["smoke"] |= {"seeds": [2022], "max_epochs": 150, "patience": 150}
+    params["tiers"]["smoke"] |= {"seeds": [2022]}
+    params["tiers"]["smoke"]["set"] |= {"training.max_epochs": 60, "training.patience": 60}
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     return folder
 
@@ -208,6 +212,87 @@ def checkpointed(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def last_job(folder: Path) -> str:
-    """Number of the job that a project's Snakemake submitted last."""
-    (name,) = re.findall(r"SLURM run ID: (\S+)", (folder / "run.log").read_text())
-    return output("squeue", "--noheader", f"--name={name}", "--format=%i").split()[0]
+    """Number of the job that trains in a folder."""
+    rows = output("squeue", "--noheader", "--states=running", "--format=%i %Z").splitlines()
+    (number,) = (line.split()[0] for line in rows if line.split()[1] == str(folder))
+    return number
+
+
+def past_its_time(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """Nothing: the profile's limit is a minute."""
+    return "time limit of one minute a try, which is shorter than the run"
+
+
+def out_of_memory(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """Nothing: what the job asks for at first is less than it needs."""
+    return "memory limit of 200 MB at the first try, and as much more at each other"
+
+
+def killed(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """SIGKILL to all processes of the job, as the kernel does where memory is short."""
+    checkpointed(folder, process)
+    output("scancel", "--signal=KILL", "--full", last_job(folder))
+    return "SIGKILL to all processes of the job after its first checkpoint"
+
+
+def preempted(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """A job of a more urgent partition takes the whole node for a moment."""
+    checkpointed(folder, process)
+    urgent = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null")
+    output(*urgent, "--wrap", "sleep 5")
+    return "an urgent job takes the node after the first checkpoint: SIGTERM, then requeued"
+
+
+def without_controller(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """The controller ends, and starts again after some seconds."""
+    checkpointed(folder, process)
+    output(str(HERE), "restart-controller", "15")
+    return "the controller is gone for 15 s, and starts again"
+
+
+FAULTS: dict[Callable[[Path, subprocess.Popen[bytes]], str], dict[str, str]] = {
+    past_its_time: {"runtime": "1"},
+    out_of_memory: {"mem_mb": "200 * attempt"},
+    killed: {},
+    without_controller: {},
+    # last: it takes the node from all
+    preempted: {},
+}
+"""Fault -> what its job asks for."""
+
+
+def faults(work: Path) -> None:
+    """Each fault in a project of its own, against a run that nothing happens to."""
+    said = Transcript("faults", work)
+    whole = long_run(work / "whole")
+    started = snakemake(whole, "--config", "tier=smoke", "--", INDEX)
+    ended_well(started, whole)
+    names = ("record.json", "test.npy", "validation.npy", "model.safetensors")
+    for fault, resources in FAULTS.items():
+        folder, start = long_run(work / fault.__name__), since()
+        asked = [f"{k}={v}" for k, v in ({"runtime": "30", "mem_mb": "4000"} | resources).items()]
+        options = ("--default-resources", *asked, "--config", "tier=smoke", "--", INDEX)
+        process = snakemake(folder, *PROFILE, *options)
+        what = fault(folder, process)
+        said.say(f"== {what}")
+        said.run("squeue", f"--format={QUEUE}")
+        ended_well(process, folder)
+        said.run(*accounts(start))
+        n = same(whole / "artifacts/smoke", folder / "artifacts/smoke", names)
+        made = json.loads((folder / "artifacts/smoke" / RUN / "run.json").read_text())
+        said.say(
+            f"{n} files are those of the run that nothing happened to, byte for byte; it took "
+            f"{made['sessions']} session(s)\n"
+        )
+
+
+def main() -> None:
+    """The trials that are asked for; all, if none is."""
+    trials = {trial.__name__: trial for trial in (smoke, scheduling, faults)}
+    with tempfile.TemporaryDirectory(prefix="slurm-trial-") as folder:
+        for name in sys.argv[1:] or trials:
+            trials[name](Path(folder).resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -106,9 +106,10 @@ def jobs(of: Frames) -> pd.DataFrame:
 
     Returns:
         `job` (path), `runs` (runs and trials), `unknown` (of them, those of unknown cost),
-        `seconds` on one core and `memory_mb` of those of known cost, `read` and `written` (bytes
-        of weights, logits, splits and, of data that are here, rows), `after` (positions of the jobs
-        that it starts from).
+        `seconds` on one core and `memory_mb` of those of known cost, `rows_read` (bytes
+        of its data, NaN where these are not here), `read` (bytes of the weights that it starts
+        from), `written` (of its weights and logits), `after` (positions of the jobs that it starts
+        from).
     """
     study, every = of.study, costs(of)
     status = of.about.set_index("run")["status"]
@@ -123,7 +124,8 @@ def jobs(of: Frames) -> pd.DataFrame:
             "unknown": row["trials"] * np.isnan(row["wall_s"]),
             "seconds": np.nan_to_num(row["wall_s"]),
             "memory_mb": np.nan,
-            "read": _data_bytes(name.dataset),
+            "rows_read": _data_bytes(name.dataset),
+            "read": 0.0,
             "written": 0.0,
             "after": {place[f] for f in (study.first(name),) if f in place},
         }
@@ -136,7 +138,8 @@ def jobs(of: Frames) -> pd.DataFrame:
             "unknown": 0,
             "seconds": 0.0,
             "memory_mb": np.nan,
-            "read": _data_bytes(job.dataset),
+            "rows_read": _data_bytes(job.dataset),
+            "read": 0.0,
             "written": 0.0,
             "after": set(),
         }
@@ -235,7 +238,7 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         "core_hours": sum(seconds) / 3600,
         "longest_job_h": max(seconds) / 3600,
         "memory_mb": frame["memory_mb"].max(),
-        "read_gb": frame["read"].sum() / 1e9,
+        "read_gb": frame[["rows_read", "read"]].sum().sum() / 1e9,
         "written_gb": frame["written"].sum() / 1e9,
         **{f"hours_{n}": value for n, value in hours.items()},
     }
@@ -276,7 +279,7 @@ def _notes(of: Frames, frame: pd.DataFrame, profile: Profile) -> list[str]:
     machines = sorted(of.runs["machine"].dropna().unique())
     large = frame[frame["memory_mb"] > profile.memory_mb]
     long = frame[frame["seconds"] > 60 * profile.minutes]
-    away = frame["read"].isna().sum()
+    away = frame["rows_read"].isna().sum()
     found = [
         f"By means over earlier runs, as measured on {'; '.join(machines) or MISSING}. Time in the "
         "queue and the start of submissions are not in it."

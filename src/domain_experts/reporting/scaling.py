@@ -4,6 +4,7 @@ Time is taken from records: seconds a row of each phase, as a line in the number
 is counted from what training holds for each row, expert and batch.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,19 +159,17 @@ def scaling(of: Frames, memory_mb: float, minutes: float) -> Table | None:
         )
     frame = pd.DataFrame(found)
     shown = [
-        Shown("Domains", [number(n, 0) for n in frame["domains"]]),
         *(
             Shown(f"{phase.capitalize()}, h", [number(v, 2) for v in frame[f"{phase}_h"]])
             for phase in PHASES
         ),
-        *(
-            Shown(f"{name.capitalize()}, GB", [number(v, 2) for v in frame[f"{name}_gb"]])
-            for name in ("memory", "weights", "logits")
-        ),
-        Shown("First", frame["first"].tolist()),
-        Shown("of its limit", [f"{number(v, 2)} ×" for v in frame["times"]]),
+        Shown("Memory, GB", [number(v, 2) for v in frame["memory_gb"]]),
+        Shown("Kept, GB", [number(v, 2) for v in frame["weights_gb"] + frame["logits_gb"]]),
+        Shown("Nearest its limit", frame["first"].tolist()),
+        Shown("Times the limit", [number(v, 2) for v in frame["times"]]),
     ]
-    words = pd.DataFrame({"Rows": [f"10^{np.log10(rows):.0f}" for rows in frame["rows"]]})
+    sizes = zip(frame["rows"], frame["domains"], strict=True)
+    words = pd.DataFrame({"Rows, domains": [f"{_power(n)}, {_power(d)}" for n, d in sizes]})
     return Table.of(
         "scaling",
         f"One training on paper: hours of an epoch on one core by phase, memory, what is kept, and "
@@ -182,5 +181,9 @@ def scaling(of: Frames, memory_mb: float, minutes: float) -> Table | None:
     )
 
 
-def _mean(values: "object") -> float:
+def _power(value: int) -> str:
+    return f"10^{np.log10(value):.0f}"
+
+
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean([*values]))
