@@ -59,18 +59,15 @@ class Transcript:
         self.path.write_text("")
 
     def say(self, text: str) -> None:
-        for name, said in (
-            (str(self.folder), "~"),
-            (str(ROOT), "~"),
-            (socket.gethostname(), "node"),
-        ):
-            text = text.replace(name, said)
+        """Add some lines."""
+        host = re.escape(socket.gethostname())
+        text = re.sub(rf"\b{host}\b", "node", text.replace(str(self.folder), "~"))
         print(text, flush=True)
         with self.path.open("a") as file:
             file.write(text.rstrip() + "\n")
 
     def run(self, *command: str) -> None:
-        """Say a command and its output."""
+        """Add a command and its output."""
         self.say("$ " + " ".join(command) + "\n" + output(*command))
 
 
