@@ -24,7 +24,7 @@ except ImportError:
 
         init_seconds_before_status_checks: int = field(default=40, metadata={"help": "as slurm's"})
 
-    class Executor(RealExecutor):  # type: ignore[misc]
+    class Executor(RealExecutor):
         """Says what is missing."""
 
         def __init__(self, *_: object) -> None:
@@ -32,7 +32,7 @@ except ImportError:
 
 else:
 
-    class Executor(_Slurm):  # type: ignore[no-redef,misc]
+    class Executor(_Slurm):  # type: ignore[no-redef]
         """The same, but for how jobs run on the node."""
 
         def additional_general_args(self) -> str:

@@ -1,8 +1,9 @@
 """What the jobs of a tier take on a cluster, by the records of earlier runs."""
 
 import heapq
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from graphlib import TopologicalSorter
 from itertools import chain
 from typing import Any
@@ -18,10 +19,11 @@ from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.files import read_json
 from domain_experts.reporting.frame import Frames, frames
-from domain_experts.reporting.plan import costs, search_costs
+from domain_experts.reporting.plan import COST, costs, search_costs
 from domain_experts.reporting.render import MISSING, Shown, Table, number, terminal
 from domain_experts.reporting.scaling import PHASES, scaling
 from domain_experts.results import NOT_RUN, STALE
+from domain_experts.runs import Job, Search
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
 
@@ -101,6 +103,27 @@ def print_cluster_plan(study: Study, profile: str, node_cores: int) -> None:
         console.print(f"No runs of {', '.join(PHASES.values())}: nothing to reckon larger data by.")
 
 
+@dataclass
+class _Row:
+    """A job of `jobs`."""
+
+    job: str
+    rows_read: float
+    runs: int = 0
+    unknown: int = 0
+    seconds: float = 0.0
+    memory_mb: float = np.nan
+    read: float = 0.0
+    written: float = 0.0
+    after: set[int] = field(default_factory=set)
+
+    def add(self, runs: int, seconds: float) -> None:
+        """Count runs, or trials, that take so long together."""
+        self.runs += runs
+        self.unknown += runs * bool(np.isnan(seconds))
+        self.seconds += np.nan_to_num(seconds)
+
+
 def jobs(of: Frames) -> pd.DataFrame:
     """Training jobs and searches that are still to make, a row each.
 
@@ -113,50 +136,27 @@ def jobs(of: Frames) -> pd.DataFrame:
     """
     study, every = of.study, costs(of)
     status = of.about.set_index("run")["status"]
-    runs = [r for r in study.expected_runs if status[r.path.as_posix()] in (STALE, NOT_RUN)]
-    searched = search_costs(of).set_index("search")
-    names = [*searched.index, *dict.fromkeys(run.job for run in runs)]
+    paths = {run: run.path.as_posix() for run in study.expected_runs}
+    runs = [run for run, path in paths.items() if status[path] in (STALE, NOT_RUN)]
+    searches = search_costs(of)
+    names: list[Search | Job] = [*searches["search"], *dict.fromkeys(run.job for run in runs)]
     place = {name: i for i, name in enumerate(names)}
-    rows = [
-        {
-            "job": name.path.as_posix(),
-            "runs": row["trials"],
-            "unknown": row["trials"] * np.isnan(row["wall_s"]),
-            "seconds": np.nan_to_num(row["wall_s"]),
-            "memory_mb": np.nan,
-            "rows_read": _data_bytes(name.dataset),
-            "read": 0.0,
-            "written": 0.0,
-            "after": {place[f] for f in (study.first(name),) if f in place},
-        }
-        for name, row in searched.iterrows()
-    ]
-    rows += [
-        {
-            "job": job.path.as_posix(),
-            "runs": 0,
-            "unknown": 0,
-            "seconds": 0.0,
-            "memory_mb": np.nan,
-            "rows_read": _data_bytes(job.dataset),
-            "read": 0.0,
-            "written": 0.0,
-            "after": set(),
-        }
-        for job in names[len(searched) :]
-    ]
+    rows = [_Row(name.path.as_posix(), _data_bytes(name.dataset)) for name in names]
+    for search, trials, seconds in searches[["search", "trials", "wall_s"]].itertuples(index=False):
+        row = rows[place[search]]
+        row.add(trials, seconds)
+        row.after |= {place[before] for before in (study.first(search),) if before in place}
     for run in runs:
-        row, cost = rows[place[run.job]], every.loc[run.path.as_posix()]
-        row["runs"] += 1
-        row["unknown"] += int(np.isnan(cost["wall_s"]))
-        row["seconds"] += np.nan_to_num(cost["wall_s"])
-        row["memory_mb"] = np.fmax(row["memory_mb"], cost["peak_memory_mb"])
-        row["written"] += np.nan_to_num(cost["bytes"])
-        before = study.upstream(run)
-        row["read"] += sum(np.nan_to_num(every.loc[u.path.as_posix(), "bytes"]) for u in before)
-        row["after"] |= {place[up.job] for up in before if up.job in place}
-        row["after"] |= {place[s] for s in (run.search,) if s in place}
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["job", "runs", "unknown"])
+        row, before = rows[place[run.job]], study.upstream(run)
+        seconds, memory, kept = every.loc[paths[run], COST].to_numpy(float)
+        row.add(1, seconds)
+        row.memory_mb = float(np.fmax(row.memory_mb, memory))
+        row.written += np.nan_to_num(kept)
+        row.read += every["bytes"][[paths[up] for up in before]].sum()
+        row.after |= {
+            place[name] for name in (*(u.job for u in before), run.search) if name in place
+        }
+    return pd.DataFrame([vars(row) for row in rows], columns=[f.name for f in fields(_Row)])
 
 
 def _data_bytes(dataset: str) -> float:
@@ -227,6 +227,9 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
     seconds, after = frame["seconds"].tolist(), frame["after"].tolist()
     groups = submissions(after, profile.components)
     spans = [_within(own, seconds, after, profile.cores) for own in groups]
+    # a submission's limit is the sum over what can run at a time
+    limits = [60 * profile.minutes * math.ceil(len(own) / profile.cores) for own in groups]
+    late = sum(span > limit for span, limit in zip(spans, limits, strict=True))
     free = [set[int]()] * len(groups)
     each = node_cores // profile.cores
     hours = {n: makespan(spans, free, n * each) / 3600 for n in NODES}
@@ -263,7 +266,7 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         numbers,
         words,
         [Shown("Amount", [text for _, text in rows])],
-        _notes(of, frame, profile),
+        _notes(of, frame, profile, late),
     )
 
 
@@ -275,10 +278,9 @@ def _within(
     return makespan([seconds[i] for i in own], [{place[j] for j in after[i]} for i in own], cores)
 
 
-def _notes(of: Frames, frame: pd.DataFrame, profile: Profile) -> list[str]:
+def _notes(of: Frames, frame: pd.DataFrame, profile: Profile, late: int) -> list[str]:
     machines = sorted(of.runs["machine"].dropna().unique())
     large = frame[frame["memory_mb"] > profile.memory_mb]
-    long = frame[frame["seconds"] > 60 * profile.minutes]
     away = frame["rows_read"].isna().sum()
     found = [
         f"By means over earlier runs, as measured on {'; '.join(machines) or MISSING}. Time in the "
@@ -289,10 +291,10 @@ def _notes(of: Frames, frame: pd.DataFrame, profile: Profile) -> list[str]:
             f"{len(large)} jobs take more than the profile's {profile.memory_mb:,} MB, such as "
             f"{large['job'].iloc[0]}: they are killed, and tried again with more."
         )
-    if not long.empty:
+    if late:
         found.append(
-            f"{len(long)} jobs take longer than the profile's {profile.minutes} minutes, such as "
-            f"{long['job'].iloc[0]}: they are killed, and go on from their checkpoint."
+            f"{late} submissions take longer than the profile's {profile.minutes} minutes a job: "
+            "they are killed, and go on from their checkpoint."
         )
     if away:
         found.append(f"Rows that {away} jobs read are not counted: the data are not here.")

@@ -135,7 +135,7 @@ def costs(of: Frames) -> pd.DataFrame:
 def kept_bytes(record: Mapping[str, Any]) -> int:
     """Bytes of the weights and logits that a run leaves, by its record; float32 both."""
     rows = sum(sum(record["rows"][split]) for split in ("validation", "test"))
-    return 4 * (record["parameters"]["total"] + rows * len(record["tasks"]))
+    return 4 * int(record["parameters"]["total"] + rows * len(record["tasks"]))
 
 
 def search_costs(of: Frames) -> pd.DataFrame:
