@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from filecmp import cmp
 from pathlib import Path
 
@@ -46,8 +47,8 @@ rule run:
 JOB = "backbones/trial/wdl/base"
 INDEX = f"artifacts/smoke/{JOB}/runs.json"
 RUN = f"{JOB}/default/seed=2022"
-QUEUE = "%.8i %.9P %.10T %.8M %.6C %.8m"
-COLUMNS = "JobID%-12,Partition%-8,AllocCPUS%4,ReqMem%8,State%-22,ExitCode%8,Elapsed,MaxRSS"
+QUEUE = "%.14j %.8i %.9P %.10T %.8M %.6C %.8m"
+COLUMNS = "JobName%-12,JobID%-12,Partition%-8,AllocCPUS%4,ReqMem%8,State%-20,ExitCode%8,Elapsed"
 
 
 class Transcript:
@@ -81,9 +82,11 @@ def output(*command: str) -> str:
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start Snakemake in a folder; its log is beside it."""
+    """Start Snakemake in a folder; its log is beside it, and jobs have the folder's name."""
     log = folder.with_suffix(".log").open("ab")
-    command = [sys.executable, "-m", "snakemake", *arguments]
+    name = ("--slurm-groups-jobname-prefix", folder.name)
+    own = name if PROFILE[0] in arguments else ()
+    command = [sys.executable, "-m", "snakemake", *own, *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 
 
@@ -104,14 +107,12 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def since() -> str:
-    """Now, as Slurm writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def accounts(start: str) -> tuple[str, ...]:
-    """The command that lists the jobs since then, requeued ones more than once."""
-    return ("sacct", "--duplicates", f"--starttime={start}", f"--format={COLUMNS}")
+def accounts(said: Transcript, name: str) -> None:
+    """Say what became of the jobs of that name, each try of a requeued one by itself."""
+    command = ("sacct", "-X", "--duplicates", f"--format={COLUMNS}")
+    head, rule, *rows = output(*command).splitlines()
+    own = [row for row in rows if row.startswith(name)]
+    said.say("\n".join(["$ " + " ".join(command), head, rule, *own]))
 
 
 def same(first: Path, second: Path, names: tuple[str, ...]) -> int:
@@ -131,7 +132,7 @@ def same(first: Path, second: Path, names: tuple[str, ...]) -> int:
 
 def smoke(work: Path) -> None:
     """The smoke tier, here and by Slurm."""
-    said, start = Transcript("smoke", work), since()
+    said = Transcript("smoke", work)
     here, there = clone(work / "here"), clone(work / "by-slurm")
     ended_well(snakemake(here, "--config", "tier=smoke"), here)
     said.run("sinfo", "--Node", "--long")
@@ -145,7 +146,7 @@ def smoke(work: Path) -> None:
     ended_well(process, there)
     seconds = time.monotonic() - began
     said.say("$ squeue    (at its longest)\n" + fullest)
-    said.run(*accounts(start), "-X")
+    accounts(said, there.name)
     table, records = "results/smoke/results.parquet", "artifacts/smoke"
     same(here / table.rsplit("/", 1)[0], there / table.rsplit("/", 1)[0], ("results.parquet",))
     n = same(here / records, there / records, ("record.json", "test.npy", "validation.npy"))
@@ -154,7 +155,7 @@ def smoke(work: Path) -> None:
 
 def scheduling(work: Path) -> None:
     """Many short runs: what is lost."""
-    said, start = Transcript("scheduling", work), since()
+    said = Transcript("scheduling", work)
     folder = work / "short"
     folder.mkdir()
     (folder / "Snakefile").write_text(SHORT)
@@ -162,15 +163,14 @@ def scheduling(work: Path) -> None:
     grouped = ("--group-components", f"training={TOGETHER}", "--quiet", "all")
     ended_well(snakemake(folder, *PROFILE, *grouped), folder)
     wall = time.monotonic() - began
-    said.run(*accounts(start), "-X")
+    accounts(said, folder.name)
     cpus = int(output("sinfo", "--noheader", "--format=%c").split()[0])
-    rows = output(
-        "sacct", "-X", "-n", "-P", f"--starttime={start}", "--format=AllocCPUS,ElapsedRaw"
-    )
-    held = sum(int(a) * int(b) for a, b in (line.split("|") for line in rows.splitlines()))
+    rows = output("sacct", "-X", "-n", "-P", "--format=JobName,AllocCPUS,ElapsedRaw").splitlines()
+    own = [line.split("|")[1:] for line in rows if line.startswith(folder.name)]
+    held = sum(int(cores) * int(seconds) for cores, seconds in own)
     work_s = RUNS * SECONDS
     said.say(
-        f"{RUNS} runs of {SECONDS} s, {TOGETHER} a submission: {len(rows.splitlines())} "
+        f"{RUNS} runs of {SECONDS} s, {TOGETHER} a submission: {len(own)} "
         f"submissions on {cpus} CPUs; {wall:.0f} s from first to last.\n"
         f"Lost of the time of the CPUs held: {100 * (1 - work_s / held):.1f} %; "
         f"of that of all CPUs, first submission to last answer: "
@@ -191,7 +191,7 @@ def long_run(folder: Path) -> Path:
     shutil.rmtree(folder / "claims")
     params["experiments"] = {"main": main}
     params["tiers"]["smoke"] |= {"seeds": [2022]}
-    params["tiers"]["smoke"]["set"] |= {"training.max_epochs": 60, "training.patience": 60}
+    params["tiers"]["smoke"]["set"] |= {"training.max_epochs": 100, "training.patience": 100}
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     return folder
 
@@ -247,40 +247,47 @@ def without_controller(folder: Path, process: subprocess.Popen[bytes]) -> str:
     return "the controller is gone for 15 s, and starts again"
 
 
-FAULTS: dict[Callable[[Path, subprocess.Popen[bytes]], str], dict[str, str]] = {
-    past_its_time: {"runtime": "1"},
-    out_of_memory: {"mem_mb": "200 * attempt"},
-    killed: {},
-    without_controller: {},
-    # last: it takes the node from all
-    preempted: {},
+Fault = Callable[[Path, subprocess.Popen[bytes]], str]
+ASKED: dict[Fault, tuple[str, ...]] = {
+    past_its_time: ("runtime=1", "mem_mb=4000"),
+    out_of_memory: ("runtime=30", "mem_mb=200 * attempt"),
 }
-"""Fault -> what its job asks for."""
+"""Resources that a job asks for where they are its fault."""
+TOGETHER_TRIED = (past_its_time, out_of_memory, killed, without_controller)
+RESUMED = (past_its_time, killed, preempted)
+"""Faults that come after a checkpoint."""
+
+
+def one(work: Path, whole: Path, fault: Fault) -> None:
+    """A fault in a project of its own, against a run that nothing happened to."""
+    folder = long_run(work / fault.__name__)
+    said = Transcript(f"fault_{fault.__name__}", work)
+    asked = ASKED.get(fault, ("runtime=30", "mem_mb=4000"))
+    options = ("--default-resources", *asked, "--config", "tier=smoke", "--", INDEX)
+    process = snakemake(folder, *PROFILE, *options)
+    said.say(f"{fault(folder, process)}\n")
+    said.run("squeue", f"--format={QUEUE}")
+    ended_well(process, folder)
+    accounts(said, folder.name)
+    names = ("record.json", "test.npy", "validation.npy", "model.safetensors")
+    n = same(whole / "artifacts/smoke", folder / "artifacts/smoke", names)
+    made = json.loads((folder / "artifacts/smoke" / RUN / "run.json").read_text())
+    if fault in RESUMED and made["sessions"] == 1:
+        sys.exit(f"{fault.__name__}: the run ended before anything happened to it")
+    said.say(
+        f"{n} files are those of the run that nothing happened to, byte for byte; it was trained "
+        f"in {made['sessions']} part(s)"
+    )
 
 
 def faults(work: Path) -> None:
-    """Each fault in a project of its own, against a run that nothing happens to."""
-    said = Transcript("faults", work)
+    """All faults; the one that takes the node from all others comes last."""
     whole = long_run(work / "whole")
-    started = snakemake(whole, "--config", "tier=smoke", "--", INDEX)
-    ended_well(started, whole)
-    names = ("record.json", "test.npy", "validation.npy", "model.safetensors")
-    for fault, resources in FAULTS.items():
-        folder, start = long_run(work / fault.__name__), since()
-        asked = [f"{k}={v}" for k, v in ({"runtime": "30", "mem_mb": "4000"} | resources).items()]
-        options = ("--default-resources", *asked, "--config", "tier=smoke", "--", INDEX)
-        process = snakemake(folder, *PROFILE, *options)
-        what = fault(folder, process)
-        said.say(f"== {what}")
-        said.run("squeue", f"--format={QUEUE}")
-        ended_well(process, folder)
-        said.run(*accounts(start))
-        n = same(whole / "artifacts/smoke", folder / "artifacts/smoke", names)
-        made = json.loads((folder / "artifacts/smoke" / RUN / "run.json").read_text())
-        said.say(
-            f"{n} files are those of the run that nothing happened to, byte for byte; it took "
-            f"{made['sessions']} session(s)\n"
-        )
+    ended_well(snakemake(whole, "--config", "tier=smoke", "--", INDEX), whole)
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(one, work, whole, fault) for fault in TOGETHER_TRIED]:
+            done.result()
+    one(work, whole, preempted)
 
 
 def main() -> None:

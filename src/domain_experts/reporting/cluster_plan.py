@@ -142,9 +142,11 @@ def jobs(of: Frames) -> pd.DataFrame:
     names: list[Search | Job] = [*searches["search"], *dict.fromkeys(run.job for run in runs)]
     place = {name: i for i, name in enumerate(names)}
     rows = [_Row(name.path.as_posix(), _data_bytes(name.dataset)) for name in names]
-    for search, trials, seconds in searches[["search", "trials", "wall_s"]].itertuples(index=False):
+    for search, trials, took in zip(
+        searches["search"], searches["trials"], searches["wall_s"], strict=True
+    ):
         row = rows[place[search]]
-        row.add(trials, seconds)
+        row.add(trials, took)
         row.after |= {place[before] for before in (study.first(search),) if before in place}
     for run in runs:
         row, before = rows[place[run.job]], study.upstream(run)
