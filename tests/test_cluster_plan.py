@@ -165,7 +165,7 @@ def test_a_line_is_found_again():
 
 def test_needs_grow_with_rows_and_domains_and_the_largest_is_first():
     known = Measured(
-        {phase: (1e-6, 1e-7) for phase in ("backbone", "experts", "gate")},
+        dict.fromkeys(("backbone", "experts", "gate"), (1e-6, 1e-7)),
         backbone=1e5,
         expert=1e4,
         train=0.5,

@@ -16,7 +16,9 @@ try:
     from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
 except ImportError:
     # Snakemake imports every plugin there is at every start
-    common_settings = CommonSettings(non_local_exec=True, implies_no_shared_fs=False)
+    common_settings = CommonSettings(
+        non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
+    )
 
     @dataclass
     class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[no-redef]
