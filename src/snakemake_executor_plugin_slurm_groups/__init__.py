@@ -6,6 +6,7 @@ submission starts runs all its jobs.
 """
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
@@ -29,7 +30,7 @@ except ImportError:
     class Executor(RealExecutor):
         """Says what is missing."""
 
-        def __init__(self, *_: object) -> None:
+        def __new__(cls, *_: object) -> NoReturn:
             raise WorkflowError("Slurm needs `pip install 'domain-experts[slurm]'`")
 
 else:
