@@ -131,12 +131,11 @@ def same(first: Path, second: Path, names: tuple[str, ...]) -> int:
 
 
 def smoke(work: Path) -> None:
-    """The smoke tier, here and by Slurm."""
+    """The smoke tier, here and by Slurm at a time."""
     said = Transcript("smoke", work)
     here, there = clone(work / "here"), clone(work / "by-slurm")
-    ended_well(snakemake(here, "--config", "tier=smoke"), here)
-    said.run("sinfo", "--Node", "--long")
-    began = time.monotonic()
+    alone = snakemake(here, "--config", "tier=smoke")
+    said.run("sinfo", "--Node", "--format=%N %P %t %c %m")
     process = snakemake(there, *PROFILE, "--config", "tier=smoke")
     said.say("$ snakemake --workflow-profile slurm --config tier=smoke")
     fullest = ""
@@ -144,13 +143,13 @@ def smoke(work: Path) -> None:
         time.sleep(2)
         fullest = max(fullest, output("squeue", f"--format={QUEUE}"), key=len)
     ended_well(process, there)
-    seconds = time.monotonic() - began
+    ended_well(alone, here)
     said.say("$ squeue    (at its longest)\n" + fullest)
     accounts(said, there.name)
-    table, records = "results/smoke/results.parquet", "artifacts/smoke"
-    same(here / table.rsplit("/", 1)[0], there / table.rsplit("/", 1)[0], ("results.parquet",))
-    n = same(here / records, there / records, ("record.json", "test.npy", "validation.npy"))
-    said.say(f"{table} and {n} records and logits are equal, byte for byte; {seconds:.0f} s")
+    same(here / "results/smoke", there / "results/smoke", ("results.parquet",))
+    names = ("record.json", "test.npy", "validation.npy")
+    n = same(here / "artifacts/smoke", there / "artifacts/smoke", names)
+    said.say(f"results.parquet and {n} records and logits are equal, byte for byte")
 
 
 def scheduling(work: Path) -> None:
