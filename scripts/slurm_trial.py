@@ -48,7 +48,7 @@ JOB = "backbones/trial/wdl/base"
 INDEX = f"artifacts/smoke/{JOB}/runs.json"
 RUN = f"{JOB}/default/seed=2022"
 QUEUE = "%.14j %.8i %.9P %.10T %.8M %.6C %.8m"
-COLUMNS = "JobName%-12,JobID%-12,Partition%-8,AllocCPUS%4,ReqMem%8,State%-20,ExitCode%8,Elapsed"
+COLUMNS = "JobID,Partition,AllocCPUS,ReqMem,Timelimit,State,ExitCode,Elapsed"
 
 
 class Transcript:
@@ -109,10 +109,11 @@ def clone(folder: Path) -> Path:
 
 def accounts(said: Transcript, name: str) -> None:
     """Say what became of the jobs of that name, each try of a requeued one by itself."""
-    command = ("sacct", "-X", "--duplicates", f"--format={COLUMNS}")
-    head, rule, *rows = output(*command).splitlines()
-    own = [row for row in rows if row.startswith(name)]
-    said.say("\n".join(["$ " + " ".join(command), head, rule, *own]))
+    command = ("sacct", "-X", "--duplicates", "--parsable2", f"--format=JobName,{COLUMNS}")
+    head, *rows = (line.split("|") for line in output(*command).splitlines())
+    own = [row for row in rows if row[0].startswith(f"{name}_")]
+    shown = ["".join(cell.ljust(12) for cell in row[1:]).rstrip() for row in (head, *own)]
+    said.say("\n".join([f"$ sacct -X --duplicates --format={COLUMNS}", *shown]))
 
 
 def same(first: Path, second: Path, names: tuple[str, ...]) -> int:
@@ -221,7 +222,7 @@ def past_its_time(folder: Path, process: subprocess.Popen[bytes]) -> str:
 
 def out_of_memory(folder: Path, process: subprocess.Popen[bytes]) -> str:
     """Nothing: what the job asks for at first is less than it needs."""
-    return "memory limit of 200 MB at the first try, and as much more at each other"
+    return "memory limit of 600 MB at the first try, and as much more at each other"
 
 
 def killed(folder: Path, process: subprocess.Popen[bytes]) -> str:
@@ -249,7 +250,7 @@ def without_controller(folder: Path, process: subprocess.Popen[bytes]) -> str:
 Fault = Callable[[Path, subprocess.Popen[bytes]], str]
 ASKED: dict[Fault, tuple[str, ...]] = {
     past_its_time: ("runtime=1", "mem_mb=4000"),
-    out_of_memory: ("runtime=30", "mem_mb=200 * attempt"),
+    out_of_memory: ("runtime=30", "mem_mb=600 * attempt"),
 }
 """Resources that a job asks for where they are its fault."""
 TOGETHER_TRIED = (past_its_time, out_of_memory, killed, without_controller)
