@@ -28,7 +28,9 @@ def declared(*extras):
     return [requirement for requirement in found if requirement.name != "domain-experts"]
 
 
-@pytest.mark.parametrize("requirement", declared("test", "export", "lint"), ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "requirement", declared("test", "export", "lint", "slurm"), ids=lambda r: r.name
+)
 def test_every_declared_dependency_is_pinned_within_its_range(requirement):
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 

@@ -17,7 +17,6 @@ from scipy.sparse.csgraph import connected_components
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.files import read_json
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.plan import COST, costs, search_costs
 from domain_experts.reporting.render import MISSING, Shown, Table, number, terminal
@@ -129,8 +128,8 @@ def jobs(of: Frames) -> pd.DataFrame:
 
     Returns:
         `job` (path), `runs` (runs and trials), `unknown` (of them, those of unknown cost),
-        `seconds` on one core and `memory_mb` of those of known cost, `rows_read` (bytes
-        of its data, NaN where these are not here), `read` (bytes of the weights that it starts
+        `seconds` on one core and `memory_mb` of those of known cost, `rows_read` (of
+        its data set, NaN where no run has told), `read` (bytes of the weights that it starts
         from), `written` (of its weights and logits), `after` (positions of the jobs that it starts
         from).
     """
@@ -141,7 +140,8 @@ def jobs(of: Frames) -> pd.DataFrame:
     searches = search_costs(of)
     names: list[Search | Job] = [*searches["search"], *dict.fromkeys(run.job for run in runs)]
     place = {name: i for i, name in enumerate(names)}
-    rows = [_Row(name.path.as_posix(), _data_bytes(name.dataset)) for name in names]
+    sizes = of.runs.groupby("dataset")["rows"].mean()
+    rows = [_Row(name.path.as_posix(), float(sizes[name.dataset])) for name in names]
     for search, trials, took in zip(
         searches["search"], searches["trials"], searches["wall_s"], strict=True
     ):
@@ -159,15 +159,6 @@ def jobs(of: Frames) -> pd.DataFrame:
             place[name] for name in (*(u.job for u in before), run.search) if name in place
         }
     return pd.DataFrame([vars(row) for row in rows], columns=[f.name for f in fields(_Row)])
-
-
-def _data_bytes(dataset: str) -> float:
-    """Bytes of a data set's arrays, as its card has them; NaN where the data are not here."""
-    card = layout.card(dataset)
-    if not card.is_file():
-        return np.nan
-    arrays = read_json(card, f"run `domain-experts prepare {dataset}`")["arrays"].values()
-    return float(sum(np.prod(a["shape"]) * np.dtype(a["dtype"]).itemsize for a in arrays))
 
 
 def submissions(after: Sequence[set[int]], components: int) -> list[list[int]]:
@@ -243,7 +234,8 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         "core_hours": sum(seconds) / 3600,
         "longest_job_h": max(seconds) / 3600,
         "memory_mb": frame["memory_mb"].max(),
-        "read_gb": frame[["rows_read", "read"]].sum().sum() / 1e9,
+        "rows_read": frame["rows_read"].sum(),
+        "read_gb": frame["read"].sum() / 1e9,
         "written_gb": frame["written"].sum() / 1e9,
         **{f"hours_{n}": value for n, value in hours.items()},
     }
@@ -255,8 +247,9 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         ("Core hours", number(values["core_hours"], 2)),
         ("Longest job, hours", number(values["longest_job_h"], 2)),
         ("Memory of a job at most, MB", number(values["memory_mb"], 0)),
-        ("Read from the shared folder, GB", number(values["read_gb"], 2)),
-        ("Written to it, GB", number(values["written_gb"], 2)),
+        ("Rows read from the shared folder, millions", number(values["rows_read"] / 1e6, 0)),
+        ("Weights read from it, GB", number(values["read_gb"], 2)),
+        ("Weights and logits written to it, GB", number(values["written_gb"], 2)),
         *((f"Hours on {n} nodes", number(value, 2)) for n, value in hours.items()),
     ]
     numbers = pd.DataFrame([{"tier": of.study.tier, "profile": profile.name, **values}])
@@ -299,5 +292,5 @@ def _notes(of: Frames, frame: pd.DataFrame, profile: Profile, late: int) -> list
             "they are killed, and go on from their checkpoint."
         )
     if away:
-        found.append(f"Rows that {away} jobs read are not counted: the data are not here.")
+        found.append(f"Rows that {away} jobs read are not counted: no run on their data is there.")
     return found
