@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results/cluster"
 PROFILE = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
 HERE = ROOT / "scripts/slurm_here.sh"
-RUNS, SECONDS, TOGETHER = 500, 2, 50
+RUNS, SECONDS, TOGETHER = 500, 2, 63
 """Short runs, how long each takes, and how many go in one submission."""
 SHORT = f"""
 rule all:

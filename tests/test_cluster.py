@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import snakemake_executor_plugin_slurm_groups as plugin
 from projects import ROOT
 from snakemake_interface_common.exceptions import WorkflowError
+
+import snakemake_executor_plugin_slurm_groups as plugin
 
 HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
 SNAKEFILE = """
