@@ -263,7 +263,17 @@ def one(work: Path, whole: Path, fault: Fault) -> None:
     folder = long_run(work / fault.__name__)
     said = Transcript(f"fault_{fault.__name__}", work)
     asked = ASKED.get(fault, ("runtime=30", "mem_mb=4000"))
-    options = ("--default-resources", *asked, "--config", "tier=smoke", "--", INDEX)
+    # on a busy machine a minute is soon over
+    options = (
+        "--retries",
+        "20",
+        "--default-resources",
+        *asked,
+        "--config",
+        "tier=smoke",
+        "--",
+        INDEX,
+    )
     process = snakemake(folder, *PROFILE, *options)
     said.say(f"{fault(folder, process)}\n")
     said.run("squeue", f"--format={QUEUE}")
