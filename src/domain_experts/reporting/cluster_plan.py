@@ -151,7 +151,7 @@ def jobs(of: Frames) -> pd.DataFrame:
     for run in runs:
         row, before = rows[place[run.job]], study.upstream(run)
         seconds, memory, kept = every.loc[paths[run], COST].to_numpy(float)
-        row.add(1, seconds)
+        row.add(1, float(seconds))
         row.memory_mb = float(np.fmax(row.memory_mb, memory))
         row.written += np.nan_to_num(kept)
         row.read += every["bytes"][[paths[up] for up in before]].sum()
@@ -233,6 +233,7 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         "submissions": len(groups),
         "core_hours": sum(seconds) / 3600,
         "longest_job_h": max(seconds) / 3600,
+        "longest_submission_h": max(spans) / 3600,
         "memory_mb": frame["memory_mb"].max(),
         "rows_read": frame["rows_read"].sum(),
         "read_gb": frame["read"].sum() / 1e9,
@@ -246,6 +247,7 @@ def cluster_plan(of: Frames, profile: Profile, node_cores: int) -> Table:
         ("Submissions", number(values["submissions"], 0)),
         ("Core hours", number(values["core_hours"], 2)),
         ("Longest job, hours", number(values["longest_job_h"], 2)),
+        ("Longest submission, hours", number(values["longest_submission_h"], 2)),
         ("Memory of a job at most, MB", number(values["memory_mb"], 0)),
         ("Rows read from the shared folder, millions", number(values["rows_read"] / 1e6, 0)),
         ("Weights read from it, GB", number(values["read_gb"], 2)),
