@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from projects import ROOT
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake.exceptions import WorkflowError
 
 import snakemake_executor_plugin_slurm_groups as plugin
 
