@@ -56,6 +56,7 @@ class Transcript:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.path, self.folder = RESULTS / f"{name}.txt", folder
+        self.start = time.strftime("%Y-%m-%dT%H:%M:%S")
         RESULTS.mkdir(parents=True, exist_ok=True)
         self.path.write_text("")
 
@@ -109,7 +110,8 @@ def clone(folder: Path) -> Path:
 
 def accounts(said: Transcript, name: str) -> None:
     """Say what became of the jobs of that name, each try of a requeued one by itself."""
-    command = ("sacct", "-X", "--duplicates", "--parsable2", f"--format=JobName,{COLUMNS}")
+    since = f"--starttime={said.start}"
+    command = ("sacct", "-X", "--duplicates", since, "--parsable2", f"--format=JobName,{COLUMNS}")
     head, *rows = (line.split("|") for line in output(*command).splitlines())
     own = [row for row in rows if row[0].startswith(f"{name}_")]
     shown = ["".join(cell.ljust(12) for cell in row[1:]).rstrip() for row in (head, *own)]

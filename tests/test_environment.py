@@ -52,7 +52,7 @@ def test_pins_are_plain_versions():
     ("name", "extras"),
     [
         ("src/domain_experts", ("export",)),
-        ("tests", ("test", "export")),
+        ("tests", ("test", "export", "slurm")),
         ("benchmarks", ("peers", "bench", "export")),
     ],
 )
@@ -61,7 +61,8 @@ def test_what_the_code_imports_is_declared(name, extras):
     folder = ROOT / name
     allowed = {canonicalize_name(r.name) for r in declared(*extras)}
     providers = packages_distributions()
-    own = {"domain_experts", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    files = [*(ROOT / "src").iterdir(), *(ROOT / "tests").glob("*.py")]
+    own = {"benchmarks", *(path.stem for path in files)}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
