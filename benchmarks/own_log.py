@@ -76,11 +76,13 @@ def spec(path: Path) -> dict[str, object]:
 
 
 def measure(effort: Effort) -> Iterator[Measurement]:
-    """Seconds and peak memory of a process as rows grow, and on to 200 M by a straight line."""
+    """Seconds and peak memory of a process as rows grow; of many rows, on to 200 M."""
     counts = FULL if effort.full else tuple(10 * rows for rows in effort.scales)
     found = {rows: read_apart(rows) for rows in counts}
     amount = {f"{rows:.0e} rows": (rows, one) for rows, one in found.items()}
-    amount["2e+08 rows, by a straight line"] = (GOAL, extrapolated(found))
+    # few rows meet new ids all the time: the line through them is far too steep
+    if effort.full:
+        amount["2e+08 rows, by a straight line"] = (GOAL, extrapolated(found))
     for name, (rows, one) in amount.items():
         for what, unit, key in (
             ("own log, time", "s", "seconds"),

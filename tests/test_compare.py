@@ -135,6 +135,22 @@ def test_the_errors_of_one_run_are_those_of_the_bootstrap():
         assert errors[f"macro_auc_{name}"] == pytest.approx(np.std(values), rel=0.1)
 
 
+def test_a_domain_of_one_user_or_one_positive_has_no_error():
+    model, other, rows = made(60, users=20)
+    rows.user[rows.domain == 1] = 3
+    small = np.flatnonzero(rows.domain == 1)
+    for domain in ("large", "small"):
+        for metric in ("auc_difference_se", "auc_difference_user_se"):
+            errors = found(model, other, rows, metric=metric, domain=domain)
+            assert len(errors) == (2 if domain == "large" else 0)
+    rows.user[small] = np.arange(len(small))
+    rows.labels[small, 0] = np.arange(len(small)) == 0
+    for metric in ("auc_difference_se", "auc_difference_user_se"):
+        assert found(model, other, rows, metric=metric, domain="small", task="click") == []
+        assert len(found(model, other, rows, metric=metric, domain="small", task="like")) == 1
+    assert len(found(model, other, rows, metric="auc_difference", domain="small")) == 2
+
+
 def test_what_is_undefined_has_no_row():
     model, other, rows = made(60)
     rows.labels[rows.domain == 1, 0] = 1

@@ -140,7 +140,9 @@ def by_domain(of: Frames) -> tuple[pd.DataFrame, str]:
     )
     error = np.sqrt(groups["variance"].mean())
     made = bounds(frame["gain"], groups["gain"].std(), frame["seeds"], error)
-    frame = frame.assign(low=made["low"], high=made["high"], gain_n=frame["seeds"])
+    # test rows of a few users may give the same AUC with each seed, and yet tell nothing
+    known = {end: np.where(np.isnan(error), np.nan, made[end]) for end in ("low", "high")}
+    frame = frame.assign(**known, gain_n=frame["seeds"])
     margin = margin_of(of.study.params, "auc")
     frame["verdict"] = verdicts(frame, margin)
     return frame.reset_index()[columns], run_label(arm, backbone)
