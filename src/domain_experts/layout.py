@@ -7,7 +7,6 @@ from domain_experts.runs import INDEX, Job, Run, Search
 PARAMS = Path("params.yaml")
 CLAIMS = Path("claims")
 STORE = Path(".runs")
-PROFILES = Path("workflow/profiles")
 
 
 def raw(source: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import TopologicalSorter
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from rich.console import Console
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.plan import COST, costs, search_costs
@@ -26,6 +26,7 @@ from domain_experts.runs import Job, Search
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
 
+PROFILES = Path("workflow/profiles")
 NODES = (1, 4, 16, 64)
 GROUP = "training"
 """The group of the profile that training jobs and searches are submitted in."""
@@ -52,11 +53,10 @@ class Profile:
         Raises:
             UserError: there is none, or it does not say how jobs are grouped.
         """
-        folder = layout.PROFILES
-        path = folder / name / "config.yaml"
+        path = PROFILES / name / "config.yaml"
         if not path.is_file():
-            known = [p.parent.name for p in sorted(folder.glob("*/config.yaml"))]
-            raise UserError(unknown("profile", name, known, f"profiles are in {folder}"))
+            known = [p.parent.name for p in sorted(PROFILES.glob("*/config.yaml"))]
+            raise UserError(unknown("profile", name, known, f"profiles are in {PROFILES}"))
         values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         try:
             resources = values["default-resources"]
