@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results/cluster"
 PROFILE = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
 HERE = ROOT / "scripts/slurm_here.sh"
-RUNS, SECONDS, TOGETHER = 500, 2, 63
+RUNS, SECONDS, TOGETHER = 500, 2, 125
 """Short runs, how long each takes, and how many go in one submission."""
 SHORT = f"""
 rule all:
@@ -163,11 +163,13 @@ def scheduling(work: Path) -> None:
     (folder / "Snakefile").write_text(SHORT)
     began = time.monotonic()
     grouped = ("--group-components", f"training={TOGETHER}", "--quiet", "all")
+    grouped += ("--default-resources", "runtime=5", "mem_mb=500")
     ended_well(snakemake(folder, *PROFILE, *grouped), folder)
     wall = time.monotonic() - began
     accounts(said, folder.name)
     cpus = int(output("sinfo", "--noheader", "--format=%c").split()[0])
-    rows = output("sacct", "-X", "-n", "-P", "--format=JobName,AllocCPUS,ElapsedRaw").splitlines()
+    asked = ("-X", "-n", "-P", f"--starttime={said.start}", "--format=JobName,AllocCPUS,ElapsedRaw")
+    rows = output("sacct", *asked).splitlines()
     own = [line.split("|")[1:] for line in rows if line.startswith(folder.name)]
     held = sum(int(cores) * int(seconds) for cores, seconds in own)
     work_s = RUNS * SECONDS
