@@ -15,10 +15,12 @@ from domain_experts import layout
 from domain_experts.methods import methods_table
 from domain_experts.presence import load_study
 from domain_experts.reporting.answer import sentences
+from domain_experts.reporting.cluster_plan import Profile, cluster_plan
 from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import markdown, number
+from domain_experts.reporting.scaling import scaling
 from domain_experts.reporting.statistics import summed
 from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
 from domain_experts.results import STALE
@@ -27,10 +29,12 @@ TEMPLATES = {
     "README.md": "README.md",
     "paper.md": "docs/paper.md",
     "all-methods.md": "docs/all-methods.md",
+    "cluster.md": "docs/cluster.md",
 }
 FACTS = Path("docs/quick/facts.json")
 MACHINES = Path("docs/quick/machines.csv")
 PICTURE = "gain_by_domain"
+NODE_CORES = 32
 
 
 def quick_facts() -> dict[str, object]:
@@ -54,6 +58,18 @@ def paper_facts(of: Frames) -> dict[str, object]:
         "verdicts": markdown(replace(made, caption="", printed=shown, notes=())).strip(),
         "counts": counts(of),
         "sentences": sentences(of),
+    }
+
+
+def cluster_facts(of: Frames) -> dict[str, object]:
+    """What the paper tier takes on a cluster, and what would saturate with more rows."""
+    profile = Profile.read("slurm")
+    grown = scaling(of, profile.memory_mb, profile.minutes)
+    assert grown is not None
+    return {
+        "node_cores": NODE_CORES,
+        "plan": markdown(cluster_plan(of, profile, NODE_CORES)).strip(),
+        "scaling": markdown(grown).strip(),
     }
 
 
@@ -129,6 +145,7 @@ def filled() -> dict[str, str]:
         "value": paper.value,
         "gain": paper.gain,
         "printed": paper.printed,
+        "cluster": cluster_facts(paper.of),
         "methods": markdown(methods_table()).strip(),
     }
     return {path: environment.get_template(name).render(known) for name, path in TEMPLATES.items()}

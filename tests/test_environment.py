@@ -28,7 +28,9 @@ def declared(*extras):
     return [requirement for requirement in found if requirement.name != "domain-experts"]
 
 
-@pytest.mark.parametrize("requirement", declared("test", "export", "lint"), ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "requirement", declared("test", "export", "lint", "slurm"), ids=lambda r: r.name
+)
 def test_every_declared_dependency_is_pinned_within_its_range(requirement):
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
@@ -50,7 +52,7 @@ def test_pins_are_plain_versions():
     ("name", "extras"),
     [
         ("src/domain_experts", ("export",)),
-        ("tests", ("test", "export")),
+        ("tests", ("test", "export", "slurm")),
         ("benchmarks", ("peers", "bench", "export")),
     ],
 )
@@ -59,7 +61,8 @@ def test_what_the_code_imports_is_declared(name, extras):
     folder = ROOT / name
     allowed = {canonicalize_name(r.name) for r in declared(*extras)}
     providers = packages_distributions()
-    own = {"domain_experts", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    files = [*(ROOT / "src").iterdir(), *(ROOT / "tests").glob("*.py")]
+    own = {"benchmarks", *(path.stem for path in files)}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

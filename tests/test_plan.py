@@ -11,7 +11,7 @@ from domain_experts.evaluation.registry import AUCS
 from domain_experts.presence import load_study
 from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import Frames, frames
-from domain_experts.reporting.plan import _searches, plan, seconds
+from domain_experts.reporting.plan import plan, search_costs, seconds
 from domain_experts.reporting.simulation import power
 from domain_experts.results import NOT_RUN, STALE, load
 
@@ -46,7 +46,7 @@ def test_a_cost_is_that_of_runs_alike(of):
     made = plan(of).numbers
     runs = of.runs.set_index("run")
     # searches that are not made come before their runs
-    total, known = _searches(of)["wall_s"].sum(), 0
+    total, known = search_costs(of)["wall_s"].sum(), 0
     for path in (run.path.as_posix() for run in of.study.expected_runs):
         row = runs.loc[path]
         if row["status"] not in (STALE, NOT_RUN):
@@ -87,7 +87,7 @@ def test_trials_of_searches_count_before_the_runs_that_wait_for_them(monkeypatch
     starts = of.study.params.experiments["tuned"].search.starts_from
     row = plan(of, 1e9).numbers.set_index("experiment").loc["tuned"]
     assert row["trials"] == sum(every // 2 if s.arm in starts else every for s in waiting)
-    found = _searches(of).query("experiment == 'tuned'").set_index("search")
+    found = search_costs(of).query("experiment == 'tuned'").set_index("search")
     assert list(found.index) == waiting
     assert found["wall_s"].notna().any()
     seconds = of.runs.groupby(["dataset", "arm"])["wall_s"].mean()

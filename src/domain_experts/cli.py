@@ -257,12 +257,26 @@ def status(tier: TierOption) -> None:
 def plan(
     tier: TierOption,
     budget: Annotated[str | None, typer.Option(help="a time such as 90m or 2h")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="on a cluster, by a profile of the workflow: slurm")
+    ] = None,
+    node_cores: Annotated[int, typer.Option(min=1, help="of the cluster's nodes")] = 32,
 ) -> None:
-    """What is still to train: runs, time and memory, and what fits into a budget."""
+    """What is still to train: runs, time and memory; what fits into a budget, or a cluster's part.
+
+    With a profile: jobs, submissions, core hours, memory, transfers, hours on n nodes, and what
+    would saturate first with more rows and domains.
+    """
     from domain_experts.presence import load_study
+    from domain_experts.reporting.cluster_plan import print_cluster_plan
     from domain_experts.reporting.plan import print_plan
 
-    print_plan(load_study(tier), budget)
+    if profile is None:
+        print_plan(load_study(tier), budget)
+    elif budget is not None:
+        raise UserError("--budget is one machine's and --profile a cluster's; give one of them")
+    else:
+        print_cluster_plan(load_study(tier), profile, node_cores)
 
 
 @app.command()

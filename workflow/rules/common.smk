@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import platform
 import shlex
 import shutil
 import sys
@@ -27,7 +28,8 @@ from domain_experts.versions import libraries
 
 CONFIG = ("tier", "allow_missing")
 ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
-SERVER = Path(f".snakemake/forks-{os.getpid()}.sock")
+# of several machines on one folder each has its own
+SERVER = Path(f".snakemake/forks-{platform.node()}-{os.getpid()}.sock")
 
 
 def flag(name, variable):
@@ -99,6 +101,10 @@ shell.prefix(
     f" {TALLY}={shlex.quote(str(layout.tally(STUDY.tier).absolute()))}"
     f" {forks.ADDRESS}={SERVER}; "
 )
+
+# `onstart` is not for the Snakemake that runs the jobs of a submission on a cluster's node.
+if workflow.remote_exec:
+    forks.start(SERVER)
 
 TIER = STUDY.tier
 DEVICE = STUDY.params.device

@@ -1,6 +1,8 @@
 """What a tier still has to train, and what that takes by the records of earlier runs."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ ALIKE = (
     ["dataset", "arm"],
 )
 """What runs have in common whose mean cost stands for that of one to make, the nearest first."""
-COST = ["wall_s", "peak_memory_mb"]
+COST = ["wall_s", "peak_memory_mb", "bytes"]
 EFFECT, SEEDS = 0.005, (3, 5)
 """True difference in AUC, and numbers of seeds, whose power is told."""
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -61,12 +63,14 @@ def plan(of: Frames, budget: float | None = None) -> Table:
     A run that several experiments need counts in the first of them, in the order of params.yaml.
     With a budget, in seconds: how many runs fit into it, of which none is of unknown cost.
     """
-    costs, searches, total = _costs(of), _searches(of), 0.0
+    costly, searches, total = costs(of), search_costs(of), 0.0
+    status = of.about.set_index("run")["status"].loc[costly.index]
+    costly = costly[status.isin([STALE, NOT_RUN])]
     rows = []
     for name in experiments(of.study):
         wanted = {run.path.as_posix(): run for run in of.study.in_order(of.study.expected[name])}
-        own = costs.loc[[path for path in wanted if path in costs.index]]
-        costs = costs.drop(own.index)
+        own = costly.loc[[path for path in wanted if path in costly.index]]
+        costly = costly.drop(own.index)
         first = searches[searches["experiment"] == name]
         if len(own) or len(first):
             unsure = {*first.loc[first["wall_s"].isna(), "search"]}
@@ -113,17 +117,28 @@ def plan(of: Frames, budget: float | None = None) -> Table:
     return Table.of("plan", caption, frame, named, shown, _notes(of))
 
 
-def _costs(of: Frames) -> pd.DataFrame:
-    """Cost of each run to make, in the order of `Study.expected_runs`; NaN where none is known."""
+def costs(of: Frames) -> pd.DataFrame:
+    """Cost of each expected run, in the order of `Study.expected_runs`; NaN where none is known.
+
+    Returns:
+        run (index), wall_s, peak_memory_mb and `bytes`, of its weights and logits.
+    """
     order = [run.path.as_posix() for run in of.study.expected_runs]
     runs = of.runs.set_index("run").loc[order]
-    costs = runs[COST]
+    runs["bytes"] = pd.Series({path: kept_bytes(own) for path, own in of.results.records.items()})
+    found = runs[COST]
     for keys in ALIKE:
-        costs = costs.fillna(runs.groupby(keys)[COST].transform("mean"))
-    return costs[runs["status"].isin([STALE, NOT_RUN])]
+        found = found.fillna(runs.groupby(keys)[COST].transform("mean"))
+    return found
 
 
-def _searches(of: Frames) -> pd.DataFrame:
+def kept_bytes(record: Mapping[str, Any]) -> int:
+    """Bytes of the weights and logits that a run leaves, by its record; float32 both."""
+    rows = sum(sum(record["rows"][split]) for split in ("validation", "test"))
+    return 4 * int(record["parameters"]["total"] + rows * len(record["tasks"]))
+
+
+def search_costs(of: Frames) -> pd.DataFrame:
     """Searches to make: their trials, each for every seed of the search, and what all cost.
 
     A trial costs what the arm and all that it starts from cost on average on the data set; NaN
