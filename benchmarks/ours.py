@@ -16,6 +16,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.models.build import build
 from domain_experts.models.ctr import ClickModel, CTRContext
 from domain_experts.models.multi.base import MultiContext
+from domain_experts.models.star import Star
 from domain_experts.registry import BACKBONES
 from domain_experts.settings import RunSettings
 from domain_experts.training.batches import Rows
@@ -74,7 +75,8 @@ class Entrant:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.loop = Loop(new_model(job), job.data, job.settings, decay=0.0)
+        self.model = new_model(job)
+        self.loop = Loop(self.model, job.data, job.settings, decay=0.0)
         self.first = job.first
 
     def steps(self, count: int) -> None:
@@ -91,6 +93,9 @@ class Entrant:
 def new_model(job: Job) -> ClickModel:
     """The package's model of a job."""
     generator = torch.Generator().manual_seed(0)
+    if job.model == "star":
+        plan_of_star = CTRContext(job.data.schema, job.settings.model, generator)
+        return Star(plan_of_star, auxiliary=True)
     if BACKBONES[job.model].family == "ctr":
         return build(job.model, CTRContext(job.data.schema, job.settings.model, generator))
     start = job.settings.protocol.start

@@ -4,9 +4,9 @@ import dataclasses
 import itertools
 import json
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
+import plain_yaml
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.planted import generate
@@ -22,7 +22,6 @@ from domain_experts.training.checkpoint import SECONDS_BETWEEN, Checkpoint, Time
 from domain_experts.training.job import record_of
 from domain_experts.training.progress import Progress
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 CTR_BACKBONES = [name for name, backbone in BACKBONES.items() if backbone.family == "ctr"]
 CTR_ARMS = [name for name, arm in ARMS.items() if arm.family == "ctr"]
 MULTI_ARMS = [name for name, arm in ARMS.items() if arm.family == "multi"]
@@ -51,7 +50,7 @@ def low_rank(alpha, init, times=1):
 @cache
 def params() -> Params:
     """params.yaml: to read it takes longer than some of the trainings."""
-    return load(PARAMS)
+    return load(plain_yaml.PARAMS)
 
 
 @cache

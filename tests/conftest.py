@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 import torch
 from assignments import make_assignment as new_assignment
 from assignments import multi_data, small_data
-from fabricated import fabricate
+from fabricated import FEW_RUNS, fabricate
 from hypothesis import settings
-from projects import make_smallest
+from projects import end_forks, make_smallest
 from served import Trained
 from smoke import run_study
 
-from domain_experts import files
+from domain_experts import files, results
 from domain_experts.data.registry import Content
+from domain_experts.digest import code_digest
 from domain_experts.presence import load_study
+from domain_experts.training import job, search
 from domain_experts.training.batches import Rows
 
 # to synchronise a file with the disk takes longer than most tests; those of `test_crash` do it
@@ -42,20 +45,38 @@ ML_GENRES = (
 )
 
 
-# trees that tests share
-TREES = (
-    *("finished", "prepared", "fabricated_tree", "smoke_tree"),
-    *("own_log_page", "python_page"),
-)
+# what tests of several files share, and takes seconds to make
+SHARED = ("finished", "fabricated_tree", "few_runs_tree", "smoke_tree", "trained")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Send all tests of a tree to one worker, which makes it once."""
+    """Send all tests of what is shared, or of a module's own fixture, to one worker.
+
+    It makes that once. Of several groups a test goes to the first: in two it would be in a third.
+    """
     for item in items:
-        for tree in TREES:
-            if tree in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(tree))
+        known = item._fixtureinfo.name2fixturedefs
+        shared = [name for name in SHARED if name in known]
+        if not shared and any(made[-1].scope == "module" for made in known.values()):
+            shared = [item.module.__name__]
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(shared[0]))
+
+
+def pytest_sessionfinish():
+    """End the processes that commands are forks of: a worker of xdist ends without `atexit`."""
+    end_forks()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digested_once():
+    """The package's code is as it is while tests run: results need not digest it each time."""
+    once = cache(code_digest)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (results, job, search):
+            patch.setattr(module, "code_digest", once)
+        yield
 
 
 @pytest.fixture
@@ -161,6 +182,14 @@ def fabricated_tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_runs_tree(tmp_path_factory):
+    """The same with a few of its experiments, models and data sets, for tests that evaluate it."""
+    folder = tmp_path_factory.mktemp("few-runs")
+    with contextlib.chdir(folder):
+        return folder, fabricate(folder, FEW_RUNS)
+
+
+@pytest.fixture(scope="session")
 def smoke_tree(tmp_path_factory):
     """Folder of a small study that was run for real."""
     folder = tmp_path_factory.mktemp("smoke")
@@ -180,6 +209,14 @@ def smoke(smoke_tree, project):
 def fabricated_whole(fabricated_tree, project):
     """A copy of the whole study, data, logits and records included."""
     folder, study = fabricated_tree
+    shutil.copytree(folder, project, dirs_exist_ok=True)
+    return study
+
+
+@pytest.fixture
+def few_runs(few_runs_tree, project):
+    """A copy of the study of few runs, data, logits and records included."""
+    folder, study = few_runs_tree
     shutil.copytree(folder, project, dirs_exist_ok=True)
     return study
 

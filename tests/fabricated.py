@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+import plain_yaml
 from scipy.special import expit
 
 from domain_experts import layout
@@ -29,7 +29,6 @@ from domain_experts.schema import Schema
 from domain_experts.study import Study
 from domain_experts.versions import libraries
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 REAL = "ml-100k-gender"
 DATASETS = {
     REAL: (2, None),
@@ -86,9 +85,30 @@ FLOORS = ("item_rate", "user_item_rate")
 SIGNAL = {"item_rate": 0.4, "user_item_rate": 0.5, "base": 0.7, "mlora": 0.8}
 
 
-def fabricate(root: Path) -> Study:
-    """Write the tree below `root`, which must be the working directory."""
-    values = yaml.safe_load(PARAMS.read_text())
+FEW_RUNS = {
+    "main": {
+        "datasets": {"quick": [REAL, "planted", "planted-small", LEFT_OUT]},
+        "backbones": ["wdl", "mlp"],
+        "arms": ["item_rate", "base", "mlora", "moe_mlora"],
+    },
+    "planted_sharing": {
+        "datasets": {"quick": ["planted", "planted-small"]},
+        "arms": ["base", "mlora", "moe_mlora"],
+    },
+    "m3oe": {
+        "datasets": {"quick": ["planted-tasks"]},
+        "arms": {"item_rate": [], "mdmt": ["ple", "m3oe"]},
+    },
+}
+"""Experiments of a tree that is evaluated in a moment, with what they have less of."""
+
+
+def fabricate(root: Path, only: Mapping[str, Mapping[str, Any]] | None = None) -> Study:
+    """Write the tree below `root`, which must be the working directory.
+
+    Of `only` some experiments, each with changed keys, if they are given.
+    """
+    values = plain_yaml.read()
     values["tiers"]["quick"]["seeds"] = [1, 2, 3]
     # its settings are found by training
     del values["experiments"]["tuned"]
@@ -107,17 +127,23 @@ def fabricate(root: Path) -> Study:
         values["experiments"][name]["seeds"] = {"quick": [1, 2]}
     for name in ("held_out", "noise"):
         del values["experiments"][name]["seeds"]["quick"]
-    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    if only is not None:
+        known = values["experiments"]
+        values["experiments"] = {name: known[name] | keys for name, keys in only.items()}
+    plain_yaml.write(values, root / "params.yaml", sort_keys=True)
     study = Study(load(root / "params.yaml"), "quick", frozenset({LEFT_OUT}))
-    for dataset, (domains, groups) in (DATASETS | MULTI).items():
+    for dataset in study.datasets:
+        domains, groups = (DATASETS | MULTI)[dataset]
         rows, tasks = (1500, TASKS) if dataset in MULTI else (6000, TASKS[:1])
         made = _interactions(domains, groups, tasks, rows)
         write(made, layout.interactions(dataset), {"source": "random"})
         # as rows in no order at all are best split
         rule = study.params.data.split_rule(REAL)
         write_splits(rule, study.tier, dataset, study.seeds(dataset))
+    data = cache(lambda dataset: Interactions.open(layout.interactions(dataset)))
+    cut = cache(lambda dataset, seed: read_split(study.tier, dataset, seed))
     for run in study.runs:
-        _write_run(study, run)
+        _write_run(study, run, data(run.dataset), cut(run.dataset, run.split_seed))
     write_indexes(study)
     evaluate_all(study, study.datasets)
     return study
@@ -192,12 +218,8 @@ def write_indexes(study: Study) -> None:
     """Write the index of every job, which lists all of its runs."""
     for job in study.jobs():
         entries = [
-            {
-                "path": run.path.as_posix(),
-                "files": _checksums(study, run),
-            }
-            for run in study.runs
-            if run.job == job
+            {"path": run.path.as_posix(), "files": _checksums(study, run)}
+            for run in study.runs_of(job)
         ]
         write_json(layout.job_index(study.tier, job), {"runs": entries}, sealed=True)
 
@@ -231,12 +253,10 @@ def _interactions(
     )
 
 
-def _write_run(study: Study, run: Run) -> None:
+def _write_run(study: Study, run: Run, rows: Interactions, split: np.ndarray) -> None:
     rng = np.random.default_rng(zlib.crc32(run.path.as_posix().encode()))
-    rows = Interactions.open(layout.interactions(run.dataset))
     groups, domains = rows.planted_groups, rows.schema.domains
     owners = len(set(groups)) if run.spec.planted else len(domains)
-    split = read_split(study.tier, run.dataset, run.split_seed)
     gate = _gate(rng, run, len(domains), groups) if run.arm in GATED else None
     # the same noise for all arms of a seed, so that they differ in signal and a little more
     shared = np.random.default_rng(run.seed).normal(size=rows.labels.shape)

@@ -1,6 +1,6 @@
 """Whole temporary projects, run by the same commands that a user types."""
 
-import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
+import plain_yaml
 
 from domain_experts import forks
 
@@ -45,22 +45,24 @@ sys.exit(hand_over(["{name}", *sys.argv[1:]]))
 """A command that is a fork of `commands.py`."""
 
 
+_FORKS = contextlib.ExitStack()
+
+
 @cache
 def forked():
     """Folder of `snakemake` and `dvc` without the seconds in which they are imported.
 
-    Both, and the jobs of Snakemake, are forks of processes that end with this one. DVC calls
-    Snakemake, and finds this one.
+    Both, and the jobs of Snakemake, are forks of processes that `end_forks` ends, or the end of
+    this one. DVC calls Snakemake, and finds this one.
     """
-    folder = Path(tempfile.mkdtemp(prefix="forks"))
-    atexit.register(shutil.rmtree, folder)
+    folder = Path(_FORKS.enter_context(tempfile.TemporaryDirectory(prefix="forks")))
     server, jobs = folder / "commands.sock", folder / "jobs.sock"
     for process in (
         [Path(__file__).with_name("commands.py"), server],
         ["-m", forks.__name__, jobs],
     ):
         held = subprocess.Popen([sys.executable, *process], stdin=subprocess.PIPE)
-        atexit.register(held.communicate)
+        _FORKS.callback(held.communicate)
     while not (server.is_socket() and jobs.is_socket()):
         time.sleep(0.01)
     for name in ("snakemake", "dvc"):
@@ -70,6 +72,12 @@ def forked():
         )
         path.chmod(0o755)
     return folder
+
+
+def end_forks():
+    """End the processes that `forked` started, if it did, and take their folder away."""
+    _FORKS.close()
+    forked.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -126,10 +134,10 @@ class Project:
         ]
 
     def params(self):
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
+        return plain_yaml.read(self.folder / "params.yaml")
 
     def write_params(self, params):
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        plain_yaml.write(params, self.folder / "params.yaml")
 
     def set(self, key, value):
         """Change one setting; returns the value before."""
@@ -207,4 +215,4 @@ def write_claim(folder):
     rule |= {"expect": "better", "min_seeds": 1}
     claim = {"id": "pays", "says": "Experts pay, on any data.", "source": "here", "rule": rule}
     (folder / "claims").mkdir()
-    (folder / "claims/ours.yaml").write_text(yaml.safe_dump({"paper": "Ours", "claims": [claim]}))
+    plain_yaml.write({"paper": "Ours", "claims": [claim]}, folder / "claims/ours.yaml")

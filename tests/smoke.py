@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import yaml
+import plain_yaml
 
 from domain_experts.data.cut import write_splits
 from domain_experts.data.prepare import prepare
@@ -10,14 +10,13 @@ from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.presence import load_study
 from domain_experts.training.job import execute
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 OWN = "does_dropout_pay"
 """An experiment that the package does not know of."""
 
 
 def run_study(root: Path):
     """Run a study of a dozen models below `root`, which must be the working directory."""
-    params = yaml.safe_load(PARAMS.read_text())
+    params = plain_yaml.read()
     given = params["experiments"]
     main = ["item_rate", "base", "mlora", "moe_mlora", "moe_mlora_released"]
     params["experiments"] = {
@@ -40,7 +39,7 @@ def run_study(root: Path):
             "vary": {"model.dropout": [0.0, 0.25, 0.5]},
         },
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    plain_yaml.write(params, root / "params.yaml")
     study = load_study("smoke")
     for dataset in study.datasets:
         prepare(dataset, study.params.data.datasets[dataset])
@@ -55,8 +54,7 @@ def run_study(root: Path):
 
 def change_params(change):
     """Change params.yaml in the working directory; returns the study of it."""
-    path = Path("params.yaml")
-    params = yaml.safe_load(path.read_text())
+    params = plain_yaml.read(Path("params.yaml"))
     change(params)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    plain_yaml.write(params)
     return load_study("smoke")

@@ -21,6 +21,7 @@ from benchmarks import (
     limit,
     m3oe,
     machine,
+    multi_domain,
     own_log,
     process,
     reading,
@@ -230,7 +231,12 @@ def tiny_job(model):
     return backbones.with_held_out(model, shape, data, 300)
 
 
-OF_PEERS = [(name, model) for name, peer in PEERS.items() for model in peer.models]
+OF_PEERS = [
+    (name, model)
+    for name, peer in PEERS.items()
+    for model in peer.models
+    if not peer.several_domains
+]
 OUR_OWN = [(OURS, model) for model in (*backbones.CTR, *backbones.MULTI_TASK)]
 
 
@@ -247,6 +253,53 @@ def test_a_contestant_trains_each_of_its_models(contestant, model):
     after = entrant.predict()
     assert np.isfinite(after).all()
     assert np.abs(after - before).max() > 1e-5
+
+
+WITH_DOMAINS = [name for name, peer in PEERS.items() if peer.several_domains]
+# what the others have besides is told in the module of the peer
+ALIKE = {"shared_bottom", "mmoe", "ple", "sarnet", "adasparse", "adaptdhm", "epnet", "hamur"}
+
+
+@pytest.mark.parametrize("model", multi_domain.SIZES)
+@pytest.mark.parametrize("contestant", [OURS, *WITH_DOMAINS])
+def test_a_contestant_trains_its_models_of_several_domains(contestant, model):
+    if contestant != OURS:
+        pytest.importorskip(PEERS[contestant].package, reason="the extra `bench` is not installed")
+    entrant = enter(contestant, multi_domain.job(model, batch=64))
+    before = [p.detach().clone() for p in entrant.model.parameters()]
+    entrant.steps(1)
+    moved = [
+        not torch.equal(p, old) for p, old in zip(entrant.model.parameters(), before, strict=True)
+    ]
+    assert sum(moved) > len(moved) / 2
+
+
+@pytest.mark.parametrize("model", multi_domain.SIZES)
+@pytest.mark.parametrize("contestant", WITH_DOMAINS)
+def test_models_of_several_domains_are_of_one_size(contestant, model):
+    pytest.importorskip(PEERS[contestant].package, reason="the extra `bench` is not installed")
+    own = multi_domain.job(model, batch=64)
+    ours, theirs = (multi_domain.size(name, own)[0] for name in (OURS, contestant))
+    assert theirs > 0.97 * ours
+    assert model not in ALIKE or theirs < 1.01 * ours
+
+
+def test_models_of_several_domains_are_measured_with_their_operations(monkeypatch):
+    monkeypatch.setattr(multi_domain, "SIZES", {"shared_bottom": {}})
+    monkeypatch.setattr(multi_domain, "BATCH", 64)
+    monkeypatch.setattr(multi_domain, "contestants", lambda *_, **__: [OURS])
+    parameters, operations, step, floor = multi_domain.measure(TINY)
+    widths = [7 * 16, 512, 256, 256, 64, 64]
+    assert parameters.value == pytest.approx(
+        sum(n for _, n in multi_domain.job("shared_bottom", 8).data.schema.fields) * 16
+        + sum((i + 3) * o for i, o in pairwise(widths[:5]))
+        + 3 * (64 * 64 + 4 * 64 + 1)
+    )
+    # forward, and backward with respect to weights and inputs; the embedding takes one of x
+    products = 6 * 64 * sum(i * o for i, o in pairwise(widths))
+    assert operations.value == pytest.approx(products / 1e9)
+    assert (step.contestant, floor.contestant) == (OURS, multi_domain.FLOOR)
+    assert floor.ratio < 1.5
 
 
 def test_every_model_is_measured_by_all_contestants(monkeypatch):

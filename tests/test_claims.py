@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plain_yaml
 import pytest
 import yaml
 from hypothesis import given
@@ -46,7 +47,7 @@ GAIN = {"kind": "gain", "experiments": ["main"], "arms": ["moe_mlora"], "over": 
 @cache
 def small():
     """A small study."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = plain_yaml.read()
     given = {"datasets": {tier: [*DATASETS] for tier in ("quick", "paper")}, "backbones": ["mlp"]}
     given["seeds"] = {"quick": SEEDS, "paper": [*range(1, 10)]}
     values["experiments"] = {

@@ -1,7 +1,7 @@
 """What may not be compared is refused by name, before anything runs."""
 
+import plain_yaml
 import pytest
-import yaml
 from projects import ROOT
 
 from domain_experts.errors import UserError
@@ -12,7 +12,7 @@ from domain_experts.study import Study
 
 
 def study(tier="smoke", **changed):
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = plain_yaml.read()
     for name, keys in changed.items():
         values["experiments"][name] |= keys
     return Study(Params.model_validate(values), tier)
@@ -48,9 +48,9 @@ def test_seeds_missing_for_one_arm_are_refused():
 
 
 def test_bad_comparisons_are_told_when_params_yaml_is_read(tmp_path):
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = plain_yaml.read()
     values["experiments"]["held_out"]["compare"] = ["moe_mlora_released"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    plain_yaml.write(values, tmp_path / "params.yaml")
     with pytest.raises(UserError, match="tested on other rows"):
         load_study("smoke", path=tmp_path / "params.yaml")
 

@@ -4,20 +4,25 @@ import json
 import re
 
 import pytest
+import servers
 import yaml
 from projects import ROOT, Project, make_smallest
 
 from domain_experts.dvc_pipeline import dvc_files, pull
 from domain_experts.errors import UserError
-from domain_experts.params import load
+from domain_experts.params import LOADER, load
 from domain_experts.phases import PHASES
 from domain_experts.study import Study
 
 
 @pytest.fixture(scope="module")
-def files():
-    texts = dvc_files(load(ROOT / "params.yaml"))
-    return {path.as_posix(): yaml.safe_load(text) for path, text in texts.items()}
+def texts():
+    return dvc_files(load(ROOT / "params.yaml"))
+
+
+@pytest.fixture(scope="module")
+def files(texts):
+    return {path.as_posix(): yaml.load(text, LOADER) for path, text in texts.items()}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +58,8 @@ def test_a_stage_is_a_phase(files):
     assert list(files["workflow/paper/dvc.yaml"]["stages"]) == list(PHASES)[2:]
 
 
-def test_the_files_can_be_read_by_a_person():
-    assert (
-        sum(len(text.splitlines()) for text in dvc_files(load(ROOT / "params.yaml")).values())
-        <= 230
-    )
+def test_the_files_can_be_read_by_a_person(texts):
+    assert sum(len(text.splitlines()) for text in texts.values()) <= 230
 
 
 def test_a_stage_runs_the_rules_of_its_own_phase_only(files):
@@ -165,6 +167,25 @@ def test_push_clone_and_pull_leave_nothing_to_do(tracked, pulled):
         pulled.set("adapter.alpha", before)
 
 
+@pytest.mark.parametrize("server", [servers.s3, servers.ssh], ids=["s3", "ssh"])
+def test_a_server_keeps_and_gives_back_what_a_folder_does(tracked, tmp_path, server):
+    with server(tmp_path) as (address, settings, secret):
+        project = tracked.copy(tmp_path / "my project")
+        project.run("dvc", "remote", "add", "server", address)
+        for name, value in settings.items():
+            project.run("dvc", "remote", "modify", "server", name, value)
+        project.commit()
+        assert "files pushed" in project.run("dvc", "push", "-r", "server", **secret).stdout
+        assert "up to date" in project.run("dvc", "push", "-r", "server", **secret).stdout
+        project.run("git", "clone", "-q", ".", str(tmp_path / "a clone"))
+        clone = Project(tmp_path / "a clone")
+        clone.run("domain-experts", "pull", "--tier", "smoke", "--remote", "server", **secret)
+    assert clone.nothing_to_do()
+    assert "up to date" in clone.run("dvc", "status", "dvc.yaml").stdout
+    for folder in ("results/smoke", "figures/smoke", "artifacts/smoke", "data"):
+        assert clone.read_results(folder, "*.*") == tracked.read_results(folder, "*.*")
+
+
 def test_pull_refuses_results_of_other_parameters(pulled):
     before = pulled.set("rates.smoothing", 77.0)
     try:
@@ -204,6 +225,6 @@ def test_the_locks_of_both_tiers_stand_side_by_side(tmp_path):
         assert "up to date" in project.run("dvc", "status", stage).stdout
 
 
-def test_the_files_in_this_project_are_in_step():
-    for path, text in dvc_files(load(ROOT / "params.yaml")).items():
+def test_the_files_in_this_project_are_in_step(texts):
+    for path, text in texts.items():
         assert (ROOT / path).read_text() == text, "run `domain-experts dvc-yaml`"

@@ -29,10 +29,21 @@ def kept(fabricated_tree, monkeypatch):
     return study
 
 
+@pytest.fixture(scope="module")
+def shown(fabricated_tree):
+    """Its frames, read once."""
+    folder, study = fabricated_tree
+    with contextlib.chdir(folder):
+        of = frames(study)
+        # read what depends on the working directory
+        assert len(of.runs)
+        return of
+
+
 @pytest.fixture
-def tree(fabricated_whole):
-    """A copy of it."""
-    return fabricated_whole
+def tree(few_runs):
+    """A copy of one with fewer runs: what is changed is evaluated in a moment."""
+    return few_runs
 
 
 def find(study, **wanted):
@@ -93,8 +104,8 @@ def test_differences_are_those_of_the_predictions(kept):
 
 
 @pytest.mark.parametrize("experiment", ["main", "m3oe", "m3oe_automl", "new_domain"])
-def test_every_difference_in_an_experiments_metric_has_an_error(kept, experiment):
-    gains = frames(kept).gains(experiment).dropna(subset="gain")
+def test_every_difference_in_an_experiments_metric_has_an_error(shown, experiment):
+    gains = shown.gains(experiment).dropna(subset="gain")
     assert len(gains)
     assert (gains["se"] > 0).all()
 
@@ -111,9 +122,9 @@ def test_only_what_experiments_compare_on_the_same_split_is_compared(kept):
     assert not any("released" in a + b for a, b in arms)
 
 
-def test_what_experiments_may_show_is_what_runs_have(kept):
+def test_what_experiments_may_show_is_what_runs_have(shown):
     """But for scalars of tested models, which the fabricated ones do not have."""
-    of = frames(kept)
+    of = shown
     assert set(of.runs) - {*of.about, "task", "machine"} == set(SHOWN) - set(TESTED)
     assert set(METRICS) < set(COMPARED) < set(SHOWN)
 
@@ -235,9 +246,9 @@ def changed_base(study, what):
 
 
 @pytest.fixture(scope="module")
-def outdated(fabricated_tree, tmp_path_factory):
+def outdated(few_runs_tree, tmp_path_factory):
     """What is stale, and what is stored so, after four base runs have other origins."""
-    folder, study = fabricated_tree
+    folder, study = few_runs_tree
     copy = tmp_path_factory.mktemp("outdated") / "copy"
     shutil.copytree(folder, copy)
     with contextlib.chdir(copy):
@@ -249,17 +260,17 @@ def outdated(fabricated_tree, tmp_path_factory):
 
 
 @pytest.mark.parametrize("what", ORIGINS)
-def test_other_origins_make_a_run_and_what_starts_from_it_stale(kept, outdated, what):
-    found, stored = outdated
-    base = changed_base(kept, what)
+def test_other_origins_make_a_run_and_what_starts_from_it_stale(few_runs_tree, outdated, what):
+    (_, study), (found, stored) = few_runs_tree, outdated
+    base = changed_base(study, what)
     why = {"split": "data"}.get(what, what)
     assert found[base.path.as_posix()] == (why,)
 
     def starts_from_base(run):
-        return any(up == base or starts_from_base(up) for up in kept.upstream(run))
+        return any(up == base or starts_from_base(up) for up in study.upstream(run))
 
-    downstream = {run.path.as_posix() for run in filter(starts_from_base, kept.expected_runs)}
-    runs = {run.path.as_posix(): run for run in kept.expected_runs}
+    downstream = {run.path.as_posix() for run in filter(starts_from_base, study.expected_runs)}
+    runs = {run.path.as_posix(): run for run in study.expected_runs}
     assert {runs[path].backbone for path in found} == {"mlp"}
     assert {path for path in found if runs[path].seed == base.seed} == {
         *downstream,

@@ -26,7 +26,6 @@ from test_multi_more import (
 )
 from torch import nn
 from torch.autograd import gradcheck
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from domain_experts.errors import UserError
 from domain_experts.models.multi import adaptdhm, adasparse, apg, hamur, hierrec, ppnet
@@ -169,7 +168,7 @@ def of_ppnet(model, e, x, d, tasks):
     logits = []
     for t in range(tasks):
         H = x
-        for part, unit in zip(model.towers, model.gates, strict=True):
+        for part, unit in zip(model.towers, model.ppnet, strict=True):
             H = layer(part, t, H)
             H = gate(unit, known)[t * len(H) : (t + 1) * len(H)] * H
         logits.append(model.v[t] @ H + model.c[t])
@@ -501,59 +500,13 @@ def test_a_cluster_without_rows_gets_no_gradient():
 def test_open_gates_leave_a_tower_a_task():
     """EPNet and PPNet with gates of 1 are one function of the same towers."""
     ep, pp = scrambled(fresh("epnet")), scrambled(fresh("ppnet"))
-    for unit in (ep.epnet, *pp.gates):
+    for unit in (ep.epnet, *pp.ppnet):
         nn.init.zeros_(unit.W_2)
         nn.init.zeros_(unit.b_2)
     pp.load_state_dict(
         {name: value for name, value in ep.state_dict().items() if "epnet" not in name}
-        | {name: value for name, value in pp.state_dict().items() if "gates" in name},
+        | {name: value for name, value in pp.state_dict().items() if "ppnet" in name},
         strict=False,
     )
     rows = batch([0, 1, 2, 2])
     torch.testing.assert_close(ep(*rows), pp(*rows), rtol=0, atol=1e-12)
-
-
-# AdaSparse where each domain's clicks hang on features of its own
-
-
-def planted(rows, seed, domains=4, each=3):
-    """A domain's clicks follow three dense features; those of the other domains are noise to it."""
-    generator = torch.Generator().manual_seed(seed)
-    domain = torch.arange(rows) % domains
-    dense = torch.randn(rows, domains * each, generator=generator)
-    own = dense.view(rows, domains, each)[torch.arange(rows), domain]
-    chance = torch.sigmoid(3 * (own[:, 0] * own[:, 1] + own[:, 2]))
-    clicks = (torch.rand(rows, generator=generator) < chance).float()
-    return domain.unsqueeze(1).int(), dense, domain, clicks.unsqueeze(1)
-
-
-class KeepAll(nn.Module):
-    def forward(self, e, h, alpha):
-        return torch.ones_like(h)
-
-
-def loss_on_new_rows(seed, prunes):
-    rows, test = planted(4000, seed), planted(4000, seed + 100)
-    dense = tuple(f"x{i}" for i in range(rows[1].shape[1]))
-    schema = Schema((("domain", 4),), dense, ("a", "b", "c", "d"), ("click",))
-    own = context(adasparse={"hidden": [24, 12], "threshold": 0.25, "alpha_growth": 1e-4})
-    generator = torch.Generator().manual_seed(seed)
-    model = adasparse.Model(MultiContext(schema, own.settings, generator))
-    if not prunes:
-        model.pruners = nn.ModuleList(KeepAll() for _ in model.pruners)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01, weight_decay=1e-4)
-    for _ in range(200):
-        index = torch.randint(4000, (256,), generator=generator)
-        *inputs, clicks = (part[index] for part in rows)
-        loss = binary_cross_entropy_with_logits(model(*inputs), clicks)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        return float(binary_cross_entropy_with_logits(model(*test[:3]), test[3]))
-
-
-def test_pruning_helps_where_each_domain_has_features_of_its_own():
-    pruned, whole = ([loss_on_new_rows(seed, own) for seed in (0, 1)] for own in (True, False))
-    assert max(pruned) < min(whole) - 0.02, (pruned, whole)

@@ -1,5 +1,6 @@
 """M2M, HiNet, PEPNet and AutoIFS against their equations, one row at a time."""
 
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from assignments import params, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_multi_family import assert_drawn_from_own_stream
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -351,17 +353,8 @@ def test_parameter_counts(name, shape):
     assert sum(p.numel() for p in fresh(name, *shape).parameters()) == by_hand(name, *shape)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_initial_weights_come_from_the_plans_stream_alone(name):
-    def flat(seed):
-        return torch.cat([p.detach().flatten() for p in fresh(name, seed=seed).parameters()])
-
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    first = flat(5)
-    torch.testing.assert_close(torch.get_rng_state(), before)
-    torch.testing.assert_close(flat(5), first, rtol=0, atol=0)
-    assert not torch.equal(flat(6), first)
+def test_initial_weights_of_autoifs_come_from_the_plans_stream_alone():
+    assert_drawn_from_own_stream(partial(fresh, "autoifs"))
 
 
 def normal(*shape, seed):

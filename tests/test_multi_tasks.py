@@ -6,10 +6,10 @@ One row at a time, with loops over tasks, domains and experts.
 from importlib import import_module
 
 import numpy as np
+import plain_yaml
 import pytest
 import torch
-import yaml
-from assignments import PARAMS, params, train
+from assignments import params, train
 from test_multi_more import (
     DIM,
     FIELDS,
@@ -692,11 +692,11 @@ def test_experts_that_are_not_picked_take_no_part():
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(key, value, said, tmp_path):
-    raw = yaml.safe_load(PARAMS.read_text())
+    raw = plain_yaml.read()
     model, setting = key.split(".")
     raw["multi_model"][model][setting] = value
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    plain_yaml.write(raw, path)
     with pytest.raises(UserError) as refused:
         load(path)
     assert said in str(refused.value) and f"multi_model.{model}" in str(refused.value)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import plain_yaml
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from domain_experts import layout
@@ -27,7 +27,7 @@ def study(project):
     """Params of a study of two generated data sets, one with a split rule of its own."""
 
     def write(rule):
-        values = yaml.safe_load((ROOT / "params.yaml").read_text())
+        values = plain_yaml.read()
         values["data"]["datasets"]["planted-tasks"] |= {"split": rule, "rows": 3000}
         values["experiments"] = {
             "main": {
@@ -37,7 +37,7 @@ def study(project):
                 "arms": ["item_rate"],
             }
         }
-        Path("params.yaml").write_text(yaml.safe_dump(values))
+        plain_yaml.write(values)
 
     return write
 

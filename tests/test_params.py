@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 import jsonschema
+import plain_yaml
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from assignments import CTR_BACKBONES, params, study_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @cache
 def given_values():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return plain_yaml.read()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def refused(values, tmp_path):
             node = node[parent]
         node[last] = value
         path = tmp_path / "params.yaml"
-        path.write_text(yaml.safe_dump(values))
+        plain_yaml.write(values, path)
         with pytest.raises(UserError) as caught:
             found = load(path)
             for tier in ("smoke", "quick", "paper"):
@@ -133,7 +133,7 @@ def test_refused(refused, key, value, said):
 def test_missing_key(values, tmp_path):
     del values["training"]["patience"]
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
+    plain_yaml.write(values, path)
     with pytest.raises(UserError, match=r"training.patience: Field required"):
         load(path)
 
@@ -284,10 +284,12 @@ def test_left_out_data_are_expected_but_not_run():
     assert any(run.dataset == "ml-100k-gender" for run in study.expected["main"])
 
 
-def test_data_that_come_are_in_the_plan(tmp_path, monkeypatch):
+def test_data_that_come_are_in_the_plan(values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DOMAIN_EXPERTS_DATA_LOCAL", raising=False)
-    path = ROOT / "params.yaml"
+    path = tmp_path / "params.yaml"
+    values["experiments"] = {"main": values["experiments"]["main"]}
+    plain_yaml.write(values, path)
     study = load_study("paper", allow_missing=True, path=path)
     assert "taobao-10" in study.all_datasets
     assert "taobao-10" not in study.datasets

@@ -38,9 +38,9 @@ def points(study, run):
     return pd.DataFrame(load(study).records[run.path.as_posix()]["projection"])
 
 
-def test_each_part_has_a_point_a_row_of_the_shown_domain(fabricated_whole):
-    run = keep_views(fabricated_whole)
-    found = points(fabricated_whole, run)
+def test_each_part_has_a_point_a_row_of_the_shown_domain(few_runs):
+    run = keep_views(few_runs)
+    found = points(few_runs, run)
     assert set(found) == set(PROJECTION_COLUMNS)
     parts = found.groupby("panel")["part"].value_counts()
     assert set(parts) == {20}
@@ -49,30 +49,30 @@ def test_each_part_has_a_point_a_row_of_the_shown_domain(fabricated_whole):
         "task": {"G_1", "G_2", "T"},
         "all": {"S", "D", "T", "fused"},
     }
-    pd.testing.assert_frame_equal(found, points(fabricated_whole, run))
+    pd.testing.assert_frame_equal(found, points(few_runs, run))
 
 
-def test_the_domain_with_the_most_test_rows_is_shown(fabricated_whole):
-    run = keep_views(fabricated_whole)
-    assert set(points(fabricated_whole, run)["domain"]) == {0}
-    record = layout.run_artifacts(fabricated_whole.tier, run) / "record.json"
+def test_the_domain_with_the_most_test_rows_is_shown(few_runs):
+    run = keep_views(few_runs)
+    assert set(points(few_runs, run)["domain"]) == {0}
+    record = layout.run_artifacts(few_runs.tier, run) / "record.json"
     change_json(record, rows={"test": [100, 300, 200]})
-    assert set(points(fabricated_whole, run)["domain"]) == {1}
+    assert set(points(few_runs, run)["domain"]) == {1}
 
 
-def test_fully_gated_modules_have_no_shared_module_of_their_own(fabricated_whole):
-    found = points(fabricated_whole, keep_views(fabricated_whole, without=("S",)))
+def test_fully_gated_modules_have_no_shared_module_of_their_own(few_runs):
+    found = points(few_runs, keep_views(few_runs, without=("S",)))
     assert set(found.loc[found["panel"] == "all", "part"]) == {"D", "T", "fused"}
 
 
-def test_the_figure_has_three_panels_a_run(fabricated_whole):
-    points(fabricated_whole, keep_views(fabricated_whole))
-    drawn = draw(frames(fabricated_whole), "modules")
+def test_the_figure_has_three_panels_a_run(few_runs):
+    points(few_runs, keep_views(few_runs))
+    drawn = draw(frames(few_runs), "modules")
     assert len(drawn.figure.axes) == 3
 
 
-def test_without_views_the_figure_says_so(fabricated_whole):
-    drawn = draw(frames(fabricated_whole), "modules")
+def test_without_views_the_figure_says_so(few_runs):
+    drawn = draw(frames(few_runs), "modules")
     assert not drawn.figure.axes
     assert drawn.figure.texts
 

@@ -5,19 +5,18 @@ import math
 
 import pandas as pd
 import pytest
+from assignments import params, study_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain_experts import layout
 from domain_experts.errors import UserError
-from domain_experts.presence import load_study
 from domain_experts.reporting import published as module
 from domain_experts.reporting.frame import ALL_TASKS, frames
 from domain_experts.reporting.published import published, verdict_text, verdicts_on
 from domain_experts.reporting.tables import write_tables
 from domain_experts.results import load
 from domain_experts.runs import variant_name
-from domain_experts.study import Study
 
 HEAD = "source,dataset,backbone,arm,variant,domain,task,metric,value,test_rows\n"
 CELL = "a paper,ml-1m-gender,wdl,moe_mlora,default,,click,"
@@ -45,7 +44,7 @@ def test_what_is_published_of_movielens_names_runs_of_the_paper_tier():
     keys = ["dataset", "backbone", "arm", "variant"]
     runs = {
         (run.dataset, run.backbone, run.arm, variant_name(run.variant))
-        for run in load_study("paper").expected_runs
+        for run in study_of("paper").expected_runs
     }
     for metric in ("macro_auc", "macro_log_loss"):
         frame = published(metric)
@@ -56,10 +55,8 @@ def test_what_is_published_of_movielens_names_runs_of_the_paper_tier():
 
 def test_all_that_is_published_is_of_what_params_yaml_has():
     """Tasks and domains: of the data sets whose numbers are committed."""
-    study = load_study("paper")
-    everything = [
-        run for tier in study.params.tiers for run in Study(study.params, tier).expected_runs
-    ]
+    study = study_of("paper")
+    everything = [run for tier in study.params.tiers for run in study_of(tier).expected_runs]
     variants = {(run.arm, variant_name(run.variant)) for run in everything}
     data = load(study).data
     frame = module._all()
@@ -222,6 +219,6 @@ def test_of_what_is_measured_on_test_rows_it_is_said_which():
     assert set(frame.loc[measured, "test_rows"]) == {"same", "unknown"}
     assert set(frame.loc[~measured, "test_rows"]) == {""}
     own = frame.loc[frame["test_rows"] == "same", "dataset"]
-    rules = load_study("paper").params.data
+    rules = params().data
     # rows that the authors cut themselves
     assert {rules.split_rule(name).rule for name in own} == {"given"}

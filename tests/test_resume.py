@@ -36,11 +36,15 @@ UNTRAINED = {
 }
 
 
+# an epoch of a few steps is as good to go on from as one of many
+FEW_STEPS = {"training.batch_size": 256, "multi_model.autoifs.batch_size": 256}
+
+
 @pytest.mark.parametrize("arm", [arm for arm in CTR_ARMS if arm not in UNTRAINED])
 def test_every_arm_goes_on_from_any_epoch(make_assignment, monkeypatch, arm):
     experts = 1 if arm in ("mlora_gated", "moe_mlora_from_mlora") else 2
     changed = {"training.learning_rate": 0.02, "adapter.experts_per_domain": experts}
-    goes_on_from_any_epoch(make_assignment(arm, **changed), monkeypatch)
+    goes_on_from_any_epoch(make_assignment(arm, **changed, **FEW_STEPS), monkeypatch)
 
 
 # the released arms differ from these in settings alone; mdmt's is the one whose scalars have two
@@ -58,12 +62,15 @@ def test_every_arm_of_m3oe_goes_on_from_any_epoch(
         "protocol.upper_order": order,
         "multi_model.m3oe.tower_norm": "batch" if order == 2 else "layer",
     }
-    assignment = make_assignment(arm, data=multi_interactions, backbone="m3oe", **changed)
+    assignment = make_assignment(
+        arm, data=multi_interactions, backbone="m3oe", **changed, **FEW_STEPS
+    )
     goes_on_from_any_epoch(assignment, monkeypatch)
 
 
 def test_autoifs_goes_on_from_any_epoch(make_assignment, multi_interactions, monkeypatch):
-    goes_on_from_any_epoch(make_assignment("autoifs", data=multi_interactions), monkeypatch)
+    assignment = make_assignment("autoifs", data=multi_interactions, **FEW_STEPS)
+    goes_on_from_any_epoch(assignment, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +81,8 @@ def test_lazy_adam_goes_on_from_any_epoch(
 ):
     data = interactions if backbone == "wdl" else multi_interactions
     changed = {"training.optimizer": "lazy_adam", "protocol.upper_order": 2}
-    goes_on_from_any_epoch(
-        make_assignment(arm, data=data, backbone=backbone, **changed), monkeypatch
-    )
+    assignment = make_assignment(arm, data=data, backbone=backbone, **changed, **FEW_STEPS)
+    goes_on_from_any_epoch(assignment, monkeypatch)
 
 
 def goes_on_from_any_epoch(assignment, monkeypatch):
@@ -139,9 +145,8 @@ def test_a_run_that_is_saved_now_and_then_goes_on_from_there(
 ):
     """Killed after any of its epochs, in whatever leg or model, it ends the same."""
     data = multi_interactions if backbone == "m3oe" else interactions
-    assignment = make_assignment(
-        arm, data=data, backbone=backbone, **{"training.learning_rate": 0.02}
-    )
+    changed = {"training.learning_rate": 0.02, **FEW_STEPS}
+    assignment = make_assignment(arm, data=data, backbone=backbone, **changed)
     expected = json.dumps(record_of(assignment, train(assignment)))
     end = Trainer._report
     epochs, saved = [], []

@@ -4,14 +4,12 @@ import dataclasses
 import itertools
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
+import plain_yaml
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from smoke import PARAMS
 
 from domain_experts import layout
 from domain_experts.data.cut import write_splits
@@ -49,9 +47,9 @@ BASE, MOE = (Search("tuned", "planted-small", "mlp", arm) for arm in ("base", "m
 
 def write_params(**changed):
     """params.yaml with the experiment `tuned` alone; `changed` of its search."""
-    params = yaml.safe_load(PARAMS.read_text())
+    params = plain_yaml.read()
     params["experiments"] = {"tuned": TUNED | {"search": TUNED["search"] | changed}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    plain_yaml.write(params)
     return load_study("smoke")
 
 
@@ -210,7 +208,7 @@ def test_final_runs_have_what_was_chosen(study):
 
 
 def test_settings_of_one_arm_alone(study):
-    params = yaml.safe_load(PARAMS.read_text())
+    params = plain_yaml.read()
     params["experiments"] = {
         "rates": {
             "question": "?",
@@ -285,7 +283,7 @@ def test_settings_of_one_arm_alone(study):
     ],
 )
 def test_refused(changed, said):
-    params = yaml.safe_load(PARAMS.read_text())
+    params = plain_yaml.read()
     searched = TUNED["search"] | changed.pop("search", {})
     params["experiments"] = {"tuned": TUNED | {"search": searched} | changed}
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
@@ -334,6 +332,6 @@ def test_a_search_starts_from_an_arm_that_is_searched():
 
 
 def _study(**changed):
-    params = yaml.safe_load(PARAMS.read_text())
+    params = plain_yaml.read()
     params["experiments"] = {"tuned": TUNED | {"search": TUNED["search"] | changed}}
     return Study(validated(Params, params, "params.yaml"), "smoke")

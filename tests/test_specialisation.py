@@ -51,7 +51,7 @@ def layer_of(width=6, experts=3, alpha=2, shared=0):
     for e in range(experts):
         layer.add_expert(low_rank(alpha, "glorot_normal"), stream(e))
     for e in range(shared):
-        layer.add_shared(low_rank(alpha, "glorot_normal"), stream(e))
+        layer.add_expert(low_rank(alpha, "glorot_normal"), stream(e), shared=True)
     return random_weights(layer)
 
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
+from torch import nn
 
 from benchmarks.results import OURS
 from domain_experts.data.interactions import Interactions
@@ -18,6 +19,8 @@ class Peer:
 
     package: str
     models: tuple[str, ...]
+    several_domains: bool = False
+    """Whether its models serve several domains, not several tasks."""
 
 
 _RANKING = ("mlp", "wdl", "nfm", "autoint", "pnn", "deepfm", "fibinet", "xdeepfm", "dcn")
@@ -27,6 +30,14 @@ PEERS = {
         "torch_rechub", ("wdl", "deepfm", "autoint", "fibinet", "dcn", "mmoe", "ple")
     ),
     "DeepCTR-Torch": Peer("deepctr_torch", (*_RANKING, "mmoe", "ple")),
+    "Scenario-Wise-Rec": Peer(
+        "scenario_wise_rec",
+        (
+            *("star", "shared_bottom", "mmoe", "ple", "m3oe", "m2m", "sarnet", "adasparse"),
+            *("adaptdhm", "epnet", "ppnet", "hamur"),
+        ),
+        several_domains=True,
+    ),
 }
 EMBEDDING_STD = 0.01
 """Of the embeddings' initial values, for all."""
@@ -67,6 +78,8 @@ class Job:
 class Contestant(Protocol):
     """A library's model of a job, with the library's own loop and loader."""
 
+    model: nn.Module
+
     def steps(self, count: int) -> None:
         """So many training steps on the job's first batch, which is at hand."""
 
@@ -77,10 +90,10 @@ class Contestant(Protocol):
         """Scores (n, T) of the held-out rows, loading included; (n,) of a single task."""
 
 
-def contestants(model: str) -> list[str]:
+def contestants(model: str, several_domains: bool = False) -> list[str]:
     """The package and the peers that have a model and are installed here."""
-    able = [n for n, p in PEERS.items() if model in p.models and find_spec(p.package)]
-    return [OURS, *able]
+    fit = {n: p for n, p in PEERS.items() if p.several_domains == several_domains}
+    return [OURS, *(n for n, p in fit.items() if model in p.models and find_spec(p.package))]
 
 
 def enter(name: str, job: Job) -> Contestant:

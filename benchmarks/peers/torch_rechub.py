@@ -58,7 +58,7 @@ class Entrant:
     """A model with the library's trainer."""
 
     def __init__(self, job: Job) -> None:
-        model = build(job)
+        self.model = model = build(job)
         options = {"optimizer_params": {"lr": job.settings.training.learning_rate}}
         tasks = len(job.data.schema.tasks)
         self.trainer: Any = (

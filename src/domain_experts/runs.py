@@ -1,7 +1,8 @@
 """Runs and jobs: what is trained, and where its files lie."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ class Run:
     arm: str
     variant: Variant
     seed: int
-    settings: RunSettings
+    # equal runs are told by the rest already, and to hash some hundred values takes long
+    settings: RunSettings = field(hash=False)
 
     @property
     def spec(self) -> Arm:
@@ -105,16 +107,16 @@ class Run:
         varied = self.variant and self.search is None
         return "ablations" if varied and self.spec.phase == "gates" else self.spec.phase
 
-    @property
+    @cached_property
     def job(self) -> Job:
         return Job(self.phase, self.dataset, self.backbone, self.arm)
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """Folder of the run below a tier's results or artifacts."""
         return self.job.path / variant_name(self.variant) / f"seed={self.seed}"
 
-    @property
+    @cached_property
     def search(self) -> "Search | None":
         """The search that finds its settings, if there is one."""
         tags = dict(self.variant)

@@ -50,6 +50,7 @@ class Study:
         """Data sets to do without: their runs are expected, but not made."""
         self._chosen: dict[Search, Variant | None] = {}
         self._settings: dict[tuple[str, ...], RunSettings] = {}
+        self._made: dict[tuple[str, ...], Run] = {}
 
     @cached_property
     def expected(self) -> dict[str, tuple[Run, ...]]:
@@ -79,6 +80,8 @@ class Study:
         found: dict[Run, None] = {}
 
         def add(run: Run) -> None:
+            if run in found:
+                return
             for upstream in self.upstream(run):
                 add(upstream)
             found[run] = None
@@ -480,6 +483,13 @@ class Study:
                 yield ((f"protocol.{switch}", there[switch]),)
 
     def _run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
+        """The run, each made once: runs are asked for again as what others start from."""
+        key = (dataset, backbone, arm, repr(variant), str(seed))
+        if key not in self._made:
+            self._made[key] = self._new_run(dataset, backbone, arm, variant, seed)
+        return self._made[key]
+
+    def _new_run(self, dataset: str, backbone: str, arm: str, variant: Variant, seed: int) -> Run:
         def resolved(changed: Variant, of: str = arm) -> RunSettings:
             return self.settings(of, changed, dataset, backbone)
 

@@ -170,19 +170,27 @@ def ranked(logits: Array, rows: Rows) -> Ranked:
 def _ranked(scores: Array, labels: Array, rows: Rows) -> tuple[Floats, Floats]:
     """(D,) AUC and (n,) parts of one task."""
     auc, parts = np.full(len(rows.domains), np.nan), np.full(len(scores), np.nan)
+    classes = 2 * rows.domain.astype(np.int64) + (labels == 1)
+    above = _midranks(scores, rows.domain.astype(np.int64)) - _midranks(scores, classes)
     for d in range(len(rows.domains)):
-        own = np.flatnonzero(rows.domain == d)
-        hit = labels[own] == 1
-        if hit.any() and not hit.all():
-            right = rankdata(scores[own])
-            for one, sign in ((hit, 1), (~hit, -1)):
-                size = one.sum()
-                of_others = (right[one] - rankdata(scores[own[one]])) / (len(own) - size)
+        members = [np.flatnonzero(classes == 2 * d + positive) for positive in (1, 0)]
+        sizes = [len(own) for own in members]
+        if all(sizes):
+            for own, others, sign in zip(members, reversed(sizes), (1, -1), strict=True):
+                of_others = above[own] / others
                 if sign == 1:
                     auc[d] = of_others.mean()
-                spread = np.sqrt(size * (size - 1)) or np.nan
-                parts[own[one]] = sign * (of_others - of_others.mean()) / spread
+                spread = np.sqrt(len(own) * (len(own) - 1)) or np.nan
+                parts[own] = sign * (of_others - of_others.mean()) / spread
     return auc, parts
+
+
+def _midranks(scores: Array, group: Array) -> Floats:
+    """(n,) rank of each score within its group; ties share their mean rank."""
+    place = np.unique(scores, return_inverse=True)[1]
+    sizes = np.bincount(group)
+    ranks: Floats = rankdata(group * len(scores) + place)
+    return ranks - (np.cumsum(sizes) - sizes)[group]
 
 
 def bayes(rows: Rows) -> Iterator[Row]:

@@ -4,8 +4,8 @@ One job evaluates a data set. Whatever is trained is evaluated, whether the rest
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +18,7 @@ from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
 from domain_experts.errors import UserError
-from domain_experts.evaluation.compare import bayes, compare, own_errors, pairs, ranked
+from domain_experts.evaluation.compare import Ranked, bayes, compare, own_errors, pairs, ranked
 from domain_experts.evaluation.gates import gate_rows
 from domain_experts.evaluation.metrics import evaluate
 from domain_experts.evaluation.new_domain import held_out, new_domain_rows
@@ -69,7 +69,9 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
         about = {"dataset": dataset, "seed": split_seed, "split_seed": split_seed}
         facts = [*_population(interactions, split), *bayes(cut["test"])]
         rows += [about | {"status": CURRENT} | row for row in facts]
-        test, logits, who_of = cut["test"], {}, {}
+        test, logits, who_of = cut["test"], dict[Run, Array](), {}
+        # pairs of a run follow each other, and few runs are references
+        ranked_of = lru_cache(maxsize=32)(partial(_ranked, logits, test))
         for run in runs:
             record = _record(study, run)
             key = record["provenance"]["key"]
@@ -83,13 +85,11 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
                 ]
                 rows += [who | {"split": name} | row for row in found]
             rows += [who | row for row in gate_rows(record)]
-            rows += [
-                who | {"split": "test"} | row for row in own_errors(ranked(scores, test), test)
-            ]
             logits[run], who_of[run] = scores, who
+            rows += [who | {"split": "test"} | row for row in own_errors(ranked_of(run), test)]
             record["projection"] = projection(study, run, record)
             records.append(_stored(run.path.as_posix(), dataset, key, record))
-        rows += _compared(study, logits, test, who_of)
+        rows += _compared(study, ranked_of, test, who_of)
     if interactions is not None:
         schema = interactions.schema
         data = {
@@ -104,13 +104,15 @@ def evaluate_dataset(study: Study, dataset: str) -> None:
     write(table_of_records(records), folder / RECORDS, RECORD_COLUMNS)
 
 
+def _ranked(logits: Mapping[Run, Array], rows: Rows, run: Run) -> Ranked:
+    return ranked(logits[run], rows)
+
+
 def _compared(
-    study: Study, logits: Mapping[Run, Array], test: Rows, about: Mapping[Run, Row]
+    study: Study, ranked_of: Callable[[Run], Ranked], test: Rows, about: Mapping[Run, Row]
 ) -> Iterator[Row]:
     """Differences between the runs of one split, as far as experiments compare them."""
-    # pairs of a run follow each other, and few runs are references
-    ranked_of = lru_cache(maxsize=32)(lambda run: ranked(logits[run], test))
-    for (run, other), named in pairs(study, logits).items():
+    for (run, other), named in pairs(study, about).items():
         new = held_out(run) if held_out(run) == held_out(other) else None
         against = about[run] | {"split": "test", "against": other.path.as_posix()}
         for row in compare(ranked_of(run), ranked_of(other), test, new, domains=named):

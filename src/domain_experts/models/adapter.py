@@ -125,17 +125,18 @@ class AdaptedLinear(nn.Module):
         self.overlap: Tensor | None = None
         """Of the last batch, if orthogonality is asked for."""
 
-    def add_expert(self, new: NewModulation, generator: torch.Generator) -> None:
-        """Append an expert; the first one says of which kind all are."""
-        if self.experts is None:
-            self.experts = new(*self.weight.shape)
-        self.experts.add(generator)
+    def add_expert(
+        self, new: NewModulation, generator: torch.Generator, shared: bool = False
+    ) -> None:
+        """Append an expert; the first one says of which kind all are.
 
-    def add_shared(self, new: NewModulation, generator: torch.Generator) -> None:
-        """Append an expert that serves every row (DeepSeekMoE, Dai et al. 2024, section 3.2)."""
-        if self.shared is None:
-            self.shared = new(*self.weight.shape)
-        self.shared.add(generator)
+        A `shared` one serves every row (DeepSeekMoE, Dai et al. 2024, section 3.2).
+        """
+        own = self.shared if shared else self.experts
+        if own is None:
+            own = new(*self.weight.shape)
+            setattr(self, "shared" if shared else "experts", own)
+        own.add(generator)
 
     def forward(self, x: Tensor, routing: Hard | Soft | None) -> Tensor:
         """Map x (B, d_in), rows grouped as a Hard routing says, to (B, d_out)."""
@@ -238,22 +239,12 @@ class Tower(nn.Module):
         new: NewModulation,
         generator: torch.Generator,
         layers: Sequence[int] | None = None,
+        shared: bool = False,
     ) -> None:
-        """Append one expert to the `layers` (None: to all)."""
+        """Append one expert, `shared` by all rows or not, to the `layers` (None: to all)."""
         for number, layer in enumerate(self.adapted):
             if layers is None or number in layers:
-                layer.add_expert(new, generator)
-
-    def add_shared(
-        self,
-        new: NewModulation,
-        generator: torch.Generator,
-        layers: Sequence[int] | None = None,
-    ) -> None:
-        """Append one expert that serves every row to the `layers` (None: to all)."""
-        for number, layer in enumerate(self.adapted):
-            if layers is None or number in layers:
-                layer.add_shared(new, generator)
+                layer.add_expert(new, generator, shared)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """Map x (B, d_in) to (B, hidden[-1])."""

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from importlib.resources import files
 from itertools import takewhile
 from os.path import relpath
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
@@ -117,19 +119,24 @@ def text(of: Frames, parts: list[str]) -> str:
     environment.filters["tex"] = tex
     template = files("domain_experts.reporting").joinpath("paper.tex.j2").read_text("utf-8")
     work, papers = cited()
+    return environment.from_string(template).render(
+        work=work, papers=papers, parts=parts, **_said(of)
+    )
+
+
+@lru_cache(maxsize=1)
+def _said(of: Frames) -> dict[str, Any]:
+    """What the paper says, however many tables and figures it has room for."""
     asked, names = of.study.params.experiments, experiments(of.study)
     lines = {name: answer.line(of, name) for name in names}
     answered = {name: line for name, line in lines.items() if not line.startswith(answer.NO_ANSWER)}
-    return environment.from_string(template).render(
-        work=work,
-        papers=papers,
-        question=answer.question(of),
-        sentences=answer.sentences(of),
-        claims=[MEANS, *counts(of)],
-        experiments=[(asked[name].question, line) for name, line in answered.items()],
-        unanswered=[name for name in names if name not in answered],
-        parts=parts,
-    )
+    return {
+        "question": answer.question(of),
+        "sentences": answer.sentences(of),
+        "claims": [MEANS, *counts(of)],
+        "experiments": [(asked[name].question, line) for name, line in answered.items()],
+        "unanswered": [name for name in names if name not in answered],
+    }
 
 
 def _parts(of: Frames, folder: Path) -> Iterator[str]:

@@ -98,7 +98,7 @@ def add_shared(model: CTRModel, assignment: Assignment, experts: int) -> None:
     new = partial(LowRank, alpha=adapter.alpha, init=init)
     for e in range(experts):
         stream = torch_stream(assignment.run.seed, "init", "shared expert", e)
-        model.tower.add_shared(new, stream, adapter.layers)
+        model.tower.add_expert(new, stream, adapter.layers, shared=True)
 
 
 def new_gate(assignment: Assignment, model: CTRModel) -> Gate:

@@ -44,21 +44,27 @@ class Model(MultiModel):
         UserError: the data set has no field `user` or no field `item`.
     """
 
+    title, name = "PEPNet", "pepnet"
+    gates_embeddings = True
+
     def __init__(self, context: MultiContext) -> None:
         super().__init__(context)
         own, generator = context.settings.pepnet, context.generator
-        dim = context.settings.embedding_dim
-        domains, self.tasks = len(context.schema.domains), len(context.schema.tasks)
+        dim, self.tasks = context.settings.embedding_dim, len(context.schema.tasks)
         names = [name for name, _ in context.schema.fields]
         missing = [name for name in PRIOR if name not in names]
         if missing:
             raise UserError(
-                f"PEPNet's gates need the field '{missing[0]}', and the data set has "
-                f"{', '.join(names)}; leave pepnet out under `experiments` in params.yaml"
+                f"{self.title}'s gates need the field '{missing[0]}', and the data set has "
+                f"{', '.join(names)}; leave {self.name} out under `experiments` in params.yaml"
             )
         self.prior = [slice(j * dim, (j + 1) * dim) for j in map(names.index, PRIOR)]
-        self.domains = nn.Parameter(EMBEDDING_STD * torch.randn(domains, dim, generator=generator))
-        self.epnet = GateUnit(dim + self.width, own.gate_hidden, self.width, generator)
+        if self.gates_embeddings:
+            domains = len(context.schema.domains)
+            self.domains = nn.Parameter(
+                EMBEDDING_STD * torch.randn(domains, dim, generator=generator)
+            )
+            self.epnet = GateUnit(dim + self.width, own.gate_hidden, self.width, generator)
         self.towers = nn.ModuleList(
             Layer(self.tasks, i, o, generator) for i, o in pairwise((self.width, *own.hidden))
         )
@@ -70,11 +76,12 @@ class Model(MultiModel):
         self.c = uniform(generator, own.hidden[-1], self.tasks)
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        domain = torch.repeat_interleave(torch.tensor(counts, device=x.device))
-        of_domain = functional.embedding(domain, self.domains)
-        hidden = self.epnet(torch.cat([of_domain, x.detach()], 1)) * x
-        prior = [x[:, own] for own in self.prior]
-        known = torch.cat([*prior, hidden.detach()], 1)
+        hidden = x
+        if self.gates_embeddings:
+            domain = torch.repeat_interleave(torch.tensor(counts, device=x.device))
+            of_domain = functional.embedding(domain, self.domains)
+            hidden = self.epnet(torch.cat([of_domain, x.detach()], 1)) * x
+        known = torch.cat([*(x[:, own] for own in self.prior), hidden.detach()], 1)
         for layer, gate in zip(self.towers, self.ppnet, strict=True):
             hidden = gate(known).view(len(x), self.tasks, -1) * layer(hidden)
         logits: Tensor = (hidden * self.v).sum(2) + self.c

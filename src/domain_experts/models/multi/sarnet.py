@@ -14,7 +14,6 @@ task has a gate and a tower.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.blocks import Experts, Towers, by_domain
@@ -41,9 +40,9 @@ class Model(MultiModel):
         self.towers = Towers(1, tasks, width, width, generator)
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        domain = torch.repeat_interleave(torch.tensor(counts, device=x.device))
-        scale = functional.embedding(domain, self.beta)
-        z = torch.addcmul(functional.embedding(domain, self.gamma), scale, x)
+        beta, gamma = self.beta.unbind(), self.gamma.unbind()
+        parts = by_domain(x, counts)
+        z = torch.cat([torch.addcmul(gamma[d], beta[d], own) for d, own in parts])
         own = torch.cat([self.own_experts[d](rows) for d, rows in by_domain(z, counts)])
         experts = torch.cat([own, self.shared_experts(z)], 1)
         logits: Tensor = self.towers(torch.bmm(self.gates(z), experts), [len(x)])

@@ -273,10 +273,8 @@ class MultiModelSettings(Settings):
     embedding_dim: Positive
     hidden: tuple[Positive, Positive, Positive, Positive] = Field(
         description="widths of the layers; M3oE and STAR: star-like layer, what it gives, the same "
-        "again as experts' input, experts; M2M, HiNet, SAR-Net and HierRec take the last alone; a "
-        "model with `hidden` of its own has those widths"
-        "again as experts' input, experts; M2M, HiNet and HoME take the last alone, PEPNet, SNR, "
-        "AESM2 and AutoIFS have widths of their own"
+        "again as experts' input, experts; M2M, HiNet, HoME, SAR-Net and HierRec take the last "
+        "alone; a model with `hidden` of its own has those widths"
     )
     weight_decay: float = Field(ge=0, description="times a weight is added to its gradient")
     m3oe: M3oESettings
