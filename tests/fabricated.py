@@ -14,7 +14,7 @@ import plain_yaml
 from scipy.special import expit
 
 from domain_experts import layout
-from domain_experts.artifacts import RECORD
+from domain_experts.artifacts import RECORD, VIEWS
 from domain_experts.data.cut import write_splits
 from domain_experts.data.interactions import Interactions, write
 from domain_experts.data.split import SPLITS, read_split
@@ -225,7 +225,8 @@ def write_indexes(study: Study) -> None:
 
 
 def _checksums(study: Study, run: Run) -> dict[str, str]:
-    folder, names = layout.run_artifacts(study.tier, run), (RECORD, "validation.npy", "test.npy")
+    folder = layout.run_artifacts(study.tier, run)
+    names = (RECORD, VIEWS, "validation.npy", "test.npy")
     return {name: sha256(folder / name) for name in names if (folder / name).is_file()}
 
 

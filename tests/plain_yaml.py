@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from domain_experts.params import LOADER
+from domain_experts.yaml_files import LOADER
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -10,9 +10,10 @@ from projects import ROOT, Project, make_smallest
 
 from domain_experts.dvc_pipeline import dvc_files, pull
 from domain_experts.errors import UserError
-from domain_experts.params import LOADER, load
+from domain_experts.params import load
 from domain_experts.phases import PHASES
 from domain_experts.study import Study
+from domain_experts.yaml_files import LOADER
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.evaluation.registry import COMPARED, METRICS, SHOWN, TESTED
+from domain_experts.files import read_json
 from domain_experts.reporting.frame import frames
 from domain_experts.results import RECORD_COLUMNS, load, read, write
 from domain_experts.study import Study
@@ -300,7 +301,7 @@ def test_upstream_runs_that_were_trained_again_make_stale(tree):
 
 def test_changed_data_make_stale_what_was_trained_on_them(tree):
     card = layout.card("planted")
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"content": "others"}))
+    change_json(card, content="others")
     found = stale(tree)
     assert {path.split("/")[1] for path in found} == {"planted"}
     assert {why for reasons in found.values() for why in reasons} == {"data"}
@@ -325,10 +326,9 @@ def fact_status(study):
 def test_numbers_about_data_are_stale_when_data_or_splits_are_others(tree):
     assert fact_status(tree).map(lambda status: status == ["current"]).all()
     card, index = layout.card("planted"), layout.split_index(tree.tier, "planted-small")
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"content": "others"}))
-    splits = json.loads(index.read_text())
-    splits["seeds"]["2"]["sha256"] = "another"
-    index.write_text(json.dumps(splits))
+    change_json(card, content="others")
+    seeds = read_json(index, "")["seeds"]
+    change_json(index, seeds={"2": seeds["2"] | {"sha256": "another"}})
     found = fact_status(tree)
     gone = found[found.map(lambda status: status == ["stale"])].index
     expected = {pair for pair in found.index if pair[0] == "planted"} | {("planted-small", 2)}

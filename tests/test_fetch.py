@@ -370,7 +370,7 @@ def test_an_installation_cut_short_leaves_no_record(tiny, monkeypatch):
     tiny.register(tiny.download())
     fetch("tiny", None)
 
-    def full(path, value):
+    def full(path, value, sealed):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_json", full)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from assignments import make_assignment, multi_data, train
-from fabricated import change_json, evaluate_all
+from fabricated import change_json, evaluate_all, write_indexes
 from safetensors.numpy import save_file
 
 from domain_experts import layout
@@ -33,6 +33,7 @@ SIZES = {"E": 1, "F": 2, "G": 2, "S": 2, "D": 2, "T": 2, "fused": 2}
 
 def points(study, run):
     """The points of a run, after its data set is evaluated anew."""
+    write_indexes(study)
     evaluate_all(study, [run.dataset])
     return pd.DataFrame(load(study).records[run.path.as_posix()]["projection"])
 

@@ -1,7 +1,6 @@
 """Saved models: rebuilt, saved, loaded, refused."""
 
 import contextlib
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from domain_experts.data.interactions import Interactions
 from domain_experts.data.log.spec import OTHER_DOMAIN
 from domain_experts.data.split import TEST, read_split
 from domain_experts.errors import UserError
-from domain_experts.files import sha256
+from domain_experts.files import read_json, sha256, write_json
 from domain_experts.registry import ARMS
 from domain_experts.results import load as load_results
 from domain_experts.serving.keep import best_run, run_at, saved_model
@@ -73,7 +72,7 @@ def test_saving_again_replaces_a_model_but_nothing_else(trained, saved):
 
 def change_config(folder, **changed):
     path = folder / CONFIG
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    write_json(path, read_json(path, "") | changed, sealed=True)
 
 
 def damage(path):
@@ -184,7 +183,7 @@ def test_a_run_that_cannot_be_kept_is_refused(smoke):
     folder = layout.run_artifacts("smoke", run)
     other = next(r for r in smoke.runs_of(run.job) if r.seed != run.seed and not r.variant)
     shutil.copyfile(layout.run_artifacts("smoke", other) / WEIGHTS, folder / WEIGHTS)
-    with pytest.raises(UserError, match=r"model\.safetensors is damaged; remove"):
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged: .*; remove"):
         saved_model(smoke, run)
     (folder / WEIGHTS).unlink()
     with pytest.raises(UserError):

@@ -1,16 +1,17 @@
 """Numbers made again from stored logits."""
 
-import json
 from collections import Counter
 
 import numpy as np
 import pytest
+from fabricated import change_json
 from typer.testing import CliRunner
 
 from domain_experts import layout
 from domain_experts.cli import app
 from domain_experts.errors import UserError
 from domain_experts.evaluation.verify import VERIFIED, verify
+from domain_experts.files import read_json, write_json
 from domain_experts.results import load, read, write
 
 
@@ -82,10 +83,10 @@ def test_runs_without_files_are_counted_by_reason(smoke):
     )
     (layout.run_artifacts("smoke", gone) / "test.npy").unlink()
     index = layout.job_index("smoke", other.job)
-    listed = json.loads(index.read_text())
+    listed = read_json(index, "")
     for entry in listed["runs"]:
         entry["key"] = "of another training"
-    index.write_text(json.dumps(listed))
+    write_json(index, listed, sealed=True)
     found = verify(smoke, 300, seed=0)
     assert found.others == Counter(
         {
@@ -100,7 +101,7 @@ def test_runs_without_files_are_counted_by_reason(smoke):
 def test_other_data_are_told(smoke):
     run = first_with_logits(smoke)
     card = layout.card(run.dataset)
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"content": "other"}))
+    change_json(card, content="other")
     on_it = load(smoke).numbers.query("dataset == @run.dataset")["run"].nunique()
     assert verify(smoke, 1, seed=0).others == {"data or split here are others": on_it}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-import yaml
+from domain_experts.yaml_files import parse_yaml
 
 PACKAGE = "domain_experts"
 ROOT = Path(__file__).parent
@@ -20,8 +20,6 @@ NOT_COUNTED = frozenset(
     )
 )
 
-# of libyaml where PyYAML was built with it: ten times as fast
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 EQUAL = ROOT / "equal_code.yaml"
 """Codes that were shown to give the bytes of earlier ones (`scripts/equal_bytes.py`)."""
 
@@ -95,7 +93,7 @@ def hold(modules: Sequence[str]) -> None:
 @cache
 def _equal(path: Path) -> dict[str, str]:
     """Digest of code -> the digest of that whose bytes it gives."""
-    listed = yaml.load(path.read_text(), LOADER) or {}
+    listed = parse_yaml(path.read_text()) or {}
     return dict(listed.values())
 
 
