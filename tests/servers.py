@@ -19,8 +19,7 @@ SECRET = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAU
 @contextmanager
 def s3(folder):
     """Moto's server with one bucket: a DVC remote's address, its settings, and who may use it."""
-    missing = [name for name in ("moto", "boto3", "dvc_s3") if find_spec(name) is None]
-    if missing:
+    if None in map(find_spec, ("moto", "boto3", "dvc_s3")):
         pytest.skip("the extra `remotes` is not installed")
     import boto3
 

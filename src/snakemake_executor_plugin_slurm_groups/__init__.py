@@ -16,7 +16,8 @@ try:
     from snakemake_executor_plugin_slurm import Executor as _Slurm
     from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
 except ImportError:
-    # Snakemake imports every plugin there is at every start
+    # Snakemake imports every plugin there is at every start, and looks for these two names: so
+    # each has a second definition
     common_settings = CommonSettings(
         non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
     )
@@ -35,6 +36,7 @@ except ImportError:
 
 else:
 
+    # the one of the two definitions that holds where the plugin `slurm` is there
     class Executor(_Slurm):  # type: ignore[no-redef]
         """The same, but for how jobs run on the node."""
 
