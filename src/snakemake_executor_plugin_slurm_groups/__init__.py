@@ -35,7 +35,6 @@ except ImportError:
             raise WorkflowError("Slurm needs `pip install 'domain-experts[slurm]'`")
 
 else:
-
     # the one of the two definitions that holds where the plugin `slurm` is there
     class Executor(_Slurm):  # type: ignore[no-redef]
         """The same, but for how jobs run on the node."""
