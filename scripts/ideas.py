@@ -73,7 +73,6 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
     | task's features | three of each of two tasks, of 6 |
     | scaled inputs | v; each of 12 domains shows it shifted and stretched by its own vectors |
     | turned inputs | v; each of four domains shows it turned by its own rotation |
-    | funnel | a second label, which only rows with the first can have, has three of its own |
     | rates | v, and a constant of each of four domains in the logit |
 
     Args:
@@ -99,7 +98,7 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
             v = [dense[everyone, cluster]]
             place = 4 * np.eye(4)[cluster] + 0.3 * rng.normal(size=(rows, 4))
             dense = np.concatenate([dense.reshape(rows, -1), place], 1)
-        case "task's features" | "funnel":
+        case "task's features":
             v, dense = [dense[:, 0], dense[:, 1]], dense[:, :2]
         case "scaled inputs":
             stretch = np.exp(shared.normal(size=(domains, OF_ONE)))
@@ -114,8 +113,6 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
             raise ValueError(f"unknown kind '{kind}'")
     logits = np.stack([3 * (x[:, 0] * x[:, 1] + x[:, 2]) + constant for x in v], 1)
     labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
-    if kind == "funnel":
-        labels = np.cumprod(labels, 1)
     return Planted(
         torch.from_numpy(np.stack([user, np.zeros(rows, int), domain], 1)).int(),
         torch.from_numpy(dense.reshape(rows, -1)).float(),
@@ -184,6 +181,9 @@ def no_scaling(model: Any) -> None:
     fixed("gamma")(model)
 
 
+BOTH, NO_DOMAIN, PEOPLE = slice(1, 3), slice(1, 2), slice(0, 3)
+
+
 class Idea(NamedTuple):
     """A model, where it must help, and what it is without its idea."""
 
@@ -192,11 +192,10 @@ class Idea(NamedTuple):
     without: str
     change: Callable[[MultiModel], None] | dict[str, Any]
     """What is done to the model, or sizes that it has instead."""
-    fields: slice = slice(1, 3)
+    fields: slice = BOTH
     """Of user, a dummy and domain, those that the models see."""
 
 
-BOTH, NO_DOMAIN, PEOPLE = slice(1, 3), slice(1, 2), slice(0, 3)
 IDEAS = (
     Idea("adasparse", "domain's features", "no pruning", keep_all),
     Idea("epnet", "domain's features", "gate open", open_embeddings),
