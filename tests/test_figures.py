@@ -106,6 +106,9 @@ def assert_readable(figure):
             ]
             for (one, a), (other, b) in combinations(boxes, 2):
                 assert not a.overlaps(b), f"{one} and {other} overlap"
+    for legend in figure.legends:
+        box = legend.get_window_extent(renderer)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
     titles = [(ax.get_title(), ax.title.get_window_extent(renderer)) for ax in figure.axes]
     for (one, a), (other, b) in combinations([pair for pair in titles if pair[0]], 2):
         assert not a.overlaps(b), f"{one} and {other} overlap"
@@ -185,6 +188,12 @@ def test_a_legend_names_what_is_drawn_and_only_that():
     two = kinds.forest(differences(hues=("p", "q")), "difference").figure
     assert [text.get_text() for text in two.legends[0].get_texts()] == ["p", "q"]
     assert not kinds.forest(differences(), "difference").figure.legends
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+def test_a_legend_lies_on_its_figure(count):
+    hues = ["upper level, second order", "lower level", *(f"level {i}, fixed" for i in range(6))]
+    assert_readable(kinds.forest(differences("abc", hues=hues[:count]), "difference").figure)
 
 
 def test_a_setting_that_spans_a_decade_has_a_logarithmic_axis():
@@ -286,6 +295,14 @@ def test_an_experiment_shows_its_gains(known):
 def test_the_worse_side_of_zero_is_that_of_the_metric(smoke, metric, side):
     study = change_params(lambda p: p["experiments"]["main"].update(metric=metric))
     assert f"to Base{side}. " in figures.experiment(frames(study), "main").says
+
+
+def test_no_two_points_of_an_experiment_bear_one_name(known):
+    drawn = [figures.experiment(known, name) for name in experiments(known.study)]
+    forests = [spec.data for spec in drawn if "place" in spec.data]
+    assert len(forests) > 5
+    for data in forests:
+        assert not data.duplicated(["panel", "y", "hue"]).any()
 
 
 def test_an_experiment_that_varies_one_number_is_a_line(known):

@@ -130,7 +130,11 @@ def _gains(of: Frames, name: str) -> Spec:
     place = [order[pair] for pair in zip(frame["arm"], frame["backbone"], strict=True)]
     if crowded := isinstance(spec.arms, dict):  # each arm has backbones of its own
         row, hue = joined(arm, backbone), nothing
-    if several(variant):
+    # one arm with several backbones, as the family of multi-domain models: they are the rows
+    models = frame.duplicated(["dataset", "arm", "variant"]).any()
+    if several(variant) and crowded and models:
+        hue = variant
+    elif several(variant):
         panel, row = joined(panel, arm) if several(arm) else panel, variant
         place = [0] * len(frame)
     elif not crowded and not several(backbone) and len({*panel}) >= len({*row}):

@@ -105,7 +105,10 @@ class Grid:
         """What was drawn, with names for its axes."""
         if x:
             x_label(self.figure, x)
-        if y:
+        if y and len(self.axes) <= self.columns:
+            # beside the panels; that of a figure is beside the middle of panels and legend
+            self.axes[0].set_ylabel(y)
+        elif y:
             self.figure.supylabel(y)
         return Drawing(self.figure, (*left_out, *self.left_out))
 
@@ -131,8 +134,8 @@ def legend(figure: Figure, entries: Mapping[str, Look], place: str = "upper") ->
     words = [letter * len(name) + 0.45 for name in entries]
 
     def width(columns: int) -> float:
-        tall = math.ceil(len(words) / columns)
-        return sum(max(words[i : i + tall]) for i in range(0, len(words), tall))
+        # matplotlib fills columns so
+        return sum(float(max(column)) for column in np.array_split(words, columns))
 
     room = figure.get_figwidth() - 0.25
     fitting = [n for n in range(1, len(words) + 1) if width(n) <= room]
