@@ -228,6 +228,13 @@ def test_published_values_stand_beside_with_a_verdict(of, study, monkeypatch):
     assert printed["MLoRA"] == MISSING
 
 
+def test_a_data_set_is_told_on_a_split_that_runs_used(smoke):
+    before = table(frames(smoke), "datasets").numbers
+    # as many runs use the first of them as any other, and none of these was run
+    study = change_params(lambda p: p["tiers"]["smoke"]["seeds"].insert(0, 1))
+    pd.testing.assert_frame_equal(table(frames(study), "datasets").numbers, before)
+
+
 def test_best_and_second_are_marked_once_a_data_set(of, study):
     made = table(of, "main")
     # of those on the same test rows

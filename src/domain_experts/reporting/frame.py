@@ -120,7 +120,9 @@ class Frames:
         ..., that of the first task, ...
         """
         facts = self.results.facts[self.results.facts["domain"] != ""]
-        usual = self.about.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
+        # splits of runs that have no numbers yet have no facts
+        known = self.about.merge(facts[["dataset", "split_seed"]].drop_duplicates())
+        usual = known.groupby("dataset")["split_seed"].agg(lambda s: s.mode().iloc[0])
         facts = facts[facts["split_seed"] == facts["dataset"].map(usual)]
         keys, names = ["dataset", "status", "split_seed", "domain"], ["train", "validation", "test"]
         counts = ["users", "items", "test_users", "seen_test_users"]
