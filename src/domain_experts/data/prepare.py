@@ -2,9 +2,9 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from domain_experts import layout
 from domain_experts.data import planted, planted_tasks
@@ -15,7 +15,7 @@ from domain_experts.errors import UserError
 from domain_experts.files import read_json, sha256
 
 
-class _Fetched(TypedDict):
+class _Fetched(BaseModel):
     """What is read of a record of fetched files."""
 
     layout: str
@@ -57,13 +57,13 @@ def checked_record(source: str) -> dict[str, Any]:
     remedy = f"run `domain-experts fetch {source}`"
     record: dict[str, Any] = read_json(path, remedy)
     try:
-        found_in = TypeAdapter(_Fetched).validate_python(record)
+        fetched = _Fetched.model_validate(record)
     except ValidationError:
         raise UserError(f"{path} is no record of fetched files; {remedy}") from None
-    names = FILE_FORMATS.get(found_in["layout"], ())
-    if {*names} != found_in["files"].keys():
+    names = FILE_FORMATS.get(fetched.layout, ())
+    if {*names} != fetched.files.keys():
         raise UserError(f"{path} does not name the files of {source}; {remedy}")
-    for name, expected in found_in["files"].items():
+    for name, expected in fetched.files.items():
         file = Path(layout.raw(source), name)
         if not file.is_file():
             raise UserError(f"{file} is missing; {remedy}")

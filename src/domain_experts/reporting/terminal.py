@@ -7,8 +7,8 @@ from operator import attrgetter
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
+from rich.text import Text
 
 from domain_experts import layout
 from domain_experts.errors import UserError
@@ -50,13 +50,8 @@ def print_headline(study: Study) -> None:
     gone = of.about.loc[of.about["status"] == ABSENT, "dataset"].unique()
     if len(gone):
         text = f"{', '.join(gone)}\nThese could not be found: tables and figures say '{ABSENT}'."
-        console.print(
-            Panel(
-                escape(visible(text, lines=True)),
-                title=f"DATA NOT PRESENT ({len(gone)})",
-                style="bold red",
-            )
-        )
+        shown, title = Text(visible(text, lines=True)), f"DATA NOT PRESENT ({len(gone)})"
+        console.print(Panel(shown, title=title, style="bold red"))
     for name, path in (
         ("Report", layout.report(tier)),
         ("Tables", layout.tables(tier)),

@@ -95,7 +95,8 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
         ):
             auc, error = (_number(value, (task, domain, m)) for m in ("auc", "auc_se"))
             yield (
-                f"| {markdown(task)} | {markdown(domain)} | {_shown(value, (task, domain, 'rows'), ',.0f')} | "
+                f"| {markdown(task)} | {markdown(domain)} | "
+                f"{_shown(value, (task, domain, 'rows'), ',.0f')} | "
                 f"{_shown(value, (task, domain, 'auc'), '.4f')} | {_interval(auc, error)} | "
                 f"{_shown(value, (task, domain, 'log_loss'), '.4f')} | "
                 f"{_shown(value, (task, domain, 'calibration'), '.3f')} |"
@@ -108,7 +109,8 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
             error, whose = _number(value, (task, "", "wauc_se")), "by row"
         interval = _interval(auc, error)
         said = f", 95 % interval {interval} ({whose})" if interval else ""
-        yield f"WAUC (the domains' AUC weighted by rows) of {markdown(task) or 'all tasks'}: {auc:.4f}{said}."
+        of = markdown(task) or "all tasks"
+        yield f"WAUC (the domains' AUC weighted by rows) of {of}: {auc:.4f}{said}."
     yield ""
     yield (
         "Intervals of single domains are DeLong's, of rows; they are of this run alone, and do not "
