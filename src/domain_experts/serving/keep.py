@@ -169,5 +169,6 @@ def _refuse_other_predictions(
     if differs.size and not differs.max() <= TOLERANCE:
         raise UserError(
             f"the model of {assignment.run.path} does not give the run's own predictions (they "
-            f"differ by {differs.max():.1e}): the code has changed since; run snakemake, and save again"
+            f"differ by {differs.max():.1e}): the code has changed since; run snakemake, and save "
+            "again"
         )

@@ -21,7 +21,7 @@ OTHER_DOMAIN = "(other)"
 """Domain of the rows whose own has too few."""
 Name = Annotated[str, AfterValidator(plain_name)]
 """It names a file of vocabulary, or columns of scores."""
-Several = Annotated[int, Field(ge=2)]
+Several = Annotated[int, Field(ge=2, le=10_000)]
 CONDITION = re.compile(r"(?P<column>.+?)\s*(?P<relation>>=|<=|==|!=|>|<)\s*(?P<value>.+)")
 
 
@@ -45,7 +45,7 @@ class IdField(Settings):
         description="training rows that give an id a row of its own; rarer ones share one, which "
         "unknown ids are given, too; over 1, the rarest id is given it where no other trains it",
     )
-    hash: Annotated[int, Field(ge=2)] | None = Field(
+    hash: Annotated[int, Field(ge=2, lt=2**31 - 1)] | None = Field(
         default=None, description="rows of the table that ids are hashed into, without vocabulary"
     )
     multi: str | None = Field(
