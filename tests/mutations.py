@@ -153,6 +153,6 @@ def columns(rows):
         "time": pa.array(whole.astype(np.int32), pa.int32()).cast(pa.time32("s")),
         "nanoseconds": moment.cast(pa.timestamp("ns")),
         "zoned": moment.cast(pa.timestamp("us", "Europe/Paris")),
-        "seconds": pa.array(extreme, pa.timestamp("s")),
+        "microseconds": pa.array(extreme, pa.timestamp("us")),
         "duration": moment.cast(pa.duration("us")),
     }

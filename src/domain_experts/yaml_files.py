@@ -105,7 +105,7 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
-def _at(mark: yaml.Mark, what: str) -> yaml.YAMLError:
+def _at(mark: Any, what: str) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, f"line {mark.line + 1}: {what}")
 
 

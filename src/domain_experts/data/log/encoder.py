@@ -185,7 +185,8 @@ class Encoder:
 
     def one(self, column: pa.ChunkedArray, name: str) -> np.ndarray:
         """(N,) int64 codes of a field of one id a row."""
-        return self._places(values.plain(column), name) + 1
+        with values.naming(self._column(name)):
+            return self._places(values.plain(column), name) + 1
 
     def _places(self, array: pa.Array, name: str) -> np.ndarray:
         """(N,) int64 places of ids in the field's vocabulary or table, -1 for none."""
@@ -198,9 +199,10 @@ class Encoder:
         return np.where(values.present(found), place, -1)
 
     def _lists(self, column: pa.ChunkedArray, name: str, width: int) -> np.ndarray:
-        lists = split_ids(values.plain(column), self.columns.fields[name])
-        flat = lists.flatten()
-        codes = self._places(flat, name) + POOLED_RARE + 1
+        with values.naming(self._column(name)):
+            lists = split_ids(values.plain(column), self.columns.fields[name])
+            flat = lists.flatten()
+            codes = self._places(flat, name) + POOLED_RARE + 1
         codes[~values.present(flat)] = NONE
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
         row = np.repeat(np.arange(len(lists)), lengths)
@@ -216,13 +218,16 @@ class Encoder:
         for j, (of, mean, deviation) in enumerate(
             zip(self.columns.dense, self.means, self.deviations, strict=True)
         ):
-            column = (transformed(block, of) - mean) / deviation
+            with np.errstate(over="ignore"):
+                column = (transformed(block, of) - mean) / deviation
+            _refuse_large(block, of.column, column)
             found[:, j] = np.where(np.isnan(column), 0, column)
         return found
 
     def domain(self, table: pa.Table) -> np.ndarray:
         """(N,) int16; what no training row had is the common domain, or -1."""
-        names = values.ids(table[self.columns.domain.column], "text")
+        with values.naming(self.columns.domain.column):
+            names = values.ids(table[self.columns.domain.column], "text")
         other = self.domains.index(OTHER_DOMAIN) if OTHER_DOMAIN in self.domains else UNKNOWN
         place = pc.index_in(names, value_set=pa.array(self.domains)).fill_null(other)
         return np.asarray(place.to_numpy(zero_copy_only=False)).astype(np.int16)
@@ -345,8 +350,17 @@ def split_ids(array: pa.Array, of: IdField) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
+def _refuse_large(block: Block, column: str, numbers: np.ndarray) -> None:
+    """Refuse numbers that float32 has no room for."""
+    wrong = np.abs(numbers) > np.finfo(np.float32).max
+    if wrong.any():
+        held = values.plain(block.table[column])
+        values.refuse(block, column, pa.array(wrong), held, "too large a number; leave it empty")
+
+
 def transformed(block: Block, of: DenseColumn) -> np.ndarray:
     """(N,) float64 of a dense column before it is standardised; not a number where missing."""
     found = values.numbers(block, of.column)
     found = np.where(np.isinf(found), np.nan, found)
+    _refuse_large(block, of.column, found)
     return np.sign(found) * np.log1p(np.abs(found)) if of.transform == "log" else found

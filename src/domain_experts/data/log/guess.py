@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +84,7 @@ def guess(patterns: Sequence[str]) -> str:
     table = next((block.table for block in files.blocks(names, _LOOKED_AT)), None)
     if table is None:
         raise UserError(f"{files.paths[0]} has no rows")
-    columns = [_look(name, values.plain(table[name])) for name in names]
+    columns = [_look(files.paths[0], name, values.plain(table[name])) for name in names]
     return _text(patterns, files, columns, table.num_rows)
 
 
@@ -98,7 +99,12 @@ def _delimiter(patterns: Sequence[str]) -> str:
     return best if counts[best] else ","
 
 
-def _look(name: str, array: pa.Array) -> _Column:
+def _look(file: Path, name: str, array: pa.Array) -> _Column:
+    with values.naming(name, file):
+        return _seen(name, array)
+
+
+def _seen(name: str, array: pa.Array) -> _Column:
     known = array.drop_null()
     several = form(array.type).startswith("list of ")
     text = pa.array([], pa.string()) if several else values.ids(known, "text")
