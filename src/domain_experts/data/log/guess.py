@@ -14,6 +14,7 @@ from domain_experts.data.log import values
 from domain_experts.data.log.files import LogFiles, form
 from domain_experts.data.log.spec import Csv
 from domain_experts.errors import UserError
+from domain_experts.plain_text import visible
 
 _LOOKED_AT = 200_000
 _FEWEST, _MOST = 2, 200
@@ -243,9 +244,10 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         ("", {"arms": [*_ARMS], "backbones": ["wdl"], "seeds": 3}),
     ]
     lines = [f"# Guessed from {rows:,} rows of {files.paths[0]}; look it through before it is run."]
-    lines += [f"# WARNING: {warning}" for warning in warnings]
+    # a line break in a name would end the comment
+    lines += [visible(f"# WARNING: {warning}") for warning in warnings]
     for comment, section in sections:
-        lines += [f"# {comment}"] if comment else []
+        lines += [visible(f"# {comment}")] if comment else []
         # pairs of scalars would all be put into one line
         flow = None if any(isinstance(v, (dict, list)) for v in section.values()) else False
         text = yaml.safe_dump(section, sort_keys=False, default_flow_style=flow, width=100)
