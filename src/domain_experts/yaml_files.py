@@ -17,8 +17,8 @@ MOST_VALUES = 10**6
 DEEPEST = 100
 """Of values within values; libyaml's recursion has no limit of its own."""
 LONGEST_NUMBER = 100
-"""Letters: the time that Python takes grows with their square."""
-_NUMBERS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+"""Letters: to tell what it is takes a time that grows with their square."""
+_OF_NUMBERS = frozenset("0123456789abcdefABCDEFxX+-.:_")
 
 
 def read_yaml(path: Path) -> Any:
@@ -52,7 +52,7 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > MOST_LETTERS:
         raise yaml.YAMLError(f"it has more than {MOST_LETTERS:,} letters")
-    _refuse_deep(text)
+    _refuse_long(text)
     loader = LOADER(text)
     try:
         node = loader.get_single_node()
@@ -65,8 +65,8 @@ def parse_yaml(text: str) -> Any:
         loader.dispose()
 
 
-def _refuse_deep(text: str) -> None:
-    """Refuse what would exhaust the stack."""
+def _refuse_long(text: str) -> None:
+    """Refuse what would exhaust the stack, and numbers that take long."""
     depth = 0
     for event in yaml.parse(text, LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -75,10 +75,13 @@ def _refuse_deep(text: str) -> None:
                 raise _at(event.start_mark, f"more than {DEEPEST} values within each other")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_NUMBER:
+            if event.implicit[0] and _OF_NUMBERS.issuperset(event.value):
+                raise _at(event.start_mark, f"a number of {len(event.value):,} letters")
 
 
 def _refuse_large(root: yaml.Node) -> None:
-    """Refuse numbers that take long, and aliases that stand for too much or for themselves."""
+    """Refuse aliases that stand for too much, or for what they are in."""
     values: dict[int, int] = {}
     within: set[int] = set()
     waiting = [(root, False)]
@@ -93,8 +96,6 @@ def _refuse_large(root: yaml.Node) -> None:
         elif key in within:
             raise _at(node.start_mark, "an alias stands for what it is in")
         elif key not in values:
-            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
-                raise _at(node.start_mark, f"a number of {len(node.value):,} letters")
             within.add(key)
             waiting += [(node, True), *((part, False) for part in parts)]
 

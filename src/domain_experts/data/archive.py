@@ -14,6 +14,7 @@ from typing import IO, TypeVar
 
 Info = TypeVar("Info")
 _LARGEST_MEMBER = 512 * 2**20
+_LARGEST_ARCHIVE = 4 * 2**30
 _UNSOUND = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -76,12 +77,21 @@ def _zip(archive: Path, names: list[str]) -> Iterator[Iterator[IO[bytes]]]:
 def _tar(archive: Path, names: list[str]) -> Iterator[Iterator[IO[bytes]]]:
     with tarfile.open(archive, "r:gz") as opened:
         members = []
+        held = [*_members(opened)]
         for name in names:
-            info = _only([info for info in opened.getmembers() if info.name == name], name)
+            info = _only([info for info in held if info.name == name], name)
             _check(name, info.isreg(), info.size)
             members.append(info)
         # extractfile returns None of what is no plain file
         yield (stream for info in members if (stream := opened.extractfile(info)))
+
+
+def _members(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All members; to list them, all that lies between is unpacked."""
+    for info in opened:
+        if info.offset_data + info.size > _LARGEST_ARCHIVE:
+            raise UnusableError(f"the archive holds more than {_LARGEST_ARCHIVE:,} bytes")
+        yield info
 
 
 def _only(found: list[Info], name: str) -> Info:
