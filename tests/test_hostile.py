@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plain_yaml
 import pytest
 import yaml
 from hypothesis import given
@@ -53,7 +54,7 @@ PATHS = [
     "\x1b[31m",
     "a\x00",
 ]
-PATHS += ["a\x00", "a\u202eb", "a" * 300]
+PATHS += ["a\x00", "a\u202eb", "x" * 300]
 
 
 def written(values, path):
@@ -84,12 +85,13 @@ def test_other_names_are_as_they_were(tmp_path, name):
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a\nb"])
 @pytest.mark.parametrize("where", ["experiments", "tiers", "data.datasets"])
 def test_names_in_params_are_no_paths(tmp_path, name, where):
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = plain_yaml.read()
     *outer, inner = where.split(".")
     node = values[outer[0]][inner] if outer else values[inner]
     node[name] = next(iter(node.values()))
     with pytest.raises(UserError, match="cannot be used"):
-        params.load(written(values, tmp_path / "params.yaml"))
+        plain_yaml.write(values, tmp_path / "params.yaml")
+        params.load(tmp_path / "params.yaml")
 
 
 def test_a_study_s_file_is_no_path_or_option(tmp_path):

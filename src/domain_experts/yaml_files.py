@@ -75,9 +75,14 @@ def _refuse_long(text: str) -> None:
                 raise _at(event.start_mark, f"more than {DEEPEST} values within each other")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_NUMBER:
-            if event.implicit[0] and _OF_NUMBERS.issuperset(event.value):
-                raise _at(event.start_mark, f"a number of {len(event.value):,} letters")
+        elif isinstance(event, yaml.ScalarEvent) and _is_long_number(event.value):
+            raise _at(event.start_mark, f"a number of {len(event.value):,} letters")
+
+
+def _is_long_number(text: str) -> bool:
+    return (
+        len(text) > LONGEST_NUMBER and text[0] in "0123456789+-." and _OF_NUMBERS.issuperset(text)
+    )
 
 
 def _refuse_large(root: yaml.Node) -> None:
