@@ -3,12 +3,12 @@
 import gzip
 import json
 import zlib
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import json as arrow_json
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.registry import FILE_FORMATS
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _SUFFIX = "_5.json.gz"
 _KEYS = ("reviewerID", "asin")
-# a review, with its text and votes, is one line, which must fit
-_BLOCK_BYTES = 16 * 2**20
+# a review, with its text and votes, is one line
+_LONGEST = 16 * 2**20
+_ROWS = 1 << 17
 
 
 def _read(folder: Path, file_format: str) -> tuple[pa.Table, list[str]]:
@@ -41,42 +42,45 @@ def _read(folder: Path, file_format: str) -> tuple[pa.Table, list[str]]:
 
 
 def _read_reviews(path: Path) -> pa.Table:
-    """Users and items of a file with one JSON object a line."""
-    try:
-        table = arrow_json.read_json(
-            path,
-            arrow_json.ReadOptions(block_size=_BLOCK_BYTES),
-            arrow_json.ParseOptions(
-                explicit_schema=pa.schema([(key, pa.string()) for key in _KEYS]),
-                unexpected_field_behavior="ignore",
-            ),
-        )
-    except (pa.ArrowInvalid, OSError) as error:
-        _find_misfit(path, str(error))
-    if table.num_rows == 0 or any(table[key].null_count for key in _KEYS):
-        _find_misfit(path, "holds no reviews")
-    return table.rename_columns(["user", "item"])
+    """Users and items of a file with one JSON object a line.
 
-
-def _find_misfit(path: Path, reason: str) -> NoReturn:
-    """The fast reader does not say where: look line by line."""
+    Not by pyarrow's reader, which ends the process at a line `null`.
+    """
+    parts, found = [], []
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                _check_review(path, number, line)
+            lines = iter(partial(file.readline, _LONGEST), "")
+            for number, line in enumerate(lines, start=1):
+                found.append(_review(path, number, line))
+                if len(found) == _ROWS:
+                    parts.append(_table(found))
+                    found = []
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no sound gzip file of text ({error})") from None
-    raise UserError(f"{path}: {reason}")
+    if not parts and not found:
+        raise UserError(f"{path}: is empty, it holds no reviews")
+    return pa.concat_tables([*parts, _table(found)])
 
 
-def _check_review(path: Path, number: int, line: str) -> None:
+def _table(found: list[tuple[str, ...]]) -> pa.Table:
+    columns = zip(*found, strict=True) if found else ((), ())
+    return pa.table([pa.array(column, pa.string()) for column in columns], ["user", "item"])
+
+
+def _review(path: Path, number: int, line: str) -> tuple[str, ...]:
+    """The texts of _KEYS in a line."""
+    if len(line) == _LONGEST:
+        raise UserError(f"{path}, line {number}: is longer than {_LONGEST:,} letters")
     try:
         review = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}, line {number}: is no JSON object ({error})") from None
     for key in _KEYS:
-        if not isinstance(review, dict) or not isinstance(review.get(key), str):
+        text = review.get(key) if isinstance(review, dict) else None
+        # half of a pair of UTF-16 may be escaped in JSON, but is no letter
+        if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
             raise UserError(f"{path}, line {number}: key {key}: is missing or no text")
+    return tuple(review[key] for key in _KEYS)
 
 
 def counts(folder: Path, file_format: str) -> dict[str, Any]:
