@@ -306,7 +306,7 @@ def test_no_two_points_of_an_experiment_bear_one_name(known):
 
 
 def test_an_axis_names_a_model_as_the_tables_do(known):
-    drawn = draw(known, "m3oe_shared_experts")
+    drawn = figures.draw(known, "m3oe_shared_experts")
     assert drawn.figure.get_supxlabel() == "M3oE shared experts"
 
 
