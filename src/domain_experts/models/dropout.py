@@ -12,26 +12,29 @@ class KeyedDropout(nn.Module):
     """Inverted dropout; each lane of rows draws its masks from the lane's own stream.
 
     `lanes` is set before each training step: (stream, number of rows) of the lanes in the batch,
-    in order. Lanes that are trained side by side thus see the masks they would see alone.
+    in order. Lanes that are trained side by side thus see the masks they would see alone. Where
+    other processes train the other rows of the lanes, `part` says which are here.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
         self.lanes: Sequence[tuple[np.random.Generator, int]] = ()
+        self.part = slice(None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop entries of x (B, h), where B is the total number of rows in `lanes`."""
+        """Drop entries of x (B, h), where B is the number of rows in `part` of `lanes`."""
         if not self.training or self.p == 0:
             return x
         masks = [self._keep(stream, rows * x.shape[1]) for stream, rows in self.lanes]
         mask = torch.from_numpy(np.concatenate(masks) if len(masks) > 1 else masks[0])
-        return x * mask.view(x.shape).to(x.device, x.dtype).mul_(1 / (1 - self.p))
+        mask = mask.view(-1, x.shape[1])[self.part]
+        return x * mask.to(x.device, x.dtype).mul_(1 / (1 - self.p))
 
     def normal(self, columns: int) -> Tensor:
         """Standard normal numbers (B, columns), each row's from the stream of its lane."""
         drawn = [stream.standard_normal((rows, columns), np.float32) for stream, rows in self.lanes]
-        return torch.from_numpy(np.concatenate(drawn))
+        return torch.from_numpy(np.concatenate(drawn)[self.part])
 
     def _keep(self, stream: np.random.Generator, count: int) -> np.ndarray:
         if self.p == 0.5:

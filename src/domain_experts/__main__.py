@@ -1,0 +1,5 @@
+"""`python -m domain_experts`, for launchers such as torchrun."""
+
+from domain_experts.cli import main
+
+main()
