@@ -3,18 +3,22 @@
 import dataclasses
 import json
 import os
+import signal
 import socket
 import traceback
 
 import numpy as np
 import pytest
+import torch
 from assignments import train
+from torch import nn
 
 from domain_experts.errors import UserError
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.job import record_of
+from domain_experts.training.loop import Trainer
 from domain_experts.training.progress import Progress
-from domain_experts.training.ranks import joined
+from domain_experts.training.ranks import Ranks, joined
 
 
 def free_port():
@@ -111,8 +115,7 @@ CASES = {
     "lanes": ("experts", "mlp", {}),
     "gate": ("moe_mlora", "mlp", {"gate.top_k": 2, "gate.noise": True}),
     "one best of all legs": ("moe_mlora_released", "mlp", {}),
-    "one optimiser of all legs": ("moe_mlora_sequence", "mlp", {"protocol.fresh_optimizer": False}),
-    "passes over domains": ("mamdr", "mlp", {"training.max_epochs": 2}),
+    "passes over domains": ("mamdr", "mlp", {}),
 }
 
 
@@ -124,12 +127,13 @@ def test_ranks_make_what_one_process_makes(make_assignment, interactions, tmp_pa
     if name == "mixed batches":
         weight = np.random.default_rng(0).random(len(data.domain), np.float32)
         data = dataclasses.replace(data, weight=weight)
+    changed = {"training.max_epochs": 2, **changed}
     assignment = make_assignment(arm, data=data, backbone=backbone, **changed)
     alone = made(assignment)
     first, second = together(anew(assignment, tmp_path / "anew"), tmp_path / "ranks")
     assert_same(alone, first, 1e-7)
     assert_same(alone, second, 1e-7)
-    assert len(first[1]["curve"]) > 2
+    assert len(first[1]["curve"]) > 1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
@@ -141,3 +145,106 @@ def test_weights_are_those_of_one_process_to_5_digits(make_assignment, tmp_path,
     assert_same(alone, first, 1e-5)
     for name, values in first[0].items():
         assert np.array_equal(values, second[0][name]), "the ranks themselves hold the same"
+
+
+@pytest.mark.parametrize("arm", ["base", "experts"])
+def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on(
+    make_assignment, tmp_path, capfd, monkeypatch, arm
+):
+    """Killed after its second epoch, in a leg of shared batches as in one of lanes of its own."""
+    assignment = make_assignment(arm, **{"training.max_epochs": 4, "training.patience": 9})
+    whole = together(anew(assignment, tmp_path / "whole"), tmp_path / "results")
+    cut = anew(assignment, tmp_path / "cut")
+    report = Trainer._report
+
+    def killed(self, *args):
+        report(self, *args)
+        # in the files of what follows, the first rank has saved its epoch
+        if os.environ["RANK"] == "1" and args[1] == 2:
+            if arm == "experts":
+                self._save(f"{args[0]}/0", args[1])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Trainer, "_report", killed)
+
+    def work(ranks):
+        train(dataclasses.replace(cut, ranks=ranks))
+
+    assert ends(start(2, work)) == [3, -signal.SIGKILL]
+    said = capfd.readouterr().out
+    assert "another process that trains this run together with this one has ended" in said
+    assert "run again: the run goes on from its last checkpoint" in said
+    monkeypatch.undo()
+    again = together(cut, tmp_path / "again")
+    assert "goes on after validation" in capfd.readouterr().err
+    for one, other in zip(whole, again, strict=True):
+        assert one[1] == other[1]
+        for name, values in one[0].items():
+            assert np.array_equal(values, other[0][name]), name
+
+
+def test_lanes_are_trained_by_one_rank_each(make_assignment, tmp_path, monkeypatch):
+    """The largest is dealt first, and nothing is exchanged while they train."""
+    step, seen = Trainer._step, tmp_path / "seen"
+
+    def spy(self, lanes, *args):
+        assert self.ranks.size == 1
+        with (seen / os.environ["RANK"]).open("a") as file:
+            file.writelines(f"{lane.name}\n" for lane in lanes)
+        return step(self, lanes, *args)
+
+    seen.mkdir()
+    assignment = make_assignment("experts")
+    monkeypatch.setattr(Trainer, "_step", spy)
+    together(assignment, tmp_path / "ranks")
+    of_rank = [{*(seen / rank).read_text().split()} for rank in "01"]
+    domain = np.asarray(assignment.interactions.domain)[assignment.index("train")]
+    largest = str(np.bincount(domain).argmax())
+    assert of_rank == [{largest}, {"0", "1", "2"} - {largest}]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "owner"),
+    [([5], 3, [0]), ([1, 9, 3, 3, 2], 2, [1, 0, 1, 1, 1]), ([2, 2, 2], 3, [0, 1, 2])],
+)
+def test_lanes_are_dealt_out_evenly(sizes, size, owner):
+    assert Ranks(0, size).share(sizes) == owner
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 64])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_parts_are_all_rows_once(rows, size):
+    """But for the row that a rank without any takes, too."""
+    parts = [np.arange(rows)[Ranks(rank, size).part(rows)] for rank in range(size)]
+    assert {*np.concatenate(parts).tolist()} == {*range(rows)}
+    lengths = [len(part) for part in parts]
+    if rows >= size:
+        assert sum(lengths) == rows
+        assert max(lengths) - min(lengths) <= 1
+
+
+def test_gradients_add_up(tmp_path):
+    """Dense and sparse ones, and such as only one rank has."""
+
+    def work(ranks):
+        dense, other, none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+        table, wide = nn.Parameter(torch.zeros(5, 2)), nn.Parameter(torch.zeros(9, 1))
+        dense.grad = torch.tensor([1.0, 10.0]) * (ranks.rank + 1)
+        if ranks.rank == 1:
+            other.grad = torch.ones(2)
+        for p, ids in ((table, [0, 4, 4] if ranks.rank else [4]), (wide, [8] * (1 + ranks.rank))):
+            values = torch.ones(len(ids), p.shape[1])
+            p.grad = torch.sparse_coo_tensor([ids], values, p.shape, check_invariants=False)
+        ranks.add_gradients([dense, table, other, none, wide])
+        assert dense.grad.tolist() == [3.0, 30.0]
+        assert other.grad.tolist() == [1.0, 1.0]
+        assert none.grad is None
+        assert table.grad.to_dense()[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 3.0]
+        assert wide.grad.is_sparse
+        assert wide.grad.to_dense()[8].tolist() == [3.0]
+        assert ranks.told({"rank": ranks.rank, "text": "é" * ranks.rank}) == [
+            {"rank": 0, "text": ""},
+            {"rank": 1, "text": "é"},
+        ]
+
+    assert ends(start(2, work)) == [0, 0]

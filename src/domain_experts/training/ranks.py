@@ -44,9 +44,13 @@ class Ranks:
         return self.rank == 0
 
     def part(self, rows: int) -> slice:
-        """The part of so many rows that is this rank's."""
+        """The part of so many rows that is this rank's.
+
+        One without any takes the first row, so that it has gradients of the same kind as others;
+        `whole` leaves that row out.
+        """
         start, end = self._bounds(rows)[self.rank : self.rank + 2]
-        return slice(start, end)
+        return slice(start, end) if start < end else slice(0, 1)
 
     def share(self, sizes: Sequence[int]) -> list[int]:
         """The rank that does each of several tasks of these sizes; the largest are dealt first."""
@@ -63,6 +67,7 @@ class Ranks:
         if self.size == 1:
             return own
         counts = np.diff(self._bounds(rows)).tolist()
+        own = own[: counts[self.rank]]
         parts = self._gathered(own.detach(), counts)
         parts[self.rank] = own
         return torch.cat(parts)
@@ -166,7 +171,7 @@ class Ranks:
         for number, p in enumerate(parameters):
             rows = torch.cat([i[number] for i, _ in of_rank]).unsqueeze(0)
             sums = torch.cat([v[number] for _, v in of_rank]).view(-1, p.shape[1])
-            p.grad = torch.sparse_coo_tensor(rows, sums, p.shape)
+            p.grad = torch.sparse_coo_tensor(rows, sums, p.shape, check_invariants=False)
 
 
 ALONE = Ranks()
@@ -201,7 +206,7 @@ def _exchange() -> Iterator[None]:
     except RuntimeError as error:
         raise UserError(
             "another process that trains this run together with this one has ended, or cannot be "
-            f"reached ({str(error).splitlines()[0]}); run again: the run goes on from its last "
+            f"reached ({str(error).split('. ')[0]}); run again: the run goes on from its last "
             "checkpoint"
         ) from None
 
