@@ -2,4 +2,5 @@
 
 from domain_experts.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -370,7 +370,7 @@ class Trainer:
         index = batch[here]
         fields, dense, domain, labels = self.rows.take(index)
         self.model.dropout.lanes = list(zip(masks, counts, strict=True))
-        self.model.dropout.part = here
+        self.model.dropout.part = here if self.ranks.size > 1 else slice(None)
         routings = [lane.routing for lane in lanes]
         route = routings[0]
         if isinstance(route, int):
