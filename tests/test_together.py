@@ -5,17 +5,22 @@ import json
 import os
 import signal
 import socket
+import sys
 import traceback
 
 import numpy as np
 import pytest
 import torch
-from assignments import train
+from assignments import params, train
 from torch import nn
 
 from domain_experts.errors import UserError
+from domain_experts.params import Params
+from domain_experts.study import Study
+from domain_experts.training import job
 from domain_experts.training.checkpoint import Checkpoint
-from domain_experts.training.job import record_of
+from domain_experts.training.job import execute, record_of
+from domain_experts.training.launch import launch, launched, share_of
 from domain_experts.training.loop import Trainer
 from domain_experts.training.progress import Progress
 from domain_experts.training.ranks import Ranks, joined
@@ -114,7 +119,7 @@ CASES = {
     "masks of rows by expert": ("mlora", "mlp", {"protocol.loss": "balanced"}),
     "lanes": ("experts", "mlp", {}),
     "gate": ("moe_mlora", "mlp", {"gate.top_k": 2, "gate.noise": True}),
-    "one best of all legs": ("moe_mlora_released", "mlp", {}),
+    "one best of all legs": ("moe_mlora_released", "mlp", {"training.max_epochs": 1}),
     "passes over domains": ("mamdr", "mlp", {}),
 }
 
@@ -248,3 +253,65 @@ def test_gradients_add_up(tmp_path):
         ]
 
     assert ends(start(2, work)) == [0, 0]
+
+
+def test_a_launched_process_that_ends_badly_is_named(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["domain-experts", "no-such-command"])
+    with pytest.raises(UserError, match=r"process [01] of the 2 .* ended with status 2, .* again"):
+        launch(2)
+    assert "No such command" in capfd.readouterr().err
+
+
+def of_many(processes, **changed):
+    """The smoke tier where so many processes are to train together, and one of its jobs by arm."""
+    values = params().model_dump()
+    values["processes"] = processes
+    values["tiers"]["smoke"]["set"] = changed
+    study = Study(Params.model_validate(values), "smoke")
+    jobs = {job.arm: job for job in study.jobs() if job.backbone in ("mlp", "none")}
+    return study, jobs
+
+
+@pytest.mark.parametrize(
+    ("arm", "able"),
+    [("base", True), ("experts", True), ("star", False), ("lightgbm", False), ("mdmt", False)],
+)
+def test_what_several_processes_can_train(arm, able):
+    study, _ = of_many(3)
+    assert study.processes(arm) == (3 if able else 1)
+
+
+@pytest.mark.parametrize(
+    ("arm", "started", "changed", "said"),
+    [
+        ("base", 2, {}, "2 processes were started, but base is to be trained in 3"),
+        ("item_rate", 3, {}, "3 processes were started, but item_rate is to be trained in 1"),
+        ("moe_mlora", 3, {"gate.variance": 0.1}, "gate.variance is 0.1, which needs all rows"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(arm, started, changed, said):
+    """Before data are looked for."""
+    study, jobs = of_many(3, **changed)
+    with pytest.raises(UserError, match=said) as refused:
+        execute(study, jobs[arm], "cpu", 1, started)
+    assert "`processes` in params.yaml" in str(refused.value)
+
+
+def test_the_number_of_processes_is_part_of_a_key(interactions, monkeypatch):
+    monkeypatch.setattr(job, "sha256", lambda path: "split")
+    made = {}
+    for processes in (1, 2):
+        study, jobs = of_many(processes)
+        data = dataclasses.replace(interactions, card={"content": "data"})
+        bench = job.Bench(study, data, "cpu", 1)
+        for arm in ("base", "item_rate"):
+            made[arm, processes] = bench.made_of(study.runs_of(jobs[arm])[0])
+    assert made["base", 2] == made["base", 1] | {"processes": 2}
+    assert made["item_rate", 1] == made["item_rate", 2]
+
+
+def test_threads_are_shared_out(monkeypatch):
+    assert (launched(), share_of(4)) == (1, 4)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": 6, "LOCAL_WORLD_SIZE": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    assert (launched(), share_of(6), share_of(2)) == (6, 2, 1)

@@ -25,6 +25,7 @@ def launch(processes: int) -> None:
     Raises:
         UserError: one ended badly; what it said stands above.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -40,6 +41,9 @@ def launch(processes: int) -> None:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "domain_experts", *sys.argv[1:])
+    except SignalException as signal:
+        # by then the others have been ended
+        sys.exit(128 + signal.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode
