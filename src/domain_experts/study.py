@@ -115,6 +115,16 @@ class Study:
         """The training jobs, of one phase or of all."""
         return tuple(job for job in self._by_job if phase in (None, job.phase))
 
+    def processes(self, arm: str) -> int:
+        """How many processes are to train a run of an arm together.
+
+        An arm with statistics of a whole batch (`Arm.together`, the family `multi`), and one
+        without a training loop, is trained in one.
+        """
+        own = ARMS[arm]
+        able = own.together and own.family == "ctr" and "training" in own.reads
+        return self.params.processes if able else 1
+
     def runs_of(self, job: Job) -> tuple[Run, ...]:
         """The runs of one job.
 
