@@ -403,6 +403,8 @@ MODELS = {
     "CrossStitch": "cross_stitch",
     "SNR": "snr",
     "ESMM": "esmm",
+    "ESCM2": "escm2",
+    "SmallHeads": "small_heads",
     "MFH": "mfh",
     "HoME": "home",
     "DomainHeads": "domain_heads",

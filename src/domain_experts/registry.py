@@ -137,6 +137,17 @@ BACKBONES = {
     ),
     "snr": _multi("SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), proof=TASKS),
     "esmm": _multi("ESMM", "esmm", needs=("tasks",), proof=TASKS),
+    "escm2": _multi(
+        "ESCM2", "escm2", "multi_model.escm2", needs=("tasks",), whole=False, proof=TASKS
+    ),
+    "small_heads": _multi(
+        "Small heads",
+        "small_heads",
+        "multi_model.small_heads",
+        needs=("tasks",),
+        whole=False,
+        proof=TASKS,
+    ),
     "mfh": _multi(
         "MFH", "mfh", "multi_model.mfh", needs=("domains", "tasks"), whole=False, proof=TASKS
     ),

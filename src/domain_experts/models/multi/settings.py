@@ -202,6 +202,22 @@ class AITMSettings(Settings):
     )
 
 
+class ESCM2Settings(Settings):
+    """ESCM2 (Wang et al. 2022)."""
+
+    risk: Literal["inverse_propensity", "doubly_robust"] = Field(
+        description="how the error of a step is estimated where nobody got to it"
+    )
+    weight: float = Field(ge=0, description="lambda_c, of that estimate in the loss")
+    clip: float = Field(ge=1, description="largest weight of a row in it")
+
+
+class SmallHeadsSettings(Settings):
+    """Small heads (Wang et al. 2022)."""
+
+    weight: float = Field(ge=0, description="gamma, of the small heads' cross entropy in the loss")
+
+
 class CrossStitchSettings(Settings):
     """Cross-Stitch (Misra et al. 2016)."""
 
@@ -291,6 +307,8 @@ class MultiModelSettings(Settings):
     apg: APGSettings
     hierrec: HierRecSettings
     aitm: AITMSettings
+    escm2: ESCM2Settings
+    small_heads: SmallHeadsSettings
     cross_stitch: CrossStitchSettings
     snr: SNRSettings
     mfh: MFHSettings
