@@ -32,7 +32,17 @@ from test_resume import goes_on_from_any_epoch
 from torch.autograd import gradcheck
 
 from domain_experts.errors import UserError
-from domain_experts.models.multi import aesm2, aitm, cross_stitch, escm2, esmm, hmoe, home, snr
+from domain_experts.models.multi import (
+    aesm2,
+    aitm,
+    cross_stitch,
+    escm2,
+    esmm,
+    hmoe,
+    home,
+    plate,
+    snr,
+)
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.params import load
@@ -44,6 +54,7 @@ OWN = {
     "aitm": {"calibration": 0.5},
     "escm2": {"risk": "doubly_robust", "weight": 0.5, "clip": 4.0},
     "small_heads": {"weight": 0.7},
+    "plate": {"hidden": [6, 5], "vectors": 3, "temperature": 0.5},
     "cross_stitch": {"own_share": 0.9},
     "snr": {"sub_networks": 3, "hidden": [6, WIDTH], "penalty": 0.01},
     "mfh": {"specific_experts": 2, "shared_experts": 3},
@@ -158,6 +169,15 @@ of_escm2 = of_esmm
 def of_small_heads(model, x, d, tasks):
     h = network(model.bottom, 0, x)
     return [towers(model.towers, d, t, h) for t in range(tasks)]
+
+
+def of_plate(model, x, d, tasks):
+    part, h = model.of_user, x[model.user]
+    for own in part.network:
+        h = layer(own, 0, h)
+    q = mean((h @ part.W + part.b) / 0.5, list(part.m))
+    h = network(model.bottom, 0, torch.cat([model.of_domain[d], q, x]))
+    return [h @ model.v[:, t] + model.c[t] for t in range(tasks)]
 
 
 def branch(part, u, r, shared):
@@ -328,6 +348,7 @@ OF_A_DOMAIN = {
     "domain_heads": ["v", "c"],
     "domain_bias": ["b"],
     "domain_feature": ["e"],
+    "plate": ["of_domain"],
 }
 TOWERS = [f"towers.{part}" for part in ("W", "b", "gamma", "beta", "v", "c")]
 
@@ -338,7 +359,9 @@ def test_an_absent_domain_gets_no_gradient(name):
     logits = model(*batch([2, 0, 2, 0]))
     named = dict(model.named_parameters())
     found = dict(zip(named, gradients(model, logits), strict=True))
-    own = OF_A_DOMAIN.get(name, []) + ([] if name.startswith("domain_") else TOWERS)
+    own = OF_A_DOMAIN.get(name, []) + (
+        [] if name == "plate" or name.startswith("domain_") else TOWERS
+    )
     assert own
     for key in own:
         if "{d}" in key:
@@ -406,8 +429,10 @@ def by_hand(name, D, T):
             own = bottom + D * dense_layer(WIDTH, T)
         case "domain_bias":
             own = bottom + dense_layer(WIDTH, T) + D * T
-        case "domain_feature":
-            own = layers(INPUTS + DIM, *HIDDEN) + dense_layer(WIDTH, T) + D * DIM
+        case "domain_feature" | "plate":
+            of_user = layers(DIM, 6, 5) + dense_layer(5, 3) + 3 * DIM
+            seen, user = {"domain_feature": (DIM, 0), "plate": (2 * DIM, of_user)}[name]
+            own = layers(INPUTS + seen, *HIDDEN) + dense_layer(WIDTH, T) + D * DIM + user
     return own
 
 
@@ -557,6 +582,43 @@ def test_predictions_are_esmms():
     rows = batch([2, 0, 1, 2])
     rows = rows[0], rows[1].float(), rows[2]
     torch.testing.assert_close(one(*rows), other(*rows), rtol=0, atol=0)
+
+
+# PLATE
+
+
+def test_prompts_wait_for_the_network_and_then_it_for_them(
+    make_assignment, multi_interactions, monkeypatch
+):
+    trained = train(
+        make_assignment(
+            "mdmt", multi_interactions, backbone="plate", **{"training.learning_rate": 0.02}
+        )
+    )
+    curve = [point["phase"] for point in trained.curve]
+    assert set(curve) == {"joint", "prompts"} and curve == sorted(curve)
+    assert [lane.phase for lane in trained.lanes] == ["joint", "prompts"]
+    model = fresh("plate")
+    legs = model.legs()
+    assert {*legs["joint"], *legs["prompts"]} == {n for n, _ in model.named_parameters()}
+    assert not {*legs["joint"]} & {*legs["prompts"]}
+    assert set(legs["prompts"]) >= {"of_domain", "of_user.m", "of_user.W"}
+    assert (trained.state["0.of_domain"] != 0).any()
+
+
+def test_without_prompts_it_is_a_network_that_knows_no_domain():
+    model = fresh("plate")
+    fields, dense, _ = batch([0, 0, 0])
+    found = [model(fields, dense.float(), torch.full((3,), d)) for d in range(3)]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
+
+
+def test_a_data_set_without_users_is_refused_for_plate():
+    values = params().multi_model
+    schema = Schema((("item", 4),), (), ("a", "b"), ("t",))
+    with pytest.raises(UserError, match=r"need the field 'user'.* has item; leave plate out"):
+        plate.Model(MultiContext(schema, values, torch.Generator()))
 
 
 # Small heads
@@ -840,6 +902,7 @@ def test_experts_that_are_not_picked_take_no_part():
     [
         ("escm2.clip", 0.5, "multi_model.escm2.clip"),
         ("escm2.risk", "naive", "multi_model.escm2.risk"),
+        ("plate.temperature", 0, "multi_model.plate.temperature"),
         ("small_heads.weight", -1, "multi_model.small_heads.weight"),
         ("aesm2.specific", 9, "specific is 9, but there are 6 experts to pick from"),
         ("aesm2.shared", 7, "shared is 7, but there are 6 experts to pick from"),

@@ -405,6 +405,7 @@ MODELS = {
     "ESMM": "esmm",
     "ESCM2": "escm2",
     "SmallHeads": "small_heads",
+    "PLATE": "plate",
     "MFH": "mfh",
     "HoME": "home",
     "DomainHeads": "domain_heads",

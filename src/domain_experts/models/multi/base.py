@@ -81,6 +81,10 @@ class MultiModel(ClickModel):
     def penalised(self) -> list[nn.Parameter]:
         return list(self.parameters())
 
+    def legs(self) -> Mapping[str, Mapping[str, nn.Parameter]]:
+        """The legs of its training, one after the other, and what each trains, by name."""
+        return {"joint": dict(self.named_parameters())}
+
     def scalars(self) -> Mapping[str, nn.Parameter]:
         """Parameters of the architecture, which AutoML trains apart from the weights."""
         return {}

@@ -202,6 +202,16 @@ class AITMSettings(Settings):
     )
 
 
+class PLATESettings(Settings):
+    """PLATE (Wang et al. 2023)."""
+
+    hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the network that weighs the vectors for a user"
+    )
+    vectors: Positive = Field(description="K, vectors that a user's prompt is a mean of")
+    temperature: float = Field(gt=0, description="of the weights' softmax")
+
+
 class ESCM2Settings(Settings):
     """ESCM2 (Wang et al. 2022)."""
 
@@ -308,6 +318,7 @@ class MultiModelSettings(Settings):
     hierrec: HierRecSettings
     aitm: AITMSettings
     escm2: ESCM2Settings
+    plate: PLATESettings
     small_heads: SmallHeadsSettings
     cross_stitch: CrossStitchSettings
     snr: SNRSettings
