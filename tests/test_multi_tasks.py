@@ -587,9 +587,7 @@ def test_predictions_are_esmms():
 # PLATE
 
 
-def test_prompts_wait_for_the_network_and_then_it_for_them(
-    make_assignment, multi_interactions, monkeypatch
-):
+def test_prompts_wait_for_the_network_and_then_it_for_them(make_assignment, multi_interactions):
     trained = train(
         make_assignment(
             "mdmt", multi_interactions, backbone="plate", **{"training.learning_rate": 0.02}
@@ -604,6 +602,14 @@ def test_prompts_wait_for_the_network_and_then_it_for_them(
     assert not {*legs["joint"]} & {*legs["prompts"]}
     assert set(legs["prompts"]) >= {"of_domain", "of_user.m", "of_user.W"}
     assert (trained.state["0.of_domain"] != 0).any()
+
+
+@pytest.mark.parametrize("balance", ["metabalance", "adatask", "gradnorm"])
+def test_each_leg_balances_its_own_weights(make_assignment, multi_interactions, balance):
+    changed = {"training.learning_rate": 0.02, "training.balance": balance}
+    trained = train(make_assignment("mdmt", multi_interactions, backbone="plate", **changed))
+    assert np.isfinite(trained.logits["test"]).all()
+    assert {point["phase"] for point in trained.curve} == {"joint", "prompts"}
 
 
 def test_without_prompts_it_is_a_network_that_knows_no_domain():
@@ -794,7 +800,7 @@ def test_training_draws_noise_and_validation_does_not(
 
 
 # noise from streams, and moments of batch norms
-@pytest.mark.parametrize("backbone", ["snr", "aesm2", "home"])
+@pytest.mark.parametrize("backbone", ["snr", "aesm2", "home", "plate", "escm2"])
 def test_a_training_goes_on_from_any_epoch(
     make_assignment, multi_interactions, monkeypatch, backbone
 ):

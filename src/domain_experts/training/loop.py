@@ -138,6 +138,9 @@ class Trainer:
             interval = self._resumed_interval
             self._set_moments()
         else:
+            if self._balance:
+                # what it remembers is of the weights of the leg before
+                self._balance.load({})
             self._start(lanes)
             if protocol.keep_start:
                 for lane in lanes:
