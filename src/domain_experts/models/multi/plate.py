@@ -3,12 +3,14 @@
     logit_{d,t} = v_t' layers([p_d, q, x]) + c_t
     q           = sum_k softmax_k((MLP(e_user) W + b) / temperature) m_k      (user's prompt)
 
-p and m start at 0 and stay there while all else is trained; then they and MLP are trained, and all
-else stays. This follows the authors' demonstration code. There the backbone is a DeepFM, whose
-linear part it may tune too; domains' prompts start at random, as fields do, and so do m before
-they are tuned; and the temperature is 1e-5, which leaves next to no gradient.
+p and m start at random and stay so while all else is trained; then they and MLP are trained, and
+all else stays. At 0 they could not start: the network's weights for them would see nothing but the
+L2 penalty, and end at 0 too. This follows the authors' demonstration code. There the backbone is a
+DeepFM, whose linear part it may tune too, m are drawn again before they are tuned, and the
+temperature is 1e-5, which leaves next to no gradient.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -19,6 +21,14 @@ from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.blocks import Layer, uniform
 from domain_experts.models.multi.rows import of_rows
 from domain_experts.models.multi.shared_head import SharedHead
+
+VECTORS = 0.01
+"""Largest number in a vector of users' prompts at the start, as in the authors' code."""
+
+
+def spread(bound: float, shape: tuple[int, int], generator: torch.Generator) -> nn.Parameter:
+    """Weights from U(-bound, bound)."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
 
 class UserPrompt(nn.Module):
@@ -37,7 +47,7 @@ class UserPrompt(nn.Module):
         self.network = nn.ModuleList(Layer(1, i, o, generator) for i, o in pairwise((dim, *hidden)))
         self.W = uniform(generator, hidden[-1], hidden[-1], count)
         self.b = uniform(generator, hidden[-1], count)
-        self.m = nn.Parameter(torch.zeros(count, dim))
+        self.m = spread(VECTORS, (count, dim), generator)
 
     def forward(self, e: Tensor) -> Tensor:
         """Map e (B, d) to (B, d)."""
@@ -64,7 +74,9 @@ class Model(SharedHead):
             )
         super().__init__(context, extra=2 * dim)
         self.user = slice(names.index("user") * dim, (names.index("user") + 1) * dim)
-        self.of_domain = nn.Parameter(torch.zeros(len(context.schema.domains), dim))
+        domains = len(context.schema.domains)
+        bound = math.sqrt(6 / (domains + dim))
+        self.of_domain = spread(bound, (domains, dim), context.generator)
         self.of_user = UserPrompt(dim, own.hidden, own.vectors, own.temperature, context.generator)
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
