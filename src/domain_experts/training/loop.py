@@ -29,7 +29,7 @@ from domain_experts.training.balance import Balance
 from domain_experts.training.batches import OF_ONE_DOMAIN, Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.lanes import Lane, LaneRecord
-from domain_experts.training.losses import Loss, by_task, share_of_sum
+from domain_experts.training.losses import Loss, by_task, of_rows, share_of_sum
 from domain_experts.training.progress import Progress
 from domain_experts.training.ranks import ALONE, Ranks
 from domain_experts.training.streams import numpy_stream
@@ -149,6 +149,9 @@ class Trainer:
             interval = self._resumed_interval
             self._set_moments()
         else:
+            if self._balance:
+                # what it remembers is of the weights of the leg before
+                self._balance.load({})
             self._start(lanes)
             if protocol.keep_start:
                 for lane in lanes:
@@ -384,7 +387,7 @@ class Trainer:
             domain, labels = self.rows.targets(batch)
         weight = self.rows.weight_of(batch)
         losses = self.loss(logits, labels, domain, counts, weight)
-        auxiliary = self.model.auxiliary_loss()
+        auxiliary = self._auxiliary(labels, domain, weight)
         self._optimizer.zero_grad()
         if self._balance:
             moved = {id(p) for group, _ in self._optimizer.groups for p in group}
@@ -407,6 +410,14 @@ class Trainer:
         if not isinstance(self.model.router, OneHot):
             return batch
         return batch[self.model.router.groups(self.rows.targets(batch)[0]).order]
+
+    def _auxiliary(self, labels: Tensor, domain: Tensor, weight: Tensor | None) -> Tensor | None:
+        """What the model adds to a step's loss besides the cross entropy, if anything."""
+        own, of_each = self.model.auxiliary_loss(), self.model.row_losses(labels)
+        if of_each is None:
+            return own
+        added = of_rows(self.loss, of_each, labels.shape[1], domain, weight)
+        return added if own is None else own + added
 
     def _new_balance(self) -> Balance | None:
         """What balances the losses of the tasks, if anything does."""
