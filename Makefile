@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures report paper docs bench bench-full unlock clean
+.PHONY: help reproduce test fuzz lint tables figures report paper docs bench bench-full unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -19,6 +19,10 @@ reproduce: .venv/installed ## everything, from raw data to report (TIER=quick), 
 
 test: .venv/installed-test ## the test suite
 	OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadgroup
+
+fuzz: .venv/installed-test ## many more files that are not as they should be (FUZZ_EXAMPLES=20000 a quick reader)
+	TMPDIR=$(firstword $(wildcard /dev/shm /tmp)) OMP_NUM_THREADS=1 \
+	  pytest -q -n 0 --timeout=0 --hypothesis-profile=fuzz tests/test_fuzz.py
 
 lint: .venv/installed-lint ## style, types, and generated files in step
 	ruff check .

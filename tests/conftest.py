@@ -12,7 +12,7 @@ import torch
 from assignments import make_assignment as new_assignment
 from assignments import multi_data, small_data
 from fabricated import FEW_RUNS, fabricate
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from projects import end_forks, make_smallest
 from served import Trained
 from smoke import run_study
@@ -28,6 +28,14 @@ from domain_experts.training.batches import Rows
 to_disk, files._to_disk = files._to_disk, lambda path: None
 # a busy machine is no failure
 settings.register_profile("default", deadline=None)
+# `make fuzz`
+settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20000")),
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("default")
 
 # u.occupation of MovieLens-100K

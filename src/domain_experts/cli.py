@@ -12,6 +12,7 @@ import typer
 from domain_experts.errors import UserError
 from domain_experts.files import write_text
 from domain_experts.forks import hand_over
+from domain_experts.plain_text import visible
 from domain_experts.suggest import unknown
 
 if TYPE_CHECKING:
@@ -490,7 +491,7 @@ def save(
         run = best_run(study) if whole else run_at(study, what)
         saved_model(study, run).save(out)
         if whole:
-            typer.echo(sentences(frames(study))[0])
+            typer.echo(visible(sentences(frames(study))[0]))
     typer.echo(f"{run.path} is kept in {out}")
 
 
@@ -552,9 +553,9 @@ def adapt(
     )
     made.model.save(out)
     rows = ", ".join(f"{number:,} {split}" for split, number in made.rows.items())
-    typer.echo(f"domain {made.model.schema.domains[-1]} is added in {out} (rows: {rows})")
+    typer.echo(f"domain {visible(made.model.schema.domains[-1])} is added in {out} (rows: {rows})")
     for gain in made.gains:
-        typer.echo(gain.verdict)
+        typer.echo(visible(gain.verdict))
 
 
 @app.command()
@@ -580,7 +581,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        # a name from a file may hold what steers a terminal
+        sys.exit(f"error: {visible(str(error), lines=True)}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(

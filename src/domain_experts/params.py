@@ -45,6 +45,8 @@ from domain_experts.suggest import unknown
 from domain_experts.yaml_files import read_yaml
 
 TierName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+ExperimentName = TierName
+"""It names tables and figures."""
 ALL = "all"
 T = TypeVar("T", bound=Settings)
 
@@ -223,7 +225,7 @@ class Params(Settings):
         "them"
     )
     statistics: Statistics
-    experiments: dict[str, Experiment]
+    experiments: dict[ExperimentName, Experiment]
     tiers: dict[TierName, Tier] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -371,6 +373,8 @@ def _known_keys(model: type[Settings], location: tuple[int | str, ...]) -> str:
             node = {"$ref": node["discriminator"]["mapping"][part]}
         elif part in node.get("properties", {}):
             node = node["properties"][part]
+        elif isinstance(part, int):
+            node = node["items"]
         else:
             (node,) = node.get("patternProperties", {"": node.get("additionalProperties")}).values()
     return ", ".join(_resolve(schema, node).get("properties", {}))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Init = Literal["glorot_normal", "glorot_uniform"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 

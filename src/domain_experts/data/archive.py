@@ -1,6 +1,7 @@
 """Named files out of a downloaded archive, each checked before anything is written."""
 
-import gzip
+import errno
+import lzma
 import shutil
 import stat
 import tarfile
@@ -13,13 +14,17 @@ from typing import IO, TypeVar
 
 Info = TypeVar("Info")
 _LARGEST_MEMBER = 512 * 2**20
+_LARGEST_ARCHIVE = 4 * 2**30
 _UNSOUND = (
     zipfile.BadZipFile,
     tarfile.TarError,
-    gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     NotImplementedError,
+    ValueError,
+    # of a wrong offset in the archive, and of bz2 and gzip
+    OSError,
 )
 
 
@@ -48,6 +53,9 @@ def extract(archive: Path, folder: str, names: tuple[str, ...], work: Path) -> N
                 with stream, (work / name).open("wb") as file:
                     shutil.copyfileobj(stream, file)
     except _UNSOUND as error:
+        # what the system says of the disk has another number: no space, no permission
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise UnusableError(f"{archive.name} is no sound {kind} archive ({error})") from None
 
 
@@ -69,12 +77,21 @@ def _zip(archive: Path, names: list[str]) -> Iterator[Iterator[IO[bytes]]]:
 def _tar(archive: Path, names: list[str]) -> Iterator[Iterator[IO[bytes]]]:
     with tarfile.open(archive, "r:gz") as opened:
         members = []
+        held = [*_members(opened)]
         for name in names:
-            info = _only([info for info in opened.getmembers() if info.name == name], name)
+            info = _only([info for info in held if info.name == name], name)
             _check(name, info.isreg(), info.size)
             members.append(info)
         # extractfile returns None of what is no plain file
         yield (stream for info in members if (stream := opened.extractfile(info)))
+
+
+def _members(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All members; to list them, all that lies between is unpacked."""
+    for info in opened:
+        if info.offset_data + info.size > _LARGEST_ARCHIVE:
+            raise UnusableError(f"the archive holds more than {_LARGEST_ARCHIVE:,} bytes")
+        yield info
 
 
 def _only(found: list[Info], name: str) -> Info:

@@ -1,14 +1,12 @@
 """Epinions reader: ratings of items in 27 categories, cleaned; the categories are the domains."""
 
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from domain_experts.data.interactions import Interactions
+from domain_experts.data.matlab import read_matrix
 from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.errors import UserError
 from domain_experts.schema import Schema
@@ -21,7 +19,6 @@ _USER, _ITEM, _CATEGORY, _RATING, _HELPFULNESS, _TIME = range(6)
 _COLUMNS = ("user", "item", "category", "rating", "helpfulness", "time")
 _HIGHEST = {_CATEGORY: 27, _RATING: 5}
 _CORE = 5
-_DAMAGED = (MatReadError, ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error)
 
 
 def read(folder: Path, file_format: str) -> np.ndarray:
@@ -33,11 +30,11 @@ def read(folder: Path, file_format: str) -> np.ndarray:
     (name,) = FILE_FORMATS[file_format]
     path = folder / name
     try:
-        rating = loadmat(path, variable_names=["rating"])["rating"]
-    except KeyError:
-        raise UserError(f"{path}: holds no variable 'rating'") from None
-    except _DAMAGED as error:
+        rating = read_matrix(path, "rating")
+    except ValueError as error:
         raise UserError(f"{path} is no sound MATLAB file ({error})") from None
+    if rating is None:
+        raise UserError(f"{path}: holds no variable 'rating'")
     if rating.ndim != 2 or rating.shape[1] != len(_COLUMNS) or len(rating) == 0:
         raise UserError(
             f"{path}: 'rating' has shape {rating.shape}, expected rows of {len(_COLUMNS)} columns "

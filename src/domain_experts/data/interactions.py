@@ -9,12 +9,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from domain_experts.arrays import read_array
 from domain_experts.errors import UserError
 from domain_experts.files import beside, check_file, place, read_json, sha256, write_json
 from domain_experts.schema import Schema
@@ -26,6 +28,44 @@ CHECKSUMS = "checksums"
 _VECTORS = "vectors-"
 _USER = "user"
 _TIME = "time"
+_NEEDED = ("fields", "dense", "labels", "domain")
+_ARRAYS = rf"^({'|'.join(_NEEDED)}|truth|time|given_split|weight|{_VECTORS}[^/\\]+)$"
+
+
+class _Array(BaseModel):
+    """Type and shape of an array in a card."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _Field(BaseModel):
+    """A field in a card."""
+
+    name: str
+    size: int
+
+
+class _Card(BaseModel):
+    """What is read of a card."""
+
+    arrays: dict[Annotated[str, Field(pattern=_ARRAYS)], _Array]
+    fields: tuple[_Field, ...]
+    dense: tuple[str, ...]
+    domains: tuple[str, ...]
+    tasks: tuple[str, ...]
+    planted_groups: tuple[int, ...] | None
+    widths: tuple[int, ...] = ()
+    rows: int
+    content: str
+    checksums: dict[str, str] = {}
+
+    @field_validator("arrays")
+    @classmethod
+    def _has_all(cls, arrays: dict[str, _Array]) -> dict[str, _Array]:
+        if lacking := sorted({*_NEEDED} - arrays.keys()):
+            raise ValueError(f"{lacking[0]} is missing")
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -68,16 +108,17 @@ class Interactions:
         """
         path, remedy = folder / CARD, prepare_again(folder)
         card = read_json(path, remedy)
+        try:
+            _Card.model_validate(card)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            said = f"{where}: {error.errors()[0]['msg']}"
+            raise UserError(f"{path} is no card of a data set ({said}); {remedy}") from None
         check_parts(folder, card, (f"{name}.npy" for name in card["arrays"]))
         arrays = {}
         for name, expected in card["arrays"].items():
             file = folder / f"{name}.npy"
-            try:
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-            except FileNotFoundError:
-                raise UserError(f"{file} is missing; {remedy}") from None
-            except (ValueError, EOFError) as error:
-                raise UserError(f"{file} is damaged ({error}); {remedy}") from None
+            array = read_array(file, remedy, mapped=True)
             found = _shape(array)
             if found != expected:
                 raise UserError(

@@ -4,13 +4,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from domain_experts import layout
 from domain_experts.data import planted, planted_tasks
 from domain_experts.data.interactions import write
-from domain_experts.data.registry import SOURCES
+from domain_experts.data.registry import FILE_FORMATS, SOURCES
 from domain_experts.data.specs import Dataset, Generated, Log, PlantedTasks
 from domain_experts.errors import UserError
 from domain_experts.files import read_json, sha256
+
+
+class _Fetched(BaseModel):
+    """What is read of a record of fetched files."""
+
+    layout: str
+    files: dict[str, str]
 
 
 def prepare(dataset: str, spec: Dataset) -> None:
@@ -47,7 +56,14 @@ def checked_record(source: str) -> dict[str, Any]:
     path = layout.raw_record(source)
     remedy = f"run `domain-experts fetch {source}`"
     record: dict[str, Any] = read_json(path, remedy)
-    for name, expected in record["files"].items():
+    try:
+        fetched = _Fetched.model_validate(record)
+    except ValidationError:
+        raise UserError(f"{path} is no record of fetched files; {remedy}") from None
+    names = FILE_FORMATS.get(fetched.layout, ())
+    if {*names} != fetched.files.keys():
+        raise UserError(f"{path} does not name the files of {source}; {remedy}")
+    for name, expected in fetched.files.items():
         file = Path(layout.raw(source), name)
         if not file.is_file():
             raise UserError(f"{file} is missing; {remedy}")

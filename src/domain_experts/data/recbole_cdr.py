@@ -39,7 +39,7 @@ def rebuild(parts: Path, work: Path) -> None:
         work: An existing folder, which gets the three.
 
     Raises:
-        UserError: a line does not fit, or a rating's title is no movie's.
+        UserError: a line or letter does not fit, or a rating's title is no movie's.
     """
     ratings, users, items = (
         read_csv(parts / name, dict.fromkeys(columns, pa.string()), separator="\t")
@@ -74,4 +74,8 @@ def _user(table: pa.Table) -> pa.ChunkedArray:
 
 def _write(path: Path, *columns: pa.Array | pa.ChunkedArray) -> None:
     lines = pc.binary_join_element_wise(*columns, "::").to_pylist()
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode("iso-8859-1"))
+    try:
+        path.write_bytes("".join(f"{line}\n" for line in lines).encode("iso-8859-1"))
+    except UnicodeEncodeError as error:
+        found = error.object[error.start]
+        raise UserError(f"{path.name}: holds {found!r}, which is not in ISO-8859-1") from None

@@ -3,6 +3,7 @@
 import numpy as np
 
 from domain_experts import layout
+from domain_experts.arrays import read_array
 from domain_experts.data.interactions import prepare_again
 from domain_experts.errors import UserError
 from domain_experts.files import check_file, read_json
@@ -33,4 +34,7 @@ def read_split(tier: str, dataset: str, seed: int) -> np.ndarray:
     if any(index.get(name) != card.get(name) for name in DRAWN_FOR):
         raise UserError(f"{path} was drawn for other rows than {dataset} now holds; {remedy}")
     check_file(path, index["seeds"].get(str(seed), {}).get("sha256"), index_path, remedy)
-    return np.asarray(np.load(path, allow_pickle=False))
+    split = read_array(path, remedy)
+    if split.dtype != np.uint8 or split.shape != (card["rows"],) or (split > UNUSED).any():
+        raise UserError(f"{path} is no split of {card['rows']:,} rows; {remedy}")
+    return split

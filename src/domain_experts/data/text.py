@@ -186,7 +186,7 @@ def naming_misfits(path: Path, columns: list[str]) -> Iterator[None]:
     """Turn an error of pyarrow's CSV reader into one that names line and column."""
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         text = str(error)
         cell = re.search(r"CSV column #(\d+): Row #(\d+): (.*)", text)
         line = re.search(r"Row #(\d+): (.*)", text)

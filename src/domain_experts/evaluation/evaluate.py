@@ -9,10 +9,10 @@ from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from domain_experts import layout
+from domain_experts.arrays import read_array
 from domain_experts.artifacts import PROVENANCE, RECORD, listed, read_run, remedy, run_file
 from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
@@ -248,7 +248,7 @@ def _rows(interactions: Interactions, chosen: Array) -> Rows:
 def _logits(study: Study, run: Run, split: str, rows: Rows) -> Array:
     """(n, T) logits of a run."""
     path = run_file(study.tier, run, f"{split}.npy")
-    logits = np.asarray(np.load(path, allow_pickle=False))
+    logits = read_array(path, remedy(study.tier, run.job))
     if logits.shape != rows.labels.shape:
         raise UserError(
             f"{path} holds {logits.shape} logits, but the {split} rows need {rows.labels.shape}; "

@@ -15,7 +15,8 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from domain_experts import layout
-from domain_experts.artifacts import listed
+from domain_experts.arrays import read_array
+from domain_experts.artifacts import listed, remedy
 from domain_experts.auc import Array
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, read_split
@@ -229,9 +230,8 @@ class _Files:
             run = self.results.expected[path]
             interactions = Interactions.open(layout.interactions(run.dataset))
             chosen = read_split(self.tier, run.dataset, run.split_seed) == SPLITS.index(split)
-            logits = np.load(
-                layout.artifacts(self.tier) / path / f"{split}.npy", allow_pickle=False
-            )
+            file = layout.artifacts(self.tier) / path / f"{split}.npy"
+            logits = read_array(file, remedy(self.tier, run.job))
             labels, domain = interactions.labels[chosen, task], interactions.domain[chosen]
             return Rows(logits[:, task].astype(np.float64), np.asarray(labels), np.asarray(domain))
 

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from domain_experts import layout
+from domain_experts.plain_text import visible
 from domain_experts.registry import ARMS, BEST_FLOOR, REFERENCE
 from domain_experts.reporting.answer import candidate_cells, currency, interval_cell
 from domain_experts.reporting.columns import COLUMNS, column, stale_marked
@@ -181,9 +182,9 @@ def print_recommendation(study: Study, folder: Path) -> None:
     """
     of, console = frames(study), Console(highlight=False)
     first, *rest = sentences(of)
-    console.print(f"[bold]{first}[/bold]")
+    console.print(visible(first), style="bold", markup=False)
     for sentence in rest:
-        console.print(sentence)
+        console.print(visible(sentence), markup=False)
     for make in TABLES.values():
         if len((made := make(of)).printed):
             console.print(terminal(made))

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from rich.console import Console
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -25,6 +24,7 @@ from domain_experts.results import NOT_RUN, STALE
 from domain_experts.runs import Job, Search
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
+from domain_experts.yaml_files import read_yaml
 
 PROFILES = Path("workflow/profiles")
 NODES = (1, 4, 16, 64)
@@ -57,7 +57,7 @@ class Profile:
         if not path.is_file():
             known = [p.parent.name for p in sorted(PROFILES.glob("*/config.yaml"))]
             raise UserError(unknown("profile", name, known, f"profiles are in {PROFILES}"))
-        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_yaml(path)
         try:
             resources = values["default-resources"]
             return cls(

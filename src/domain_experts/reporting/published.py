@@ -9,7 +9,7 @@ shown. `test_rows` says whether it was measured on the test rows that the data s
 import csv
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -174,16 +174,23 @@ def check_published() -> dict[str, str]:
                 f"`git checkout -- {PUBLISHED}` brings it back, and after a change that was meant "
                 f"`cd {PUBLISHED} && sha256sum *.csv > {SUMS}` lists it"
             )
-    return {name: there[name].decode("utf-8") for name in sorted(there)}
+    return {name: _text(name, there[name]) for name in sorted(there)}
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"published/{name}, line {line}: is no UTF-8 ({error.reason})") from None
 
 
 @cache
 def _all() -> pd.DataFrame:
     rows: dict[tuple[str, ...], tuple[float, float, str, str]] = {}
     for name, text in check_published().items():
-        reader = csv.DictReader(text.splitlines(), strict=True)
-        for row in reader:
-            where = f"published/{name}, line {reader.line_num}"
+        for line, row in _lines(name, text):
+            where = f"published/{name}, line {line}"
             value = _value(row, where)
             key = tuple(row[name] for name in CELL)
             if key in rows:
@@ -193,6 +200,15 @@ def _all() -> pd.DataFrame:
     frame = pd.DataFrame([*rows], columns=list(CELL), dtype="str")
     values = pd.DataFrame([*rows.values()], columns=["value", "rounding", "test_rows", "source"])
     return frame.join(values)
+
+
+def _lines(name: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"published/{name}, line {reader.line_num}: {error}") from None
 
 
 def _value(row: dict[str, str], where: str) -> float:

@@ -11,8 +11,11 @@ from typing import NamedTuple, Self
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from domain_experts.files import write_text
+from domain_experts.plain_text import markdown as escaped
+from domain_experts.plain_text import visible, without_tags
 
 MISSING = "–"
 BEST, SECOND = "best", "second"
@@ -106,21 +109,17 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 def markdown(table: Table) -> str:
     """The table for Markdown, caption first, notes last."""
-    cells = _marked(table, _MARKDOWN, _escaped)
-    heads = [_escaped(str(name)) for name in cells]
+    cells = _marked(table, _MARKDOWN, escaped)
+    heads = [escaped(str(name)) for name in cells]
     rules = [":--" if i < table.words else "--:" for i in range(len(heads))]
     lines = ["| " + " | ".join(row) + " |" for row in (heads, rules, *cells.to_numpy().tolist())]
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([table.caption, "", *lines, *notes]) + "\n"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("*", r"\*")
+    notes = ["", *(f"- {without_tags(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join([without_tags(table.caption), "", *lines, *notes]) + "\n"
 
 
 def tex(text: str) -> str:
     """Text for LaTeX; what stands in backticks is set in a typewriter's face."""
-    return re.sub("`([^`]*)`", r"\\texttt{\1}", text.translate(_LATEX))
+    return re.sub("`([^`]*)`", r"\\texttt{\1}", visible(text).translate(_LATEX))
 
 
 def _tex_cell(cell: str) -> str:
@@ -168,29 +167,35 @@ def latex(table: Table) -> str:
 
 def terminal(table: Table) -> RichTable:
     """The table for a terminal: words fold where it is narrow, numbers do not."""
-    made = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    # as text: what a name holds between brackets would be markup
+    title = Text(visible(table.caption)) if table.caption else None
+    made = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for i, head in enumerate(table.printed):
         if i < table.words:
-            made.add_column(str(head), overflow="fold")
+            made.add_column(Text(visible(str(head))), overflow="fold")
         else:
-            made.add_column(str(head), justify="right", no_wrap=True)
+            made.add_column(Text(visible(str(head))), justify="right", no_wrap=True)
     for row in table.printed.itertuples(index=False):
-        made.add_row(*row)
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made
 
 
 def html(table: Table) -> str:
     """The table as a piece of HTML: a figure with caption, table and notes."""
-    cells = _marked(table, _TAGS, escape)
-    cells.columns = [escape(str(name)) for name in cells]
+    cells = _marked(table, _TAGS, _html)
+    cells.columns = [_html(str(name)) for name in cells]
     body = cells.style.hide(axis="index").to_html(exclude_styles=True)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    notes = "".join(f"<li>{_html(note)}</li>" for note in table.notes)
     return (
         f'<figure class="table" data-words="{table.words}">\n'
-        f"<figcaption>{escape(table.caption)}</figcaption>\n{body}"
+        f"<figcaption>{_html(table.caption)}</figcaption>\n{body}"
         + f"<ul>{notes}</ul>\n" * bool(notes)
         + "</figure>\n"
     )
+
+
+def _html(text: str) -> str:
+    return escape(visible(text))
 
 
 def _marked(table: Table, marks: Mapping[str, str], change: Callable[[str], str]) -> pd.DataFrame:

@@ -66,6 +66,8 @@ RC: dict[Any, Any] = {
     "grid.linewidth": 0.4,
     "grid.color": "0.9",
     "axes.axisbelow": True,
+    # a name may hold dollar signs
+    "text.parse_math": False,
     # TrueType, which publishers ask for
     "pdf.fonttype": 42,
 }

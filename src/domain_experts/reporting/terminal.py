@@ -8,10 +8,12 @@ from operator import attrgetter
 import pandas as pd
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from domain_experts import layout
 from domain_experts.errors import UserError
 from domain_experts.methods import methods
+from domain_experts.plain_text import visible
 from domain_experts.reporting.answer import answer, question, sentences, span
 from domain_experts.reporting.catalog import experiments, renews
 from domain_experts.reporting.columns import reference_label
@@ -38,9 +40,9 @@ def print_headline(study: Study) -> None:
     for part in (_first(of), _others(of)):
         if len(part.printed):
             console.print(terminal(part))
-    console.print(f"[bold]{question(of)}[/bold]")
+    console.print(visible(question(of)), style="bold", markup=False)
     for sentence in sentences(of):
-        console.print(sentence)
+        console.print(visible(sentence), markup=False)
     console.print(
         f"\nRuns: {status_text(of.about['status'])}; "
         f"`domain-experts status --tier {tier}` says more."
@@ -48,7 +50,8 @@ def print_headline(study: Study) -> None:
     gone = of.about.loc[of.about["status"] == ABSENT, "dataset"].unique()
     if len(gone):
         text = f"{', '.join(gone)}\nThese could not be found: tables and figures say '{ABSENT}'."
-        console.print(Panel(text, title=f"DATA NOT PRESENT ({len(gone)})", style="bold red"))
+        shown, title = Text(visible(text, lines=True)), f"DATA NOT PRESENT ({len(gone)})"
+        console.print(Panel(shown, title=title, style="bold red"))
     for name, path in (
         ("Report", layout.report(tier)),
         ("Tables", layout.tables(tier)),

@@ -10,6 +10,7 @@ from domain_experts import layout
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.log.spec import OTHER_DOMAIN
 from domain_experts.data.split import SPLITS
+from domain_experts.plain_text import markdown
 from domain_experts.registry import ARMS, BACKBONES
 from domain_experts.results import load
 from domain_experts.runs import Run
@@ -51,9 +52,9 @@ def card(study: Study, run: Run, data: Interactions, record: Mapping[str, Any]) 
         "",
         f"Data set `{run.dataset}`, source `{provenance.get('source', run.dataset)}`: "
         f"{sum(counts.values()):,} rows, {len(schema.domains)} domains, "
-        f"tasks {', '.join(schema.tasks)}.",
-        f"Fields: {', '.join(f'{name} ({size:,} codes)' for name, size in schema.fields)}.",
-        f"Dense features: {', '.join(schema.dense) or 'none'}.",
+        f"tasks {_named(schema.tasks)}.",
+        f"Fields: {', '.join(f'{markdown(n)} ({size:,} codes)' for n, size in schema.fields)}.",
+        f"Dense features: {_named(schema.dense) or 'none'}.",
         "",
         f"Split: {rule}, seed {split_seed}; "
         + ", ".join(f"{number:,} {split} rows" for split, number in counts.items())
@@ -66,7 +67,7 @@ def card(study: Study, run: Run, data: Interactions, record: Mapping[str, Any]) 
         "## Intended use",
         "",
         f"To score rows as those it was trained on, in the domains {_listed(schema.domains)}: "
-        f"the probability of {', '.join(schema.tasks)}, to rank within a domain.",
+        f"the probability of {_named(schema.tasks)}, to rank within a domain.",
         "",
         "## Limits",
         "",
@@ -94,7 +95,8 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
         ):
             auc, error = (_number(value, (task, domain, m)) for m in ("auc", "auc_se"))
             yield (
-                f"| {task} | {domain} | {_shown(value, (task, domain, 'rows'), ',.0f')} | "
+                f"| {markdown(task)} | {markdown(domain)} | "
+                f"{_shown(value, (task, domain, 'rows'), ',.0f')} | "
                 f"{_shown(value, (task, domain, 'auc'), '.4f')} | {_interval(auc, error)} | "
                 f"{_shown(value, (task, domain, 'log_loss'), '.4f')} | "
                 f"{_shown(value, (task, domain, 'calibration'), '.3f')} |"
@@ -107,7 +109,8 @@ def _metrics(study: Study, run: Run) -> Iterator[str]:
             error, whose = _number(value, (task, "", "wauc_se")), "by row"
         interval = _interval(auc, error)
         said = f", 95 % interval {interval} ({whose})" if interval else ""
-        yield f"WAUC (the domains' AUC weighted by rows) of {task or 'all tasks'}: {auc:.4f}{said}."
+        of = markdown(task) or "all tasks"
+        yield f"WAUC (the domains' AUC weighted by rows) of {of}: {auc:.4f}{said}."
     yield ""
     yield (
         "Intervals of single domains are DeLong's, of rows; they are of this run alone, and do not "
@@ -158,4 +161,8 @@ FEW = 100
 
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return _named(names[:most]) + more
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return ", ".join(map(markdown, names))

@@ -6,7 +6,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from domain_experts import layout
-from domain_experts.artifacts import MODEL, PROVENANCE, RECORD, read_run, run_file
+from domain_experts.arrays import read_array
+from domain_experts.artifacts import MODEL, PROVENANCE, RECORD, read_run, remedy, run_file
 from domain_experts.data.interactions import Interactions, check_parts
 from domain_experts.data.log.encoder import Encoder
 from domain_experts.data.log.spec import LogSplit
@@ -128,7 +129,8 @@ def saved_model(study: Study, run: Run) -> SavedModel:
         encoder_of(run.dataset, data),
         _split_rule(data),
     )
-    _refuse_other_predictions(model, assignment, run_file(study.tier, run, "test.npy"))
+    stored = read_array(run_file(study.tier, run, "test.npy"), remedy(study.tier, run.job))
+    _refuse_other_predictions(model, assignment, stored)
     return model
 
 
@@ -154,16 +156,19 @@ def _split_rule(data: Interactions) -> LogSplit | None:
     return LogSplit.model_validate(provenance["settings"]["split"])
 
 
-def _refuse_other_predictions(model: SavedModel, assignment: Assignment, path: Path) -> None:
+def _refuse_other_predictions(
+    model: SavedModel, assignment: Assignment, stored: np.ndarray
+) -> None:
     if assignment.run.settings.training.precision != "float32":
         # it was tested by products of lower precision than those it serves with
         return
-    stored, data = np.load(path, allow_pickle=False), assignment.interactions
+    data = assignment.interactions
     rows = np.flatnonzero(assignment.split == TEST)[:CHECKED]
     parts = (np.ascontiguousarray(part[rows]) for part in (data.fields, data.dense, data.domain))
     differs = np.abs(model.logits(*parts) - stored[: len(rows)])
     if differs.size and not differs.max() <= TOLERANCE:
         raise UserError(
-            f"the model of {path.parent} does not give the run's own predictions (they differ by "
-            f"{differs.max():.1e}): the code has changed since; run snakemake, and save again"
+            f"the model of {assignment.run.path} does not give the run's own predictions (they "
+            f"differ by {differs.max():.1e}): the code has changed since; run snakemake, and save "
+            "again"
         )

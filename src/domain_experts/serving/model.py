@@ -219,13 +219,17 @@ class SavedModel:
         """
         config = _read_config(folder)
         _check_files(folder, config)
+        try:
+            schema = Schema(**dict(config.data_schema))
+        except ValueError as error:
+            raise UserError(f"{folder / CONFIG}: data_schema: {error}; {AGAIN}") from None
         identity = Identity(
             config.dataset,
             config.backbone,
             config.arm,
             config.seed,
             config.settings,
-            Schema(**dict(config.data_schema)),
+            schema,
             config.planted_groups,
             config.by_domain,
             config.by_task,
@@ -244,8 +248,10 @@ class SavedModel:
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
         try:
             return cls.of(identity, state, config.origin, card, encoder, config.split)
-        except UserError as error:
-            raise UserError(f"{folder / WEIGHTS}: {error}; {AGAIN}") from None
+        except (UserError, ValueError, RuntimeError, LookupError) as error:
+            # what the configuration asks for cannot be built, or has other weights
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder / WEIGHTS}: {reason}; {AGAIN}") from None
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from optuna.distributions import (
 from safetensors.numpy import load_file
 
 from domain_experts import layout
+from domain_experts.arrays import read_array
 from domain_experts.artifacts import MODEL, RECORD
 from domain_experts.auc import auc_by_domain
 from domain_experts.data.split import TRAIN, VALIDATION
@@ -136,7 +137,8 @@ def _try(bench: Bench, search: Search, trial: optuna.Trial) -> dict[str, Any]:
             with entry.lock():
                 bench.finished(run, entry, progress, stored)
         visited += read_json(entry.folder / RECORD, f"remove {entry.folder}")["rows_visited"]
-        seeds[str(seed)] = _validated(bench, own, np.load(entry.folder / "validation.npy"), metric)
+        logits = read_array(entry.folder / "validation.npy", f"remove {entry.folder}")
+        seeds[str(seed)] = _validated(bench, own, logits, metric)
         mean = float(np.mean([*seeds.values()]))
         trial.report(mean, len(seeds))
         if len(seeds) < len(study.declared(search).seeds) and trial.should_prune():

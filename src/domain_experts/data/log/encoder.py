@@ -1,17 +1,17 @@
 """Encoder: columns of a log to codes and numbers, in training and in scoring alike."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import AfterValidator, Field
 
 from domain_experts.data.log import values
 from domain_experts.data.log.files import Block, form
@@ -26,6 +26,7 @@ from domain_experts.data.log.spec import (
 from domain_experts.errors import UserError
 from domain_experts.files import replacing, write_json
 from domain_experts.schema import Schema
+from domain_experts.strict import Settings, distinct
 from domain_experts.suggest import unknown
 
 RECORD = "encoder.json"
@@ -67,6 +68,35 @@ class Vocabulary:
         """(N,) int64 places of ids, -1 for unknown ones and nulls."""
         place = self._index.get_indexer(pd.Index(values.keys(found)))
         return place if found.null_count == 0 else np.where(values.present(found), place, -1)
+
+
+class _Record(Settings):
+    """encoder.json."""
+
+    version: int
+    columns: dict[str, Any]
+    order: dict[str, tuple[str, ...]]
+    domains: Annotated[tuple[str, ...], AfterValidator(distinct), Field(min_length=1)]
+    kinds: dict[str, values.Kind]
+    means: tuple[float, ...]
+    deviations: tuple[Annotated[float, Field(gt=0)], ...]
+    constants: dict[str, str]
+
+    def ordered(self) -> Columns:
+        """The columns, the fields, tasks and histories in the order of their codes.
+
+        Raises:
+            ValueError: a part does not fit the others.
+        """
+        inner = {
+            name: {key: self.columns[name][key] for key in self.order[name]} for name in _ORDERED
+        }
+        columns = Columns.model_validate(self.columns | inner)
+        if columns.fields.keys() != self.kinds.keys():
+            raise ValueError("`kinds` are not those of the fields")
+        if not len(self.means) == len(self.deviations) == len(columns.dense):
+            raise ValueError("`means` and `deviations` are not those of the dense columns")
+        return columns
 
 
 @dataclass(frozen=True)
@@ -155,7 +185,8 @@ class Encoder:
 
     def one(self, column: pa.ChunkedArray, name: str) -> np.ndarray:
         """(N,) int64 codes of a field of one id a row."""
-        return self._places(values.plain(column), name) + 1
+        with values.naming(self._column(name)):
+            return self._places(values.plain(column), name) + 1
 
     def _places(self, array: pa.Array, name: str) -> np.ndarray:
         """(N,) int64 places of ids in the field's vocabulary or table, -1 for none."""
@@ -168,9 +199,10 @@ class Encoder:
         return np.where(values.present(found), place, -1)
 
     def _lists(self, column: pa.ChunkedArray, name: str, width: int) -> np.ndarray:
-        lists = split_ids(values.plain(column), self.columns.fields[name])
-        flat = lists.flatten()
-        codes = self._places(flat, name) + POOLED_RARE + 1
+        with values.naming(self._column(name)):
+            lists = split_ids(values.plain(column), self.columns.fields[name])
+            flat = lists.flatten()
+            codes = self._places(flat, name) + POOLED_RARE + 1
         codes[~values.present(flat)] = NONE
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
         row = np.repeat(np.arange(len(lists)), lengths)
@@ -186,13 +218,16 @@ class Encoder:
         for j, (of, mean, deviation) in enumerate(
             zip(self.columns.dense, self.means, self.deviations, strict=True)
         ):
-            column = (transformed(block, of) - mean) / deviation
+            with np.errstate(over="ignore"):
+                column = (transformed(block, of) - mean) / deviation
+            _refuse_large(block, of.column, column)
             found[:, j] = np.where(np.isnan(column), 0, column)
         return found
 
     def domain(self, table: pa.Table) -> np.ndarray:
         """(N,) int16; what no training row had is the common domain, or -1."""
-        names = values.ids(table[self.columns.domain.column], "text")
+        with values.naming(self.columns.domain.column):
+            names = values.ids(table[self.columns.domain.column], "text")
         other = self.domains.index(OTHER_DOMAIN) if OTHER_DOMAIN in self.domains else UNKNOWN
         place = pc.index_in(names, value_set=pa.array(self.domains)).fill_null(other)
         return np.asarray(place.to_numpy(zero_copy_only=False)).astype(np.int16)
@@ -233,31 +268,29 @@ class Encoder:
         """
         path = folder / RECORD
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if record["version"] != VERSION:
-                raise UserError(f"{path} is of version {record['version']}, not {VERSION}")
-            for name in _ORDERED:
-                given = record["columns"][name]
-                record["columns"][name] = {key: given[key] for key in record["order"][name]}
-            columns = Columns.model_validate(record["columns"])
+            record = _Record.model_validate_json(path.read_bytes())
+            if record.version != VERSION:
+                raise UserError(f"{path} is of version {record.version}, not {VERSION}")
+            columns = record.ordered()
             found = {}
-            for name, kind in record["kinds"].items():
+            for name, kind in record.kinds.items():
                 path = folder / f"{name}.parquet"
                 table = None if columns.fields[name].hash else pq.read_table(path)
                 found[name] = _vocabulary(kind, table)
+                _refuse_no_vocabulary(found[name])
             return cls(
                 columns=columns,
-                domains=tuple(record["domains"]),
+                domains=record.domains,
                 vocabularies=found,
-                means=tuple(record["means"]),
-                deviations=tuple(record["deviations"]),
-                constants=record["constants"],
+                means=record.means,
+                deviations=record.deviations,
+                constants=record.constants,
             )
         except FileNotFoundError:
             raise UserError(
                 f"{path} is missing; prepare the data, or save the model, again"
             ) from None
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, pa.ArrowException) as error:
             raise UserError(f"{path} is damaged ({error}); make it again") from None
 
 
@@ -274,6 +307,12 @@ def _vocabulary(kind: values.Kind, table: pa.Table | None) -> Vocabulary:
     if table is None or len(table) == 0:
         return Vocabulary(kind, pa.array([], of), np.zeros(0, np.int64))
     return Vocabulary(kind, values.plain(table["id"]).cast(of), table["count"].to_numpy())
+
+
+def _refuse_no_vocabulary(made: Vocabulary) -> None:
+    ids, counts = made.ids, made.counts
+    if ids.null_count or counts.dtype != np.int64 or pc.count_distinct(ids).as_py() < len(ids):
+        raise ValueError("it does not hold each id once, with a count")
 
 
 def vocabulary(kind: values.Kind, counts: pa.Table, min_count: int, trained: bool) -> Vocabulary:
@@ -311,8 +350,17 @@ def split_ids(array: pa.Array, of: IdField) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
+def _refuse_large(block: Block, column: str, numbers: np.ndarray) -> None:
+    """Refuse numbers that float32 has no room for."""
+    wrong = np.abs(numbers) > np.finfo(np.float32).max
+    if wrong.any():
+        held = values.plain(block.table[column])
+        values.refuse(block, column, pa.array(wrong), held, "too large a number; leave it empty")
+
+
 def transformed(block: Block, of: DenseColumn) -> np.ndarray:
     """(N,) float64 of a dense column before it is standardised; not a number where missing."""
     found = values.numbers(block, of.column)
     found = np.where(np.isinf(found), np.nan, found)
+    _refuse_large(block, of.column, found)
     return np.sign(found) * np.log1p(np.abs(found)) if of.transform == "log" else found

@@ -90,7 +90,7 @@ class LogFiles:
                         if held == rows:
                             yield Block(path, start, pa.Table.from_batches(waiting))
                             start, waiting, held = start + held, [], 0
-            except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+            except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
                 raise UserError(f"{path} cannot be read: {_line(error)}") from None
             if held:
                 yield Block(path, start, pa.Table.from_batches(waiting))
@@ -114,7 +114,7 @@ class LogFiles:
     def _open(self, path: Path) -> ds.Dataset:
         try:
             return ds.dataset(path, format=self._format(path))
-        except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise UserError(f"{path} cannot be read: {_line(error)}") from None
 
     def _format(self, path: Path) -> ds.FileFormat:

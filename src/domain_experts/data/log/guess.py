@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from domain_experts.data.log import values
 from domain_experts.data.log.files import LogFiles, form
 from domain_experts.data.log.spec import Csv
 from domain_experts.errors import UserError
+from domain_experts.plain_text import visible
 
 _LOOKED_AT = 200_000
 _FEWEST, _MOST = 2, 200
@@ -83,7 +85,7 @@ def guess(patterns: Sequence[str]) -> str:
     table = next((block.table for block in files.blocks(names, _LOOKED_AT)), None)
     if table is None:
         raise UserError(f"{files.paths[0]} has no rows")
-    columns = [_look(name, values.plain(table[name])) for name in names]
+    columns = [_look(files.paths[0], name, values.plain(table[name])) for name in names]
     return _text(patterns, files, columns, table.num_rows)
 
 
@@ -98,7 +100,12 @@ def _delimiter(patterns: Sequence[str]) -> str:
     return best if counts[best] else ","
 
 
-def _look(name: str, array: pa.Array) -> _Column:
+def _look(file: Path, name: str, array: pa.Array) -> _Column:
+    with values.naming(name, file):
+        return _seen(name, array)
+
+
+def _seen(name: str, array: pa.Array) -> _Column:
     known = array.drop_null()
     several = form(array.type).startswith("list of ")
     text = pa.array([], pa.string()) if several else values.ids(known, "text")
@@ -237,9 +244,10 @@ def _text(patterns: Sequence[str], files: LogFiles, columns: list[_Column], rows
         ("", {"arms": [*_ARMS], "backbones": ["wdl"], "seeds": 3}),
     ]
     lines = [f"# Guessed from {rows:,} rows of {files.paths[0]}; look it through before it is run."]
-    lines += [f"# WARNING: {warning}" for warning in warnings]
+    # a line break in a name would end the comment
+    lines += [visible(f"# WARNING: {warning}") for warning in warnings]
     for comment, section in sections:
-        lines += [f"# {comment}"] if comment else []
+        lines += [visible(f"# {comment}")] if comment else []
         # pairs of scalars would all be put into one line
         flow = None if any(isinstance(v, (dict, list)) for v in section.values()) else False
         text = yaml.safe_dump(section, sort_keys=False, default_flow_style=flow, width=100)

@@ -33,6 +33,7 @@ from domain_experts.data.split import SPLITS, TEST, TRAIN, UNUSED, VALIDATION
 from domain_experts.data.split_rules import RULES
 from domain_experts.errors import UserError
 from domain_experts.files import beside
+from domain_experts.plain_text import visible
 from domain_experts.schema import Schema
 
 ENCODER = "encoder"
@@ -168,7 +169,7 @@ def prepare(dataset: str, spec: LogSpec) -> None:
         }
         install(new, folder, card | {"provenance": provenance})
     for remark in report["remarks"]:
-        print(f"{dataset}: {remark}", file=sys.stderr)
+        print(visible(f"{dataset}: {remark}"), file=sys.stderr)
 
 
 def _columns(spec: LogSpec, files: LogFiles) -> list[str]:
@@ -223,7 +224,8 @@ def _first_pass(files: LogFiles, spec: LogSpec) -> _Small:
             if with_time:
                 keep("time", time)
         if user:
-            held = values.ids(block.table[user], _kind(files, user))
+            with values.naming(user, block.file):
+                held = values.ids(block.table[user], _kind(files, user))
             keep("user", values.keys(held))
             keep("has_user", values.present(held))
         if spec.split.column:
@@ -255,7 +257,8 @@ def _given(block: Block, column: str) -> np.ndarray:
 def _key(block: Block, columns: tuple[str, ...], files: LogFiles) -> np.ndarray:
     key = np.zeros(block.table.num_rows, np.uint64)
     for column in columns:
-        held = values.ids(block.table[column], _kind(files, column))
+        with values.naming(column, block.file):
+            held = values.ids(block.table[column], _kind(files, column))
         key = leaks.mixed(key, np.where(values.present(held), values.keys(held), 0))
     return key
 
@@ -381,20 +384,21 @@ def _second_pass(
         mine = split[rows] == TRAIN
         training = pa.array(mine)
         for name, of in spec.fields.items():
-            array = values.plain(block.table[of.column or name])
-            if name == USER:
-                found = values.ids(array, kinds[name])
-                tested = pa.array(split[rows] == TEST)
-                held_out_users.add(found.filter(tested))
-                if of.hash is not None:
-                    training_users.add(found.filter(training))
-            if of.hash is None:
-                array = array.filter(training)
-                array = split_ids(array, of).flatten() if of.multi is not None else array
-                found = values.ids(array, kinds[name])
-                counts[name].add(found)
-                if of.multi is None:
-                    missing[name] += found.null_count
+            with values.naming(of.column or name, block.file):
+                array = values.plain(block.table[of.column or name])
+                if name == USER:
+                    found = values.ids(array, kinds[name])
+                    tested = pa.array(split[rows] == TEST)
+                    held_out_users.add(found.filter(tested))
+                    if of.hash is not None:
+                        training_users.add(found.filter(training))
+                if of.hash is None:
+                    array = array.filter(training)
+                    array = split_ids(array, of).flatten() if of.multi is not None else array
+                    found = values.ids(array, kinds[name])
+                    counts[name].add(found)
+                    if of.multi is None:
+                        missing[name] += found.null_count
         dense = [transformed(block, of)[mine] for of in spec.dense]
         if shift is None and spec.dense:
             shift = np.array([np.nanmean(x) if np.isfinite(x).any() else 0.0 for x in dense])

@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from domain_experts.plain_text import plain_name
 from domain_experts.strict import Positive, Seed, Settings
 from domain_experts.suggest import unknown
 
@@ -18,7 +19,9 @@ USER = "user"
 """The field whose ids are users."""
 OTHER_DOMAIN = "(other)"
 """Domain of the rows whose own has too few."""
-Several = Annotated[int, Field(ge=2)]
+Name = Annotated[str, AfterValidator(plain_name)]
+"""It names a file of vocabulary, or columns of scores."""
+Several = Annotated[int, Field(ge=2, le=10_000)]
 CONDITION = re.compile(r"(?P<column>.+?)\s*(?P<relation>>=|<=|==|!=|>|<)\s*(?P<value>.+)")
 
 
@@ -42,7 +45,7 @@ class IdField(Settings):
         description="training rows that give an id a row of its own; rarer ones share one, which "
         "unknown ids are given, too; over 1, the rarest id is given it where no other trains it",
     )
-    hash: Annotated[int, Field(ge=2)] | None = Field(
+    hash: Annotated[int, Field(ge=2, lt=2**31 - 1)] | None = Field(
         default=None, description="rows of the table that ids are hashed into, without vocabulary"
     )
     multi: str | None = Field(
@@ -115,14 +118,14 @@ class Columns(Settings):
     """What the columns of a log are; a model that scores such rows keeps it."""
 
     domain: DomainColumn
-    tasks: dict[str, str] = Field(
+    tasks: dict[Name, str] = Field(
         min_length=1,
         description="task to a column of 0 and 1, or a condition such as `rating >= 5`",
     )
-    fields: dict[str, IdField] = Field(
+    fields: dict[Name, IdField] = Field(
         min_length=1, description="field to its column; one named user clusters the rows"
     )
-    history: dict[str, History] = Field(default={})
+    history: dict[Name, History] = Field(default={})
     dense: tuple[DenseColumn, ...] = ()
     time: str | None = Field(default=None, description="column with a moment")
     weight: str | None = Field(default=None, description="column with the weight of a row")
@@ -135,6 +138,8 @@ class Columns(Settings):
     @field_validator("dense", mode="before")
     @classmethod
     def _columns_are_enough(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
         return [{"column": v} if isinstance(v, str) else v for v in value]
 
     @model_validator(mode="after")
@@ -148,6 +153,9 @@ class Columns(Settings):
                 raise ValueError(f"history '{name}': field '{of.of}' holds several ids a row")
         if self.history and (self.time is None or USER not in self.fields):
             raise ValueError("history needs `time` and a field named user")
+        columns = [of.column for of in self.dense]
+        if twice := [name for i, name in enumerate(columns) if name in columns[:i]]:
+            raise ValueError(f"dense: column '{twice[0]}' is named twice; keep one of them")
         user = self.fields.get(USER)
         if user and user.multi is not None:
             raise ValueError("field 'user' holds one id a row: `multi` does not go with it")

@@ -1,7 +1,8 @@
 """Columns of a log as arrays: ids as 64-bit keys, numbers, labels, moments."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from domain_experts.errors import UserError
 Kind = Literal["integer", "text"]
 _FEW = 4096
 _MICRO = 1_000_000
+_COMPUTED = {pa.float16(): pa.float32(), pa.string_view(): pa.string()}
 _MISSING = pa.array(["NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -41,9 +43,25 @@ def common_kind(types: Sequence[pa.DataType]) -> Kind:
 
 
 def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One array without a dictionary."""
+    """One array without a dictionary, of a type that pyarrow can compute with."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    return array.cast(_COMPUTED[array.type]) if array.type in _COMPUTED else array
+
+
+@contextmanager
+def naming(column: str, file: object = None) -> Iterator[None]:
+    """Turn what pyarrow says of a column's type or values into an error that names the column.
+
+    Raises:
+        UserError: names file, if given, and column.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        where = f"{file}: " if file else ""
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{where}column '{column}' cannot be used so ({reason})") from None
 
 
 def ids(column: pa.ChunkedArray | pa.Array, kind: Kind) -> pa.Array:
@@ -103,13 +121,18 @@ def numbers(block: Block, name: str) -> np.ndarray:
     Raises:
         UserError: a text that is no number; names file and row.
     """
+    with naming(name, block.file):
+        return _numbers(block, name)
+
+
+def _numbers(block: Block, name: str) -> np.ndarray:
     array = plain(block.table[name])
     if form(array.type) == "text":
         array = pc.if_else(pc.is_in(array, value_set=_MISSING.cast(array.type)), None, array)
         number = pc.match_substring_regex(
             array, r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
         )
-        _refuse(block, name, pc.invert(number).fill_null(False), array, "no number")
+        refuse(block, name, pc.invert(number).fill_null(False), array, "no number")
         array = pc.utf8_trim_whitespace(array)
     try:
         found = array.cast(pa.float64(), safe=False)
@@ -125,9 +148,16 @@ def labels(block: Block, of: str, task: str) -> np.ndarray:
         UserError: a value is missing, or neither 0 nor 1; names file and row.
     """
     name, condition = column_of(of, block.table.column_names)
+    with naming(name, block.file):
+        return _labels(block, of, task, name, condition)
+
+
+def _labels(
+    block: Block, of: str, task: str, name: str, condition: tuple[str, str] | None
+) -> np.ndarray:
     array = plain(block.table[name])
     where = f"task '{task}'"
-    _refuse(block, name, array.is_null(), array, f"no value, but {where} needs one")
+    refuse(block, name, array.is_null(), array, f"no value, but {where} needs one")
     if condition is None:
         array = pc.utf8_lower(array) if form(array.type) == "text" else array
         if form(array.type) == "text":
@@ -140,7 +170,7 @@ def labels(block: Block, of: str, task: str) -> np.ndarray:
         else:
             raise UserError(f"{block.file}: {where}: column '{name}' is {array.type}, not 0 and 1")
         wrong = pc.invert(pc.or_(true, false))
-        _refuse(block, name, wrong, array, f"a label of {where} is 0 or 1; or give a condition")
+        refuse(block, name, wrong, array, f"a label of {where} is 0 or 1; or give a condition")
         return _bytes(true)
     relation, value = condition
     try:
@@ -152,7 +182,7 @@ def labels(block: Block, of: str, task: str) -> np.ndarray:
         same = pc.equal(text, value.strip("'\""))
         return _bytes(same if relation == "==" else pc.invert(same))
     found = numbers(block, name)
-    _refuse(block, name, pa.array(np.isnan(found)), array, f"no value, but {where} needs one")
+    refuse(block, name, pa.array(np.isnan(found)), array, f"no value, but {where} needs one")
     return np.asarray(_RELATIONS[relation](found, bound)).astype(np.uint8)
 
 
@@ -178,18 +208,22 @@ class Moments:
         Raises:
             UserError: a value is missing or no moment; names file and row.
         """
-        array = plain(block.table[self.name])
-        _refuse(block, self.name, array.is_null(), array, "no moment; `time` needs one in each row")
-        return np.asarray(self._parsed(block, array).to_numpy())
+        with naming(self.name, block.file):
+            array = plain(block.table[self.name])
+            why = "no moment; `time` needs one in each row"
+            refuse(block, self.name, array.is_null(), array, why)
+            return np.asarray(self._parsed(block, array).to_numpy())
 
     def _parsed(self, block: Block, array: pa.Array) -> pa.Array:
         kind = array.type
         if pa.types.is_integer(kind):
             return array.cast(pa.int64())
         if pa.types.is_floating(kind):
-            micro = np.round(array.to_numpy() * _MICRO)
+            with np.errstate(over="ignore"):
+                # what is beyond all numbers is no moment
+                micro = np.round(array.to_numpy() * _MICRO)
             wrong = pa.array(~(np.abs(micro) < 2.0**63))
-            _refuse(block, self.name, wrong, array, "no moment; write integers or timestamps")
+            refuse(block, self.name, wrong, array, "no moment; write integers or timestamps")
             return pa.array(micro.astype(np.int64))
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             unit = pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)
@@ -227,7 +261,12 @@ def _bytes(flags: pa.Array) -> np.ndarray:
     return np.asarray(flags.to_numpy(zero_copy_only=False)).astype(np.uint8)
 
 
-def _refuse(block: Block, name: str, wrong: pa.Array, values: pa.Array, why: str) -> None:
+def refuse(block: Block, name: str, wrong: pa.Array, values: pa.Array, why: str) -> None:
+    """Refuse rows of a column.
+
+    Raises:
+        UserError: some are wrong; names the file, the first such row and its value.
+    """
     flags = np.asarray(wrong.to_numpy(zero_copy_only=False)).astype(bool)
     if flags.any():
         row = int(flags.argmax())
@@ -242,6 +281,8 @@ def texts(block: Block, name: str, use: str) -> pa.Array:
     Raises:
         UserError: one is missing; names file and row.
     """
-    array = plain(block.table[name])
-    _refuse(block, name, array.is_null(), array, f"no value, but {use} needs one")
-    return ids(array, "text")
+    with naming(name, block.file):
+        found = ids(block.table[name], "text")
+        empty = pc.equal(found, "").fill_null(True)
+        refuse(block, name, empty, found, f"no value, but {use} needs one")
+        return found
