@@ -31,6 +31,7 @@ from benchmarks import (
     serving,
     shares,
     start,
+    together,
     whole_run,
 )
 from benchmarks.results import Measurement, read, write
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[effort.Effort], Iterator[Measurement]]] = {
     "rows": rows.measure,
     "whole_run": whole_run.measure,
     "jobs": jobs.measure,
+    "together": together.measure,
     "arithmetic": arithmetic.measure,
     "auc": auc.measure,
     "reading": reading.measure,

@@ -2,15 +2,15 @@
 
     python scripts/ideas.py [--only MODEL ...]
 
-All rows have one law: a label is 1 with probability sigmoid(3 (v_1 v_2 + v_3)). What differs is
-whose v is: that of the row's domain, user, cluster or task. Each is planted so that one idea finds
-it. Both models see the same rows and start from the same weights; the domain is a field of both,
-unless the idea is that it is known at all. This writes AUCs on new rows to RESULTS, and their table
-into DOCUMENT.
+A label is 1 with probability sigmoid(3 (v_1 v_2 + v_3)), but where a kind of rows says otherwise.
+What differs is whose v is: that of the row's domain, user, cluster or task. Each is planted so that
+one idea finds it. Both models see the same rows and start from the same weights; the domain is a
+field of both, unless the idea is that it is known at all. This writes AUCs on new rows to RESULTS,
+and their table into DOCUMENT.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from domain_experts.models.multi.base import MultiContext, MultiModel
 from domain_experts.models.multi.settings import MultiModelSettings
@@ -37,9 +38,10 @@ RATE, DECAY = 0.01, 1e-4
 OF_ONE = 3
 """Numbers in v."""
 USERS = 60
+FUNNELS = ("funnel", "clicks that choose")
+"""Kinds in which the second task takes the first."""
 SIZES: dict[str, Any] = {
     "embedding_dim": 4,
-    "hidden": (24, 24, 24, 12),
     "pepnet": {"hidden": (24, 12), "gate_hidden": 12},
     "adasparse": {"hidden": (24, 12)},
     "adaptdhm": {"hidden": (24, 12), "clusters": 4},
@@ -47,7 +49,15 @@ SIZES: dict[str, Any] = {
     "apg": {"hidden": (24, 12), "rank": 12},
     "m2m": {"heads": 2, "scenario_dim": 8},
     "sarnet": {"expert_hidden": 24, "shared_experts": 3, "domain_experts": 1},
+    "hinet": {"sub_expert_hidden": 12, "task_experts": 1},
+    "snr": {"hidden": (12, 6)},
+    "home": {"experts": 1, "meta_width": 6, "gate_rank": 2},
+    "hmoe": {"experts": 2},
+    "aesm2": {"experts": 4, "specific": 1, "shared": 1}
+    | {"scenario_hidden": (12, 12), "task_hidden": (12, 6)},
 }
+NARROW = (12, 12, 12, 6)
+"""Widths for ideas of sharing: what is learnt for one must not find room beside all else."""
 
 
 class Planted(NamedTuple):
@@ -60,6 +70,9 @@ class Planted(NamedTuple):
     users: int
     """Codes of the first field; it may be a dummy."""
     domains: int
+    if_clicked: Tensor | None = None
+    """Labels, had everybody clicked. On the second task's is tested its probability given the
+    first, in the place of the labels."""
 
 
 def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
@@ -71,6 +84,11 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
     | user's features | three of the user's, of 12; a user has one of four tastes |
     | cluster's features | three of the row's cluster, of 12; four more tell it, no field does |
     | task's features | three of each of two tasks, of 6 |
+    | four tasks' features | three of each of four tasks, of 12 |
+    | domain's and task's features | three of the row's domain, of 12, and three of the task, of 6 |
+    | blended rates | three of each of two domains, of 6; two more have the mean of both rates |
+    | funnel | three of clicks, of 6; three of conversions, which take a click and are rare |
+    | clicks that choose | of conversions: three, of 9, where a click is likely, else three more |
     | scaled inputs | v; each of 12 domains shows it shifted and stretched by its own vectors |
     | turned inputs | v; each of four domains shows it turned by its own rotation |
     | rates | v, and a constant of each of four domains in the logit |
@@ -88,6 +106,8 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
     everyone, constant = np.arange(rows), np.zeros(rows)
     dense = rng.normal(size=(rows, 4, OF_ONE))
     v = [dense[:, 0]]
+    if kind in OWN_LAWS:
+        dense, logits = OWN_LAWS[kind](dense, domain, rng)
     match kind:
         case "domain's features":
             v = [dense[everyone, domain]]
@@ -100,6 +120,8 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
             dense = np.concatenate([dense.reshape(rows, -1), place], 1)
         case "task's features":
             v, dense = [dense[:, 0], dense[:, 1]], dense[:, :2]
+        case "four tasks' features":
+            v = list(dense.swapaxes(0, 1))
         case "scaled inputs":
             stretch = np.exp(shared.normal(size=(domains, OF_ONE)))
             shift = 2 * shared.normal(size=(domains, OF_ONE))
@@ -109,10 +131,13 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
             dense = np.einsum("nij,nj->ni", turns[domain], dense[:, 0])
         case "rates":
             constant, dense = constants[domain], dense[:, 0]
-        case _:
+        case _ if kind not in OWN_LAWS:
             raise ValueError(f"unknown kind '{kind}'")
-    logits = np.stack([3 * (x[:, 0] * x[:, 1] + x[:, 2]) + constant for x in v], 1)
-    labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    if kind not in OWN_LAWS:
+        logits = np.stack([law(x) + constant for x in v], 1)
+    labels = if_clicked = rng.random(logits.shape) < expit(logits)
+    if kind in FUNNELS:
+        labels = np.logical_and.accumulate(labels, 1)
     return Planted(
         torch.from_numpy(np.stack([user, np.zeros(rows, int), domain], 1)).int(),
         torch.from_numpy(dense.reshape(rows, -1)).float(),
@@ -120,7 +145,51 @@ def generate(kind: str, rows: int, seed: int, world: int) -> Planted:
         torch.from_numpy(labels).float(),
         USERS,
         domains,
+        torch.from_numpy(if_clicked).float() if kind == "clicks that choose" else None,
     )
+
+
+def law(v: np.ndarray) -> np.ndarray:
+    """The logit of v (rows, 3)."""
+    return np.asarray(3 * (v[:, 0] * v[:, 1] + v[:, 2]))
+
+
+Drawn = tuple[np.ndarray, np.ndarray]
+
+
+def of_domain_and_task(dense: np.ndarray, domain: np.ndarray, rng: np.random.Generator) -> Drawn:
+    """Features and logits: half of a logit is the domain's, half the task's."""
+    more = rng.normal(size=(len(dense), 2, OF_ONE))
+    own = law(dense[np.arange(len(dense)), domain])
+    logits = np.stack([(own + law(more[:, t])) / 2**0.5 for t in range(2)], 1)
+    return np.concatenate([dense, more], 1), logits
+
+
+def blended(dense: np.ndarray, domain: np.ndarray, rng: np.random.Generator) -> Drawn:
+    """Features and logits: the last domains' rates are the mean of the first two's."""
+    p = expit(law(dense[:, 0])), expit(law(dense[:, 1]))
+    rates = np.select([domain == 0, domain == 1], p, (p[0] + p[1]) / 2)
+    return dense[:, :2], logit(rates)[:, None]
+
+
+def funnel(dense: np.ndarray, domain: np.ndarray, rng: np.random.Generator) -> Drawn:
+    """Features and logits: of clicks, and of conversions after them."""
+    return dense[:, :2], np.stack([law(dense[:, 0]), law(dense[:, 1]) - 3], 1)
+
+
+def choosing(dense: np.ndarray, domain: np.ndarray, rng: np.random.Generator) -> Drawn:
+    """Features and logits: conversions have another law where a click is unlikely."""
+    click = 3 * dense[:, 2, 0] - 1
+    conversion = law(dense[np.arange(len(dense)), (dense[:, 2, 0] < 0).astype(int)])
+    return dense[:, :3], np.stack([click, conversion], 1)
+
+
+OWN_LAWS = {
+    "domain's and task's features": of_domain_and_task,
+    "blended rates": blended,
+    "funnel": funnel,
+    "clicks that choose": choosing,
+}
 
 
 class KeepAll(nn.Module):
@@ -181,7 +250,80 @@ def no_scaling(model: Any) -> None:
     fixed("gamma")(model)
 
 
+def silent(*parts: str) -> Callable[[MultiModel], None]:
+    """Have parts of these names, wherever they are, give zeros."""
+
+    def silence(model: MultiModel) -> None:
+        found = [p for own, p in model.named_parameters() if set(parts) & set(own.split("."))]
+        assert found, parts
+        for parameter in found:
+            nn.init.zeros_(parameter).requires_grad_(False)
+
+    return silence
+
+
+def no_fusion(model: MultiModel) -> None:
+    """Of M3oE's experts the shared ones alone."""
+    for weight in ("a_D", "a_T"):
+        fixed(f"fusion.{weight}", -20.0)(model)
+
+
+def all_connected(model: Any) -> None:
+    """No connection that can be cut."""
+    for connections in model.connections:
+        nn.init.constant_(connections.log_alpha, 10.0).requires_grad_(False)
+
+
+def shared_alone(model: Any) -> None:
+    """Of HiNet's first layer what all scenarios share."""
+    fixed("attention")(model)
+    all_parts = model.by_scenario
+
+    def by_scenario(x: Tensor, counts: list[int]) -> Tensor:
+        G, *others = all_parts(x, counts).chunk(3, 1)
+        return torch.cat([G, *map(torch.zeros_like, others)], 1)
+
+    model.by_scenario = by_scenario
+
+
+def one_kind(model: Any) -> None:
+    """AESM2's experts are picked as for one scenario and one task."""
+    for name in ("scenarios", "tasks"):
+        fixed(name)(model)
+    for layer in (*model.scenario_layers, *model.task_layers):
+        layer.register_forward_pre_hook(
+            lambda _, given: (*given[:2], torch.zeros_like(given[2]), *given[3:])
+        )
+
+
+def no_relations(model: Any) -> None:
+    """A domain's prediction is its own."""
+    model.relations = None
+
+
+def no_product(model: Any) -> None:
+    """A step's tower gives the probability of all steps up to it."""
+    model.grouped = model.steps
+
+
+class OwnPart(nn.Module):
+    """AITM's transfer without what it transfers."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """What the task's own layers give."""
+        return u[:, 1]
+
+
+def no_transfer(model: Any) -> None:
+    """Nothing is handed on."""
+    model.handed_on.requires_grad_(False)
+    model.transfers = nn.ModuleList(OwnPart() for _ in model.transfers)
+
+
 BOTH, NO_DOMAIN, PEOPLE = slice(1, 3), slice(1, 2), slice(0, 3)
+NAMELESS = slice(0, 2)
+BOTHS = "domain's and task's features"
+BY_DOMAIN = ("by_domain", "shared_of_domain", "leaves_by_domain")
 
 
 class Idea(NamedTuple):
@@ -194,6 +336,7 @@ class Idea(NamedTuple):
     """What is done to the model, or sizes that it has instead."""
     fields: slice = BOTH
     """Of user, a dummy and domain, those that the models see."""
+    hidden: tuple[int, int, int, int] = (24, 24, 24, 12)
 
 
 IDEAS = (
@@ -211,6 +354,25 @@ IDEAS = (
     Idea("mmoe", "task's features", "one expert", {"mmoe": {"experts": 1}}),
     Idea("cross_stitch", "task's features", "equal shares", fixed("a", 0.5)),
     Idea("domain_bias", "rates", "no constants", fixed("b"), NO_DOMAIN),
+    Idea("m2m", "domain's features", "one scenario vector", fixed("scenarios")),
+    Idea("mmoe", "four tasks' features", "equal gates", fixed("gates"), hidden=NARROW),
+    Idea(
+        "ple", "four tasks' features", "no experts of their own", silent("specific"), hidden=NARROW
+    ),
+    Idea("snr", "four tasks' features", "all connections", all_connected, hidden=NARROW),
+    Idea(
+        "home", "four tasks' features", "one category", {"home": {"categories": 1}}, hidden=NARROW
+    ),
+    Idea("m3oe", BOTHS, "a_D = a_T = 0", no_fusion, hidden=NARROW),
+    Idea("hinet", BOTHS, "shared expert alone", shared_alone),
+    Idea("mfh", BOTHS, "no tree by domain", silent(*BY_DOMAIN), hidden=NARROW),
+    Idea("aesm2", BOTHS, "one scenario, one task", one_kind, hidden=NARROW),
+    Idea("hmoe", "blended rates", "own prediction alone", no_relations, hidden=NARROW),
+    Idea("esmm", "funnel", "no product", no_product),
+    Idea("aitm", "funnel", "nothing handed on", no_transfer),
+    Idea("escm2", "clicks that choose", "ESMM", {"escm2": {"weight": 0.0}}, hidden=NARROW),
+    Idea("plate", "domain's features", "no prompts", silent("of_domain", "of_user"), NAMELESS),
+    Idea("small_heads", "task's features", "no small heads", {"small_heads": {"weight": 0.0}}),
 )
 
 
@@ -219,24 +381,44 @@ def auc(idea: Idea, seed: int, has_idea: bool) -> float:
     train, test = (generate(idea.planted, n, s, seed) for n, s in rows_of(seed))
     model = new_model(idea, train, seed, has_idea)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad], RATE, weight_decay=DECAY
-    )
-    for _ in range(STEPS):
-        index = torch.randint(TRAIN, (BATCH,), generator=generator)
-        loss = binary_cross_entropy_with_logits(
-            model(train.fields[index, idea.fields], train.dense[index], train.domain[index]),
-            train.labels[index],
-        )
-        extra = model.auxiliary_loss()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss if extra is None else loss + extra)
-        optimizer.step()
+    for leg in model.legs().values():
+        train_on(model, leg.values(), train, idea.fields, generator)
     model.eval()
     with torch.no_grad():
         scores = model(test.fields[:, idea.fields], test.dense, test.domain)
-    pairs = zip(test.labels.T.numpy(), scores.T.numpy(), strict=True)
+    labels = test.labels
+    if test.if_clicked is not None:
+        # the logarithm of the probability given a click
+        labels, (click, both) = test.if_clicked[:, 1:], logsigmoid(scores).unbind(1)
+        scores = (both - click).unsqueeze(1)
+    pairs = zip(labels.T.numpy(), scores.T.numpy(), strict=True)
     return float(np.mean([roc_auc_score(*pair) for pair in pairs]))
+
+
+def train_on(
+    model: MultiModel,
+    weights: Iterable[nn.Parameter],
+    rows: Planted,
+    fields: slice,
+    generator: torch.Generator,
+) -> None:
+    """Take the steps of one leg, which trains these weights."""
+    trained = [p for p in weights if p.requires_grad]
+    if not trained:
+        return
+    optimizer = torch.optim.Adam(trained, RATE, weight_decay=DECAY)
+    for _ in range(STEPS):
+        index = torch.randint(TRAIN, (BATCH,), generator=generator)
+        labels = rows.labels[index]
+        loss = binary_cross_entropy_with_logits(
+            model(rows.fields[index, fields], rows.dense[index], rows.domain[index]), labels
+        )
+        extra, of_each = model.auxiliary_loss(), model.row_losses(labels)
+        if of_each is not None:
+            loss = loss + of_each.mean() / labels.shape[1]
+        optimizer.zero_grad()
+        torch.autograd.backward(loss if extra is None else loss + extra)
+        optimizer.step()
 
 
 def rows_of(seed: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -254,7 +436,7 @@ def new_model(idea: Idea, data: Planted, seed: int, has_idea: bool) -> MultiMode
         tuple(map(str, range(data.labels.shape[1]))),
     )
     changed = {} if has_idea or not isinstance(idea.change, dict) else idea.change
-    values = load(Path("params.yaml")).multi_model.model_dump()
+    values = load(Path("params.yaml")).multi_model.model_dump() | {"hidden": idea.hidden}
     for sizes in (SIZES, changed):
         for name, own in sizes.items():
             values[name] = values[name] | own if isinstance(own, dict) else own

@@ -125,7 +125,8 @@ def fabricate(root: Path, only: Mapping[str, Mapping[str, Any]] | None = None) -
     values["experiments"]["planted_sharing"]["seeds"] = {"quick": [1, 2, 3, 4]}
     for name in ("other_backbones", "switches", "diversity"):
         values["experiments"][name]["seeds"] = {"quick": [1, 2]}
-    for name in ("held_out", "noise"):
+    values["experiments"]["main"]["backbones"]["quick"] = ["mlp", "wdl"]
+    for name in ("held_out", "noise", "controls"):
         del values["experiments"][name]["seeds"]["quick"]
     if only is not None:
         known = values["experiments"]

@@ -28,6 +28,7 @@ from benchmarks import (
     report,
     rows,
     shares,
+    together,
     whole_run,
 )
 from benchmarks.data import rows_like_movielens
@@ -381,6 +382,20 @@ def test_jobs_run_at_once_and_one_by_one():
     found = list(jobs.measure(TINY))
     assert contestants_of(found) == [OURS, jobs.ONE_BY_ONE] * 2
     assert all(m.value > 0 for m in found)
+
+
+def test_two_processes_together_are_timed_beside_one(monkeypatch):
+    for name, values in {
+        "MODELS": ("wdl",),
+        "OPTIMIZERS": ("lazy_adam",),
+        "BATCHES": (64,),
+    }.items():
+        monkeypatch.setattr(together, name, values)
+    monkeypatch.setattr(together, "ROWS", 256)
+    found = list(together.measure(TINY))
+    assert contestants_of(found) == [OURS, together.ONE] * 2
+    assert [m.unit for m in found] == ["rows/s"] * 2 + ["s"] * 2
+    assert all(m.value > 0 and m.rounds == TINY.rounds for m in found)
 
 
 def test_shares_are_of_the_training_of_an_epoch():

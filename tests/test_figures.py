@@ -305,6 +305,11 @@ def test_no_two_points_of_an_experiment_bear_one_name(known):
         assert not data.duplicated(["panel", "y", "hue"]).any()
 
 
+def test_an_axis_names_a_model_as_the_tables_do(known):
+    drawn = figures.draw(known, "m3oe_shared_experts")
+    assert drawn.figure.get_supxlabel() == "M3oE shared experts"
+
+
 def test_an_experiment_that_varies_one_number_is_a_line(known):
     spec = figures.experiment(known, "rank")
     assert sorted({*spec.data["x"]}) == [4, 16, 64, 256]

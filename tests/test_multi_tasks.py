@@ -32,15 +32,29 @@ from test_resume import goes_on_from_any_epoch
 from torch.autograd import gradcheck
 
 from domain_experts.errors import UserError
-from domain_experts.models.multi import aesm2, aitm, cross_stitch, esmm, hmoe, home, snr
+from domain_experts.models.multi import (
+    aesm2,
+    aitm,
+    cross_stitch,
+    escm2,
+    esmm,
+    hmoe,
+    home,
+    plate,
+    snr,
+)
 from domain_experts.models.multi.base import MultiContext
 from domain_experts.models.multi.settings import MultiModelSettings
 from domain_experts.params import load
 from domain_experts.schema import Schema
+from domain_experts.training import losses
 
 HIDDEN = (7, 6, 6, WIDTH)
 OWN = {
     "aitm": {"calibration": 0.5},
+    "escm2": {"risk": "doubly_robust", "weight": 0.5, "clip": 4.0},
+    "small_heads": {"weight": 0.7},
+    "plate": {"hidden": [6, 5], "vectors": 3, "temperature": 0.5},
     "cross_stitch": {"own_share": 0.9},
     "snr": {"sub_networks": 3, "hidden": [6, WIDTH], "penalty": 0.01},
     "mfh": {"specific_experts": 2, "shared_experts": 3},
@@ -147,6 +161,23 @@ def of_esmm(model, x, d, tasks):
         p = p * sigmoid(towers(model.towers, d, t, network(model.networks, t, x)))
         logits.append(torch.log(p / (1 - p)))
     return logits
+
+
+of_escm2 = of_esmm
+
+
+def of_small_heads(model, x, d, tasks):
+    h = network(model.bottom, 0, x)
+    return [towers(model.towers, d, t, h) for t in range(tasks)]
+
+
+def of_plate(model, x, d, tasks):
+    part, h = model.of_user, x[model.user]
+    for own in part.network:
+        h = layer(own, 0, h)
+    q = mean((h @ part.W + part.b) / 0.5, list(part.m))
+    h = network(model.bottom, 0, torch.cat([model.of_domain[d], q, x]))
+    return [h @ model.v[:, t] + model.c[t] for t in range(tasks)]
 
 
 def branch(part, u, r, shared):
@@ -317,6 +348,7 @@ OF_A_DOMAIN = {
     "domain_heads": ["v", "c"],
     "domain_bias": ["b"],
     "domain_feature": ["e"],
+    "plate": ["of_domain"],
 }
 TOWERS = [f"towers.{part}" for part in ("W", "b", "gamma", "beta", "v", "c")]
 
@@ -327,7 +359,9 @@ def test_an_absent_domain_gets_no_gradient(name):
     logits = model(*batch([2, 0, 2, 0]))
     named = dict(model.named_parameters())
     found = dict(zip(named, gradients(model, logits), strict=True))
-    own = OF_A_DOMAIN.get(name, []) + ([] if name.startswith("domain_") else TOWERS)
+    own = OF_A_DOMAIN.get(name, []) + (
+        [] if name == "plate" or name.startswith("domain_") else TOWERS
+    )
     assert own
     for key in own:
         if "{d}" in key:
@@ -360,8 +394,11 @@ def by_hand(name, D, T):
         case "snr":
             between = 9 * (6 * 6 + 1) + 3 * T * (WIDTH**2 + 1)
             own = 3 * layers(INPUTS, 6, WIDTH) + between + ends
-        case "esmm":
-            own = T * bottom + ends
+        case "esmm" | "escm2":
+            steps = T if name == "esmm" else 2 * T - 1
+            own = steps * bottom + tower_weights(D, steps)
+        case "small_heads":
+            own = bottom + ends + D * dense_layer(WIDTH, T)
         case "mfh":
             below = 2 * layers(INPUTS, 7, 6) + dense_layer(INPUTS, 5)
             above = 2 * layers(6, 6, WIDTH) + dense_layer(6, 5)
@@ -392,8 +429,10 @@ def by_hand(name, D, T):
             own = bottom + D * dense_layer(WIDTH, T)
         case "domain_bias":
             own = bottom + dense_layer(WIDTH, T) + D * T
-        case "domain_feature":
-            own = layers(INPUTS + DIM, *HIDDEN) + dense_layer(WIDTH, T) + D * DIM
+        case "domain_feature" | "plate":
+            of_user = layers(DIM, 6, 5) + dense_layer(5, 3) + 3 * DIM
+            seen, user = {"domain_feature": (DIM, 0), "plate": (2 * DIM, of_user)}[name]
+            own = layers(INPUTS + seen, *HIDDEN) + dense_layer(WIDTH, T) + D * DIM + user
     return own
 
 
@@ -446,6 +485,195 @@ def test_the_logit_of_a_product_is_exact_where_probabilities_are_all_but_0_or_1(
     logits = esmm.of_all_steps(far)
     logits.sum().backward()
     assert logits.isfinite().all() and far.grad.isfinite().all()
+
+
+# ESCM2
+
+
+def labels_of(rows, tasks, seed=7):
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(rows, tasks, generator=generator, dtype=torch.float64) < 0.7
+    return drawn.double().cumprod(1)
+
+
+def entropy(o, y):
+    p = sigmoid(o)
+    return -(y * torch.log(p) + (1 - y) * torch.log(1 - p))
+
+
+@pytest.mark.parametrize("risk", ["inverse_propensity", "doubly_robust"])
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_the_counterfactual_risk_is_that_of_the_literal_equation(risk, tasks):
+    """One row and one step at a time; gradients too, and rows in the batch's own order."""
+    model = in_evaluation(fresh("escm2", tasks=tasks, risk=risk)).train()
+    rows = batch([2, 0, 2, 1, 0])
+    y = labels_of(5, tasks)
+    model(*rows)
+    found = model.row_losses(y)
+    expected = []
+    for i, (x, d) in enumerate(zip(inputs(model, *rows[:2]), rows[2].tolist(), strict=True)):
+        o = [towers(model.towers, d, t, network(model.networks, t, x)) for t in range(tasks)]
+        p, total = 1, 0
+        for t in range(1, tasks):
+            p = p * sigmoid(o[t - 1]).item()
+            w = y[i, t - 1].item() * min(1 / p, 4.0)
+            e = entropy(o[t], y[i, t])
+            if risk == "inverse_propensity":
+                total = total + w * e
+            else:
+                networks, ends = model.imputation
+                z = towers(ends, d, t - 1, network(networks, t - 1, x))
+                guess = torch.log(1 + torch.exp(z))
+                total = total + guess + w * (e - guess) + w * (e - guess) ** 2
+        expected.append(0.5 * total)
+    assert 0 < (y[:, 0] > 0).sum() < 5
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-9)
+    equal_gradients(model, found, torch.stack(expected))
+
+
+def test_the_risk_estimates_the_error_over_all_rows_where_only_some_are_seen():
+    """Oracle: the mean error with every row seen. Clicks are likelier where errors are large."""
+    steps = normal(200_000, 2, seed=1).detach()
+    steps[:, 1] += 2 * steps[:, 0]
+    generator = torch.Generator().manual_seed(2)
+    seen, bought = torch.rand(steps.shape, generator=generator, dtype=torch.float64).unbind(1)
+    click, bought = (seen < steps[:, 0].sigmoid()).double(), (bought < 0.3).double()
+    y = torch.stack([click, click * bought], 1)
+    every = entropy(steps[:, 1], bought).mean()
+    among_clicks = (click * entropy(steps[:, 1], bought)).sum() / click.sum()
+    wrong = torch.full((len(y), 1), 0.5, dtype=torch.float64)
+    ips = escm2.counterfactual_risks(steps, y, 1e9, None).mean()
+    doubly = escm2.counterfactual_risks(steps, y, 1e9, wrong)
+    e = entropy(steps[:, 1], y[:, 1]) - 0.5
+    imputation = (click / steps[:, 0].sigmoid() * e**2).mean()
+    assert abs(among_clicks - every) > 0.1
+    assert abs(ips - every) < 0.02 and abs(doubly.mean() - imputation - every) < 0.02
+
+
+@pytest.mark.parametrize("imputed", [False, True])
+def test_the_risk_has_the_gradients_of_finite_differences(imputed):
+    y = labels_of(4, 3)
+    # propensities are known numbers: the first step has no gradient from them
+    first = normal(4, 1, seed=1).detach()
+
+    def risk(later, guess):
+        steps = torch.cat([first, later], 1)
+        return escm2.counterfactual_risks(steps[:, :2], y[:, :2], 5.0, guess if imputed else None)
+
+    assert gradcheck(risk, (normal(4, 1, seed=2), normal(4, 1, seed=3)))
+
+
+@pytest.mark.parametrize("name", ["escm2", "small_heads"])
+def test_nothing_is_added_in_evaluation_or_without_a_step_before(name):
+    model = scrambled(fresh(name))
+    rows = batch([0, 1])
+    model.train()(*rows)
+    assert model.row_losses(labels_of(2, 2)) is not None
+    model.eval()(*rows)
+    assert model.row_losses(labels_of(2, 2)) is None
+    one = scrambled(fresh(name, tasks=1)).train()
+    one(*rows)
+    assert (one.row_losses(labels_of(2, 1)) is None) == (name == "escm2")
+
+
+def test_predictions_are_esmms():
+    one, other = fresh("escm2"), fresh("esmm")
+    other.load_state_dict({n: w for n, w in one.state_dict().items() if "imputation" not in n})
+    rows = batch([2, 0, 1, 2])
+    rows = rows[0], rows[1].float(), rows[2]
+    torch.testing.assert_close(one(*rows), other(*rows), rtol=0, atol=0)
+
+
+# PLATE
+
+
+def test_prompts_wait_for_the_network_and_then_it_for_them(make_assignment, multi_interactions):
+    trained = train(
+        make_assignment(
+            "mdmt", multi_interactions, backbone="plate", **{"training.learning_rate": 0.02}
+        )
+    )
+    curve = [point["phase"] for point in trained.curve]
+    assert set(curve) == {"joint", "prompts"} and curve == sorted(curve)
+    assert [lane.phase for lane in trained.lanes] == ["joint", "prompts"]
+    model = fresh("plate")
+    legs = model.legs()
+    assert {*legs["joint"], *legs["prompts"]} == {n for n, _ in model.named_parameters()}
+    assert not {*legs["joint"]} & {*legs["prompts"]}
+    assert set(legs["prompts"]) >= {"of_domain", "of_user.m", "of_user.W"}
+
+
+@pytest.mark.parametrize("balance", ["metabalance", "adatask", "gradnorm"])
+def test_each_leg_balances_its_own_weights(make_assignment, multi_interactions, balance):
+    changed = {"training.learning_rate": 0.02, "training.balance": balance}
+    trained = train(make_assignment("mdmt", multi_interactions, backbone="plate", **changed))
+    assert np.isfinite(trained.logits["test"]).all()
+    assert {point["phase"] for point in trained.curve} == {"joint", "prompts"}
+
+
+def test_without_prompts_it_is_a_network_that_knows_no_domain():
+    model = fresh("plate")
+    torch.nn.init.zeros_(model.of_domain)
+    fields, dense, _ = batch([0, 0, 0])
+    found = [model(fields, dense.float(), torch.full((3,), d)) for d in range(3)]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[2], rtol=0, atol=0)
+
+
+def test_a_data_set_without_users_is_refused_for_plate():
+    values = params().multi_model
+    schema = Schema((("item", 4),), (), ("a", "b"), ("t",))
+    with pytest.raises(UserError, match=r"need the field 'user'.* has item; leave plate out"):
+        plate.Model(MultiContext(schema, values, torch.Generator()))
+
+
+# Small heads
+
+
+def test_small_heads_add_the_cross_entropy_of_their_own_predictions():
+    model = in_evaluation(fresh("small_heads")).train()
+    rows = batch([2, 0, 2, 1, 0])
+    y = labels_of(5, 2)
+    model(*rows)
+    found, expected = model.row_losses(y), []
+    for i, (x, d) in enumerate(zip(inputs(model, *rows[:2]), rows[2].tolist(), strict=True)):
+        h = network(model.bottom, 0, x)
+        small = [h @ model.v[d][:, t] + model.c[d, t] for t in range(2)]
+        expected.append(0.7 * sum(entropy(small[t], y[i, t]) for t in range(2)))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-9)
+    equal_gradients(model, found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", [losses.mean, losses.balanced])
+def test_losses_of_rows_count_as_a_tasks_cross_entropy(loss, weighted):
+    """Oracle: the loss itself, which is what its tasks' cross entropies come to."""
+    logits, labels = normal(30, 3, seed=1).detach(), labels_of(30, 3)
+    domain = torch.arange(30) % 4
+    drawn = torch.rand(30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = drawn if weighted else None
+    each = entropy(logits, labels)
+    parts = [losses.of_rows(loss, each[:, t], 3, domain, weight) for t in range(3)]
+    torch.testing.assert_close(sum(parts), loss(logits, labels, domain, [30], weight)[0])
+
+
+@pytest.mark.parametrize("loss", ["mean", "balanced"])
+def test_the_loop_adds_the_losses_of_rows(make_assignment, multi_interactions, monkeypatch, loss):
+    """Zero weight: the training of the model without them."""
+
+    def weights(backbone, **changed):
+        assignment = make_assignment(
+            "mdmt",
+            multi_interactions,
+            backbone=backbone,
+            **{"protocol.loss": loss, "training.learning_rate": 0.02},
+            **changed,
+        )
+        return train(assignment).logits["test"]
+
+    plain = weights("esmm")
+    np.testing.assert_array_equal(weights("escm2", **{"multi_model.escm2.weight": 0.0}), plain)
+    assert np.abs(weights("escm2", **{"multi_model.escm2.weight": 2.0}) - plain).max() > 1e-3
 
 
 # AITM
@@ -572,7 +800,7 @@ def test_training_draws_noise_and_validation_does_not(
 
 
 # noise from streams, and moments of batch norms
-@pytest.mark.parametrize("backbone", ["snr", "aesm2", "home"])
+@pytest.mark.parametrize("backbone", ["snr", "aesm2", "home", "plate", "escm2"])
 def test_a_training_goes_on_from_any_epoch(
     make_assignment, multi_interactions, monkeypatch, backbone
 ):
@@ -678,6 +906,10 @@ def test_experts_that_are_not_picked_take_no_part():
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
+        ("escm2.clip", 0.5, "multi_model.escm2.clip"),
+        ("escm2.risk", "naive", "multi_model.escm2.risk"),
+        ("plate.temperature", 0, "multi_model.plate.temperature"),
+        ("small_heads.weight", -1, "multi_model.small_heads.weight"),
         ("aesm2.specific", 9, "specific is 9, but there are 6 experts to pick from"),
         ("aesm2.shared", 7, "shared is 7, but there are 6 experts to pick from"),
         ("aesm2.noise", -1, "multi_model.aesm2.noise"),

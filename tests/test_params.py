@@ -241,7 +241,7 @@ def test_experts_are_trained_for_the_largest_ablation():
         if run.arm == "experts"
     }
     assert experts["ml-100k-gender", "wdl"] == 4
-    assert experts["ml-100k-gender", "mlp"] == 1
+    assert experts["planted", "mlp"] == 1
 
 
 def test_default_values_are_the_default_variant():

@@ -133,10 +133,15 @@ def train(
     backbone: str,
     arm: str,
     tier: TierOption,
-    threads: Annotated[int, typer.Option(min=1, help="threads of this process")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="threads, of all processes together")] = 1,
 ) -> None:
-    """Train all runs of one job; finished ones come from the run store."""
-    _set_threads(threads)
+    """Train all runs of one job; finished ones come from the run store.
+
+    Where params.yaml asks for several `processes`, it starts them, or is one that torchrun started.
+    """
+    from domain_experts.training.launch import launch, launched, share_of
+
+    _set_threads(own := share_of(threads))
     from domain_experts.presence import load_study
     from domain_experts.runs import Job
     from domain_experts.training.job import execute
@@ -144,7 +149,10 @@ def train(
     study = load_study(tier)
     job = Job(phase, dataset, backbone, arm)
     study.require_chosen(job)
-    execute(study, job, device=study.params.device, threads=threads)
+    if launched() == 1 and (processes := study.processes(arm)) > 1:
+        launch(processes)
+    else:
+        execute(study, job, study.params.device, own, launched())
 
 
 @app.command()

@@ -62,6 +62,8 @@ class Arm:
     planted: bool = False
     balances: bool = False
     """Whether it trains all tasks in one leg of one lane, so that `training.balance` means it."""
+    together: bool = True
+    """Whether several processes can train it together: not where a batch's statistics matter."""
     floor: bool = False
     """A simple model that any other must beat to be worth its cost; the registry gives it."""
     label: str = ""

@@ -40,7 +40,7 @@ from domain_experts.settings import (
     TrainingSettings,
     TreesSettings,
 )
-from domain_experts.strict import Seeds, Settings
+from domain_experts.strict import Positive, Seeds, Settings
 from domain_experts.suggest import unknown
 from domain_experts.yaml_files import read_yaml
 
@@ -200,6 +200,11 @@ class Params(Settings):
 
     tier: TierName = Field(description="tier of a bare `snakemake`; --config tier=... overrides")
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU if there is one")
+    processes: Positive = Field(
+        default=1,
+        description="processes that train each run together, each on its rows of every batch: for "
+        "one large log (docs/cluster.md)",
+    )
     data: Data
     model: ModelSettings
     adapter: AdapterSettings

@@ -135,12 +135,28 @@ BACKBONES = {
     "cross_stitch": _multi(
         "Cross-Stitch", "cross_stitch", "multi_model.cross_stitch", needs=("tasks",), proof=TASKS
     ),
-    "snr": _multi("SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), proof=TASKS),
+    "snr": _multi(
+        "SNR-Trans", "snr", "multi_model.snr", needs=("tasks",), whole=False, proof=TASKS
+    ),
     "esmm": _multi("ESMM", "esmm", needs=("tasks",), proof=TASKS),
+    "escm2": _multi(
+        "ESCM2", "escm2", "multi_model.escm2", needs=("tasks",), whole=False, proof=TASKS
+    ),
+    "small_heads": _multi(
+        "Small heads",
+        "small_heads",
+        "multi_model.small_heads",
+        needs=("tasks",),
+        whole=False,
+        proof=TASKS,
+    ),
     "mfh": _multi(
         "MFH", "mfh", "multi_model.mfh", needs=("domains", "tasks"), whole=False, proof=TASKS
     ),
     "home": _multi("HoME", "home", "multi_model.home", needs=("tasks",), whole=False, proof=TASKS),
+    "plate": _multi(
+        "PLATE", "plate", "multi_model.plate", needs=("domains",), whole=False, proof=TASKS
+    ),
     "domain_heads": _multi("Domain heads", "domain_heads", needs=("domains",), proof=TASKS),
     "domain_bias": _multi("Domain bias", "domain_bias", needs=("domains",), proof=TASKS),
     "domain_feature": _multi(

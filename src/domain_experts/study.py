@@ -27,7 +27,7 @@ from domain_experts.runs import (
     variant_name,
 )
 from domain_experts.search_space import Choices, Range, SearchSettings
-from domain_experts.settings import RunSettings
+from domain_experts.settings import Protocol, RunSettings
 from domain_experts.suggest import unknown
 
 _AGAIN = "delete it and run snakemake, which makes it again"
@@ -50,6 +50,7 @@ class Study:
         """Data sets to do without: their runs are expected, but not made."""
         self._chosen: dict[Search, Variant | None] = {}
         self._settings: dict[tuple[str, ...], RunSettings] = {}
+        self._alike: dict[tuple[str, str], RunSettings] = {}
         self._made: dict[tuple[str, ...], Run] = {}
 
     @cached_property
@@ -114,6 +115,16 @@ class Study:
     def jobs(self, phase: str | None = None) -> tuple[Job, ...]:
         """The training jobs, of one phase or of all."""
         return tuple(job for job in self._by_job if phase in (None, job.phase))
+
+    def processes(self, arm: str) -> int:
+        """How many processes are to train a run of an arm together.
+
+        An arm with statistics of a whole batch (`Arm.together`, the family `multi`), and one
+        without a training loop, is trained in one.
+        """
+        own = ARMS[arm]
+        able = own.together and own.family == "ctr" and "training" in own.reads
+        return self.params.processes if able else 1
 
     def runs_of(self, job: Job) -> tuple[Run, ...]:
         """The runs of one job.
@@ -217,7 +228,8 @@ class Study:
     def trying(self, search: Search, settings: Variant) -> "Study":
         """The same study, were these the settings that the search chose."""
         other = Study(self.params, self.tier, self.absent)
-        other._chosen, other._settings = {search: settings}, self._settings
+        other._chosen = {search: settings}
+        other._settings, other._alike = self._settings, self._alike
         return other
 
     def require_chosen(self, job: Job) -> None:
@@ -381,24 +393,38 @@ class Study:
         return self._settings[key]
 
     def _resolved(self, arm: str, variant: Variant, dataset: str, backbone: str) -> RunSettings:
-        params = self.params
-        protocol = params.protocols[ARMS[arm].protocol]
-        parts = {
-            name: getattr(params, name) for name in RunSettings.model_fields.keys() - {"protocol"}
-        }
-        values: dict[str, Any] = {
-            n: own.model_dump() for n, own in (*parts.items(), ("protocol", protocol))
-        }
         where = f"params.yaml (configurations, tiers.{self.tier}.set, or variants)"
         own = self._configured(dataset, arm, backbone)
         # what is of one arm goes before what is of all, in whatever order they stand
         changed = sorted(variant, key=lambda part: "/" in part[0])
-        for key, value in (*own, *params.tiers[self.tier].set.items(), *changed):
+        changes = []
+        for key, value in (*own, *self.params.tiers[self.tier].set.items(), *changed):
             owner, _, setting = key.rpartition("/")
             if owner not in ("", *ARMS):
                 raise UserError(f"{where}: '{key}': {unknown('arm', owner, ARMS)}")
-            if owner not in ("", arm):
-                continue
+            if owner in ("", arm):
+                changes.append((key, setting, value))
+        # most data sets and backbones change nothing; as text, in which 1, 1.0 and True differ
+        alike = (ARMS[arm].protocol, repr(changes))
+        if alike not in self._alike:
+            protocol = self.params.protocols[ARMS[arm].protocol]
+            self._alike[alike] = self._changed(protocol, changes, where)
+        settings = self._alike[alike]
+        _refuse_balance(settings, arm, where)
+        return settings
+
+    def _changed(
+        self, protocol: Protocol, changes: Iterable[tuple[str, str, Any]], where: str
+    ) -> RunSettings:
+        """The settings of params.yaml with changes (as written, setting, value), in turn."""
+        parts = {
+            name: getattr(self.params, name)
+            for name in RunSettings.model_fields.keys() - {"protocol"}
+        }
+        values: dict[str, Any] = {
+            n: own.model_dump() for n, own in (*parts.items(), ("protocol", protocol))
+        }
+        for key, setting, value in changes:
             *parents, last = setting.split(".")
             node: Any = values
             for parent in parents:
@@ -408,7 +434,6 @@ class Study:
             node[last] = value
         settings = validated(RunSettings, values, where)
         _refuse_unknown_layers(settings, where)
-        _refuse_balance(settings, arm, where)
         return settings
 
     def _configured(self, dataset: str, arm: str, backbone: str) -> Iterator[tuple[str, Any]]:

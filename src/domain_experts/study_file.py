@@ -14,7 +14,7 @@ from domain_experts.data.specs import DatasetName
 from domain_experts.errors import UserError
 from domain_experts.params import Params, validated
 from domain_experts.registry import ARMS, BACKBONES, FLOORS, REFERENCE
-from domain_experts.strict import Seeds, Settings, distinct
+from domain_experts.strict import Positive, Seeds, Settings, distinct
 from domain_experts.study import Study
 from domain_experts.suggest import unknown
 from domain_experts.yaml_files import parse_yaml, read_yaml
@@ -74,6 +74,10 @@ class StudyFile(LogSpec):
         default={}, description="dotted settings of the package's params.yaml, replaced"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: Positive = Field(
+        default=1,
+        description="processes that train each run together, each on its rows of every batch",
+    )
     push: bool = Field(
         default=False, description="data, weights and predictions may leave this machine"
     )
@@ -197,6 +201,7 @@ def params_of(file: StudyFile, name: str, files_from: Path) -> dict[str, Any]:
     values |= {
         "tier": TIER,
         "device": file.device,
+        "processes": file.processes,
         "configurations": {name: ONE_LOSS},
         "experiments": {EXPERIMENT: _experiment(file, name, packaged)},
         "tiers": {TIER: {"seeds": [*file.seeds], "set": file.settings}},

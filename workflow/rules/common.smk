@@ -167,6 +167,11 @@ def job_code(wildcards):
     return code_of(job_of(wildcards).modules)
 
 
+def job_threads(wildcards):
+    """One for each process that trains a run."""
+    return STUDY.processes(wildcards.arm)
+
+
 def job_inputs(wildcards):
     """The data of a job, its searches, and the jobs that it starts from."""
     runs = STUDY.runs_of(job_of(wildcards))

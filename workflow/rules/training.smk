@@ -10,7 +10,7 @@ rule train:
         log_of("{phase}/{dataset}/{backbone}/{arm}"),
     wildcard_constraints:
         phase="|".join(TRAINING),
-    threads: 1
+    threads: job_threads
     resources:
         gpu=GPU,
     params:

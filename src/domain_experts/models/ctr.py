@@ -66,6 +66,10 @@ class ClickModel(nn.Module, ABC):
         """What the last batch adds to the loss besides the cross entropy."""
         return None
 
+    def row_losses(self, labels: Tensor) -> Tensor | None:
+        """What each row (B,) of the last batch adds, as to a task's loss; labels are (B, T)."""
+        return None
+
 
 class CTRModel(ClickModel):
     """A CTR model whose deep tower takes experts.

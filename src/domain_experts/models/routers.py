@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from domain_experts.models.adapter import Hard, Owned
 from domain_experts.models.dropout import KeyedDropout
-from domain_experts.models.groups import group
+from domain_experts.models.groups import Groups, group
 from domain_experts.models.init import glorot
 
 
@@ -23,8 +23,12 @@ class OneHot(nn.Module):
 
     def forward(self, domain: Tensor, x: Tensor) -> Hard:
         """Group the batch by expert."""
-        order, counts = group(self.expert[domain], len(self.experts))
+        order, counts = self.groups(domain)
         return Hard(self.experts, tuple(counts), order)
+
+    def groups(self, domain: Tensor) -> Groups:
+        """The batch's rows by expert."""
+        return group(self.expert[domain], len(self.experts))
 
 
 class Gate(nn.Module):

@@ -180,7 +180,7 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     at = dict(zip(best["panel"], best[f"published_best_{short}"], strict=True))
     kind = partial(
         lines,
-        label=" ".join(key.split(".")[-2:]).replace("_", " ").capitalize(),
+        label=_setting_name(key),
         y_label="Test value" if many else f"Test {head(spec.metric)}",
         marks={name: (value, "published as best") for name, value in at.items()},
     )
@@ -190,3 +190,10 @@ def _setting(of: Frames, name: str, key: str) -> Spec:
     told = f"Not drawn, as a line takes numbers at 2 values of {key}: {lone}"
     left_out = (told,) * bool(lone)
     return Spec(data, kind, of.of(name), spec.question, says, left_out=left_out)
+
+
+def _setting_name(key: str) -> str:
+    """What an axis calls a setting: "M3oE shared experts" of `multi_model.m3oe.shared_experts`."""
+    owner, setting = key.split(".")[-2:]
+    label = BACKBONES[owner].label if owner in BACKBONES else owner.capitalize()
+    return f"{label} {setting}".replace("_", " ")

@@ -14,6 +14,7 @@ from domain_experts.settings import RunSettings, declared
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.lanes import LaneRecord
 from domain_experts.training.progress import Progress
+from domain_experts.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Assignment:
     device: str
     checkpoint: Checkpoint
     progress: Progress
+    ranks: Ranks = ALONE
+    """The processes that train the run together."""
 
     @property
     def settings(self) -> RunSettings:

@@ -53,6 +53,12 @@ class Rows:
         return (
             self.fields.index_select(0, index),
             self.dense.index_select(0, index),
+            *self.targets(index),
+        )
+
+    def targets(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows `index` (B,): domain (int64) and labels (float32)."""
+        return (
             self.domain.index_select(0, index).long(),
             self.labels.index_select(0, index).float(),
         )

@@ -220,6 +220,7 @@ def new_trainer(
         loss=LOSSES[assignment.settings.protocol.loss],
         carry_best=carry_best,
         carry_optimizer=carry_optimizer,
+        ranks=assignment.ranks,
     )
 
 

@@ -6,7 +6,8 @@ import platform
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,11 +32,12 @@ from domain_experts.digest import code_digest
 from domain_experts.errors import UserError
 from domain_experts.files import replacing, sha256, together, write_json
 from domain_experts.registry import ARMS
-from domain_experts.runs import Job, Run, variant_name
+from domain_experts.runs import Job, Run, reads, variant_name
 from domain_experts.training.assignment import Assignment, Outcome, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.memory import keep_freed_memory
 from domain_experts.training.progress import Progress, best, title
+from domain_experts.training.ranks import ALONE, Ranks, joined
 from domain_experts.training.store import Entry
 from domain_experts.versions import libraries
 
@@ -45,31 +47,78 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "numpy", "scipy", "domain-experts")
 
 
-def execute(study: "Study", job: Job, device: str, threads: int) -> None:
+# losses on what the rows of a whole batch have in common, which no process sees
+OF_WHOLE_BATCHES = (
+    "training.balance",
+    "gate.load_balance",
+    "gate.variance",
+    "adapter.orthogonality",
+)
+
+
+def execute(study: "Study", job: Job, device: str, threads: int, processes: int = 1) -> None:
     """Make all runs of a job: from the store if finished, else by training; then publish them.
 
     Weights, logits of validation and test rows, and record go to `layout.run_artifacts`, and last
     the job's index with the checksums of all that the seed determines.
 
+    Args:
+        study: whose job it is.
+        job: the job.
+        device: `auto`, `cpu` or `cuda`.
+        threads: of this process.
+        processes: how many, this one among them, were started to train the runs together. The
+            first alone writes.
+
     Raises:
         UserError: data, splits or upstream weights are missing or damaged; another process trains
-            one of the runs.
+            one of the runs; so many processes were not asked for, or cannot train a run together,
+            or one of them has ended.
     """
     keep_freed_memory()
+    _refuse_apart(study, job, processes)
     bench = Bench.of(study, job, device, threads)
-    entries = []
+    with joined(processes, bench.device) as ranks:
+        entries = []
+        for run in study.runs_of(job):
+            progress = Progress(title(run), speaks=ranks.leads)
+            entry, own = Entry(bench.key(run)), replace(bench, ranks=ranks)
+            with entry.lock() if ranks.leads else nullcontext():
+                files, result = own.finished(run, entry, progress, _published)
+                if ranks.leads:
+                    with together():
+                        for name in files:
+                            entry.publish(name, layout.run_artifacts(study.tier, run))
+            progress.done(result)
+            # what run.json says is not determined by the seed
+            lasting = {name: digest for name, digest in files.items() if name not in WITH_TIMES}
+            entries.append({"path": run.path.as_posix(), "key": entry.key, "files": lasting})
+        if ranks.leads:
+            write_json(layout.job_index(study.tier, job), {"runs": entries}, sealed=True)
+
+
+def _refuse_apart(study: "Study", job: Job, processes: int) -> None:
+    """Say so if these processes cannot train the runs of a job together."""
+    wanted = study.processes(job.arm)
+    if processes != wanted:
+        raise UserError(
+            f"{processes} processes were started, but {job.arm} is to be trained in {wanted}: set "
+            "`processes` in params.yaml to the number that torchrun starts (methods with "
+            "statistics of a whole batch, or without a training loop, are trained in one)"
+        )
+    if processes == 1:
+        return
     for run in study.runs_of(job):
-        entry, progress = Entry(bench.key(run)), Progress(title(run))
-        with entry.lock():
-            files, result = bench.finished(run, entry, progress, _published)
-            with together():
-                for name in files:
-                    entry.publish(name, layout.run_artifacts(study.tier, run))
-        progress.done(result)
-        # what run.json says is not determined by the seed
-        lasting = {name: digest for name, digest in files.items() if name not in WITH_TIMES}
-        entries.append({"path": run.path.as_posix(), "key": entry.key, "files": lasting})
-    write_json(layout.job_index(study.tier, job), {"runs": entries}, sealed=True)
+        known = reads(run.arm, run.backbone)
+        for key in OF_WHOLE_BATCHES:
+            part, name = key.split(".")
+            value = getattr(getattr(run.settings, part), name)
+            if {part, key} & {*known} and value not in (0, "none"):
+                raise UserError(
+                    f"{title(run)}: {key} is {value}, which needs all rows of a batch, but "
+                    f"{processes} processes share them: set `processes` in params.yaml to 1, or "
+                    f"leave {key} out"
+                )
 
 
 @dataclass(frozen=True)
@@ -82,6 +131,8 @@ class Bench:
     threads: int
     test: bool = True
     """Whether there are test rows; the trials of a search do without."""
+    ranks: Ranks = ALONE
+    """The processes that train together."""
 
     @classmethod
     def of(cls, study: "Study", job: Job, device: str, threads: int, test: bool = True) -> "Bench":
@@ -98,12 +149,14 @@ class Bench:
         """Key of a run in the store: all that its bytes depend on.
 
         These are its settings, its data and split, its code, torch, numpy, the device, the number
-        of threads, and the runs it starts from.
+        of threads and processes, and the runs it starts from.
         """
         return hashlib.sha256(json.dumps(self.made_of(run), sort_keys=True).encode()).hexdigest()
 
     def made_of(self, run: Run) -> dict[str, Any]:
         """What the key is the digest of."""
+        # a search has one process for each run
+        processes = self.study.processes(run.arm) if self.test else 1
         return {
             "settings": run.payload(),
             "data": self.interactions.card["content"],
@@ -113,6 +166,7 @@ class Bench:
             **libraries(),
             "device": self.device if _is_trained(run.arm) else "cpu",
             "threads": self.threads,
+            **({"processes": processes} if processes > 1 else {}),
             "upstream": {up.arm: self.key(up) for up in self.study.upstream(run)},
         }
 
@@ -137,13 +191,13 @@ class Bench:
             upstream: finds the weights and record of a run that this one starts from.
 
         Returns:
-            Name of file -> checksum, and the result in words.
+            Name of file -> checksum, and the result in words; no files where another process leads.
         """
-        files = entry.finished()
-        if files is not None:
-            return files, "from the run store"
+        files = entry.finished() if self.ranks.leads else None
+        if self.ranks.decided(lambda: float(files is not None)):
+            return files or {}, "from the run store"
         names, result = _train(self, run, entry, progress, upstream)
-        return entry.finish(names), result
+        return entry.finish(names) if self.ranks.leads else {}, result
 
 
 def _is_trained(arm: str) -> bool:
@@ -181,11 +235,14 @@ def _train(
         device=bench.device,
         checkpoint=Checkpoint(entry.checkpoint, entry.key),
         progress=progress,
+        ranks=bench.ranks,
     )
     outcome = run.spec.train(assignment)
 
-    with together():
-        names = _write(bench, run, entry, assignment, outcome)
+    names = []
+    if bench.ranks.leads:
+        with together():
+            names = _write(bench, run, entry, assignment, outcome)
     return names, f"{best(outcome.curve)}{progress.seconds:.1f} s"
 
 

@@ -22,14 +22,16 @@ from domain_experts.auc import exceeded_thresholds, macro_auc
 from domain_experts.models.adapter import Hard, Routing
 from domain_experts.models.ctr import ClickModel
 from domain_experts.models.embedding import have_sparse_gradients
+from domain_experts.models.routers import OneHot
 from domain_experts.settings import RunSettings
 from domain_experts.training.adam import Adam
 from domain_experts.training.balance import Balance
 from domain_experts.training.batches import OF_ONE_DOMAIN, Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.lanes import Lane, LaneRecord
-from domain_experts.training.losses import Loss, by_task, share_of_sum
+from domain_experts.training.losses import Loss, by_task, of_rows, share_of_sum
 from domain_experts.training.progress import Progress
+from domain_experts.training.ranks import ALONE, Ranks
 from domain_experts.training.streams import numpy_stream
 
 EVALUATION_BATCH = 16384
@@ -53,6 +55,9 @@ class Trainer:
 
     `decay` times a penalised weight is added to its gradient. `loss` is as
     `losses.Loss` says.
+
+    The `ranks` share the rows of every batch. Of a leg of several lanes each trains some lanes by
+    itself, and hands out their weights when all have ended.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Trainer:
         loss: Loss,
         carry_best: bool = False,
         carry_optimizer: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
         self._forward = _compiled(model) if settings.training.compiled else model
@@ -79,6 +85,7 @@ class Trainer:
         self.loss = loss
         self.carry_best = carry_best
         self.carry_optimizer = carry_optimizer
+        self.ranks = ranks
         self.curve: list[dict[str, Any]] = []
         self.lanes: list[LaneRecord] = []
         """Of all legs that have ended, in order."""
@@ -94,7 +101,9 @@ class Trainer:
         self._resumed_moments: dict[str, Tensor] = {}
         if settings.training.nudge:
             self._nudge(1 + settings.training.nudge)
-        self._resume()
+        self._resume(self.checkpoint)
+        # the first one writes as soon as it trains
+        self.ranks.wait()
 
     @property
     def optimizers(self) -> dict[str, Adam]:
@@ -117,7 +126,9 @@ class Trainer:
         if identity in {f"{ended.phase}/{ended.lane}" for ended in self.lanes}:
             return
         usable = [lane for lane in lanes if lane.usable]
-        if usable:
+        if len(usable) > 1 and self.ranks.size > 1:
+            self._train_apart(name, usable, epochs, identity)
+        elif usable:
             self._train(name, usable, epochs, identity)
         points: dict[str, list[dict[str, Any]]] = {lane.name: [] for lane in lanes}
         for point in self.curve:
@@ -138,6 +149,9 @@ class Trainer:
             interval = self._resumed_interval
             self._set_moments()
         else:
+            if self._balance:
+                # what it remembers is of the weights of the leg before
+                self._balance.load({})
             self._start(lanes)
             if protocol.keep_start:
                 for lane in lanes:
@@ -153,9 +167,46 @@ class Trainer:
             for lane, loss in losses.items():
                 self._select(name, interval, lane, loss, patience)
             self._report(name, interval, active, seconds, patience)
-            if self.checkpoint.due():
+            if self.ranks.leads and self.checkpoint.due():
                 self._save(identity, interval)
         self._end(lanes)
+
+    def _train_apart(
+        self, name: str, lanes: Sequence[Lane], epochs: int | None, identity: str
+    ) -> None:
+        """Train each lane on one rank, without any exchange until all have ended."""
+        ranks, checkpoint = self.ranks, self.checkpoint
+        owner = ranks.share([len(lane.train) for lane in lanes])
+        own = [lane for lane, rank in zip(lanes, owner, strict=True) if rank == ranks.rank]
+        names = [lane.name for lane in lanes]
+
+        def of_leg(point: Mapping[str, Any]) -> bool:
+            return point["phase"] == name and point["lane"] in names
+
+        self.ranks = ALONE
+        if not ranks.leads:
+            # what the first rank has saved of this leg are its own lanes
+            self.checkpoint = checkpoint.part(f"rank-{ranks.rank}")
+            if self._resumed_leg == identity:
+                self._resumed_leg = ""
+                self.curve = [point for point in self.curve if not of_leg(point)]
+            self._resume(self.checkpoint, identity)
+        if own:
+            self._train(name, own, epochs, identity)
+        self.ranks, self.checkpoint = ranks, checkpoint
+
+        points = [point for point in self.curve if of_leg(point)]
+        states = {lane.name: asdict(self._states[lane.name]) for lane in own}
+        told = ranks.told({"points": points, "states": states})
+        together = [point for rank in told for point in rank["points"]]
+        together.sort(key=lambda point: (point["epoch"], names.index(point["lane"])))
+        self.curve = [point for point in self.curve if not of_leg(point)] + together
+        self._states = {n: LaneState(**s) for rank in told for n, s in rank["states"].items()}
+        last = {point["lane"]: point["epoch"] for point in together}
+        for lane, rank in zip(lanes, owner, strict=True):
+            ranks.hand_out(list(lane.parameters.values()), rank)
+            if rank != ranks.rank:
+                self.progress.rows += self._visited(name, lane, last[lane.name])
 
     def _end(self, lanes: Sequence[Lane]) -> None:
         """Take the weights that the leg ends with."""
@@ -223,12 +274,13 @@ class Trainer:
         """Logits (n, T) of the rows `index`, routed as `Lane` says."""
         self.model.eval()
         parts = [torch.empty(0, len(self.rows.schema.tasks), device=self.rows.domain.device)]
-        for start in range(0, len(index), EVALUATION_BATCH):
-            chunk = torch.from_numpy(index[start : start + EVALUATION_BATCH])
+        own = index[self.ranks.part(len(index))]
+        for start in range(0, len(own), EVALUATION_BATCH):
+            chunk = torch.from_numpy(own[start : start + EVALUATION_BATCH])
             fields, dense, domain, _ = self.rows.take(chunk.to(self.rows.domain.device))
             route = Hard((routing,), (len(chunk),)) if isinstance(routing, int) else routing
             parts.append(self._outputs(fields, dense, domain, route))
-        return torch.cat(parts)
+        return self.ranks.whole(torch.cat(parts), len(index))
 
     def _outputs(self, fields: Tensor, dense: Tensor, domain: Tensor, route: Routing) -> Tensor:
         """Logits (B, T) in the type of `dense`."""
@@ -314,18 +366,28 @@ class Trainer:
         """Take a step with one batch of each lane, and its dropout stream; the lanes' losses."""
         assert self._optimizer is not None
         counts = list(map(len, batches))
-        index = torch.from_numpy(np.concatenate(batches)).to(self.rows.domain.device)
+        batch = torch.from_numpy(np.concatenate(batches)).to(self.rows.domain.device)
+        if self.ranks.size > 1:
+            batch = self._by_expert(batch)
+        here = self.ranks.part(len(batch))
+        index = batch[here]
         fields, dense, domain, labels = self.rows.take(index)
         self.model.dropout.lanes = list(zip(masks, counts, strict=True))
+        self.model.dropout.part = here if self.ranks.size > 1 else slice(None)
         routings = [lane.routing for lane in lanes]
         route = routings[0]
         if isinstance(route, int):
             experts = tuple(r for r in routings if isinstance(r, int))
-            route = Hard(experts, tuple(counts))
+            # rows of several lanes are never shared out
+            route = Hard(experts, tuple(counts) if len(lanes) > 1 else (len(index),))
         logits = self._outputs(fields, dense, domain, route)
-        weight = self.rows.weight_of(index)
+        if self.ranks.size > 1:
+            # the loss is that of the whole batch, whatever it is made of
+            logits = self.ranks.whole(logits, len(batch))
+            domain, labels = self.rows.targets(batch)
+        weight = self.rows.weight_of(batch)
         losses = self.loss(logits, labels, domain, counts, weight)
-        auxiliary = self.model.auxiliary_loss()
+        auxiliary = self._auxiliary(labels, domain, weight)
         self._optimizer.zero_grad()
         if self._balance:
             moved = {id(p) for group, _ in self._optimizer.groups for p in group}
@@ -339,8 +401,23 @@ class Trainer:
             return losses.detach()
         loss = losses.sum()
         torch.autograd.backward(loss if auxiliary is None else loss + auxiliary)
+        self.ranks.add_gradients([p for own, _ in self._optimizer.groups for p in own])
         self._optimizer.step()
         return losses.detach()
+
+    def _by_expert(self, batch: Tensor) -> Tensor:
+        """The rows of a batch as the model puts them together, so that masks meet their rows."""
+        if not isinstance(self.model.router, OneHot):
+            return batch
+        return batch[self.model.router.groups(self.rows.targets(batch)[0]).order]
+
+    def _auxiliary(self, labels: Tensor, domain: Tensor, weight: Tensor | None) -> Tensor | None:
+        """What the model adds to a step's loss besides the cross entropy, if anything."""
+        own, of_each = self.model.auxiliary_loss(), self.model.row_losses(labels)
+        if of_each is None:
+            return own
+        added = of_rows(self.loss, of_each, labels.shape[1], domain, weight)
+        return added if own is None else own + added
 
     def _new_balance(self) -> Balance | None:
         """What balances the losses of the tasks, if anything does."""
@@ -408,7 +485,7 @@ class Trainer:
         labels = self.rows.labels[index].cpu().numpy()
         domain = self.rows.domain[index].cpu().numpy()
         domains = len(self.rows.schema.domains)
-        return macro_auc(scores, labels, domain, domains)
+        return self.ranks.decided(lambda: macro_auc(scores, labels, domain, domains))
 
     @torch.no_grad()
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -436,9 +513,10 @@ class Trainer:
         }
         self.checkpoint.save(tensors, state)
 
-    def _resume(self) -> None:
-        found = self.checkpoint.load()
-        if found is None:
+    def _resume(self, checkpoint: Checkpoint, leg: str | None = None) -> None:
+        """Go on from a checkpoint if there is one, and it is of the leg, if one is named."""
+        found = checkpoint.load()
+        if found is None or leg not in (None, found[1]["phase"]):
             return
         tensors, state = found
         device = self.rows.domain.device

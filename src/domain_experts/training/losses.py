@@ -66,6 +66,17 @@ def share_of_sum(loss: Loss, tasks: int) -> float:
     return 1 / tasks if loss is mean else 1.0
 
 
+def of_rows(
+    loss: Loss, losses: Tensor, tasks: int, domain: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """What losses (B,) of rows come to where they count as those of one task among so many."""
+    if loss is not mean:
+        return _domain_means(losses, domain, weight).sum()
+    weights = torch.ones_like(losses) if weight is None else weight
+    own: Tensor = (losses * weights).sum() / _divisor(weights.sum())
+    return share_of_sum(loss, tasks) * own
+
+
 LOSSES: Mapping[str, Loss] = {"mean": mean, "balanced": balanced}
 
 

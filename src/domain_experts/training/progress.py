@@ -53,10 +53,11 @@ def best(curve: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Progress:
-    """Prints an epoch now and then; counts rows and seconds for the cost table."""
+    """Prints an epoch now and then, if it `speaks`; counts rows and seconds for the cost table."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, speaks: bool = True) -> None:
         self.title = title
+        self.speaks = speaks
         self.rows = 0
         self.epochs: float = 0
         self.training_seconds = 0.0
@@ -116,8 +117,10 @@ class Progress:
 
     def done(self, result: str) -> None:
         """Print the line of a finished run, with the share of the workflow that is done."""
-        print(f"{count_run()}{self.title}  {result}", file=sys.stderr, flush=True)
+        if self.speaks:
+            print(f"{count_run()}{self.title}  {result}", file=sys.stderr, flush=True)
 
     def say(self, message: str) -> None:
         """Print one line to standard error."""
-        print(f"[{self.title}] {message}", file=sys.stderr, flush=True)
+        if self.speaks:
+            print(f"[{self.title}] {message}", file=sys.stderr, flush=True)

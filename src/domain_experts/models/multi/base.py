@@ -40,6 +40,7 @@ class MultiModel(ClickModel):
         )
         self.width = len(context.schema.fields) * dim + len(context.schema.dense)
         """Width I of x."""
+        self._groups: Groups | None = None
 
     @abstractmethod
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
@@ -54,7 +55,18 @@ class MultiModel(ClickModel):
         self, fields: Tensor, dense: Tensor, domain: Tensor, routing: Routing = None
     ) -> Tensor:
         x, groups = self.rows(fields, dense, domain)
+        self._groups = groups if self.training else None
         return groups.back(self.grouped(x, groups.counts))
+
+    def row_losses(self, labels: Tensor) -> Tensor | None:
+        if self._groups is None:
+            return None
+        losses = self.grouped_losses(labels[self._groups.order])
+        return None if losses is None else self._groups.back(losses)
+
+    def grouped_losses(self, labels: Tensor) -> Tensor | None:
+        """What the rows of the last `grouped` add to the loss (B,), for their labels (B, T)."""
+        return None
 
     def rows(self, fields: Tensor, dense: Tensor, domain: Tensor) -> tuple[Tensor, Groups]:
         """X (B, I) of rows that stand together by domain, and how they do."""
@@ -68,6 +80,10 @@ class MultiModel(ClickModel):
 
     def penalised(self) -> list[nn.Parameter]:
         return list(self.parameters())
+
+    def legs(self) -> Mapping[str, Mapping[str, nn.Parameter]]:
+        """The legs of its training, one after the other, and what each trains, by name."""
+        return {"joint": dict(self.named_parameters())}
 
     def scalars(self) -> Mapping[str, nn.Parameter]:
         """Parameters of the architecture, which AutoML trains apart from the weights."""

@@ -27,7 +27,12 @@ class Model(MultiModel):
         self.towers = Towers(domains, tasks, hidden[-1], hidden[-1], generator)
 
     def grouped(self, x: Tensor, counts: list[int]) -> Tensor:
-        return of_all_steps(self.towers(self.networks(x), counts))
+        return of_all_steps(self.steps(x, counts))
+
+    def steps(self, x: Tensor, counts: list[int]) -> Tensor:
+        """Logits o (B, T) of each step for x (B, I), the one before given."""
+        steps: Tensor = self.towers(self.networks(x), counts)
+        return steps
 
 
 def of_all_steps(steps: Tensor) -> Tensor:

@@ -202,6 +202,32 @@ class AITMSettings(Settings):
     )
 
 
+class PLATESettings(Settings):
+    """PLATE (Wang et al. 2023)."""
+
+    hidden: tuple[Positive, ...] = Field(
+        min_length=1, description="widths of the network that weighs the vectors for a user"
+    )
+    vectors: Positive = Field(description="K, vectors that a user's prompt is a mean of")
+    temperature: float = Field(gt=0, description="of the weights' softmax")
+
+
+class ESCM2Settings(Settings):
+    """ESCM2 (Wang et al. 2022)."""
+
+    risk: Literal["inverse_propensity", "doubly_robust"] = Field(
+        description="how the error of a step is estimated where nobody got to it"
+    )
+    weight: float = Field(ge=0, description="lambda_c, of that estimate in the loss")
+    clip: float = Field(ge=1, description="largest weight of a row in it")
+
+
+class SmallHeadsSettings(Settings):
+    """Small heads (Wang et al. 2022)."""
+
+    weight: float = Field(ge=0, description="gamma, of the small heads' cross entropy in the loss")
+
+
 class CrossStitchSettings(Settings):
     """Cross-Stitch (Misra et al. 2016)."""
 
@@ -291,6 +317,9 @@ class MultiModelSettings(Settings):
     apg: APGSettings
     hierrec: HierRecSettings
     aitm: AITMSettings
+    escm2: ESCM2Settings
+    plate: PLATESettings
+    small_heads: SmallHeadsSettings
     cross_stitch: CrossStitchSettings
     snr: SNRSettings
     mfh: MFHSettings

@@ -110,6 +110,7 @@ ARMS = {
         reads=("star", "model.hidden", "model.l2", *LOOP),
         backbone=False,
         balances=True,
+        together=False,
     ),
     "oracle_experts": Arm(
         phase="controls",

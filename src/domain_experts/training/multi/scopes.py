@@ -60,10 +60,10 @@ def train_scopes(assignment: Assignment, by_domain: bool, by_task: bool) -> Outc
         trainer = _trainer(assignment, rows, scope)
         own = {split: i[np.isin(domain[i], scope.domains)] for split, i in index.items()}
         name = "all" if len(models) == 1 else str(scope.number)
-        every = dict(trainer.model.named_parameters())
         usable = _can_train(assignment, own["train"], own["validation"], scope)
-        lane = Lane(name, own["train"], own["validation"], every, usable=usable)
-        trainer.leg("joint", [lane])
+        for leg, trained in trainer.model.legs().items():
+            lane = Lane(name, own["train"], own["validation"], trained, usable=usable)
+            trainer.leg(leg, [lane])
         for split, whole in logits.items():
             places = np.flatnonzero(np.isin(domain[index[split]], scope.domains))
             if not len(places):
