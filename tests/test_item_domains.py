@@ -335,7 +335,10 @@ def test_a_log_without_known_users_is_refused(tmp_path):
         ("[1]", "line 4: key reviewerID: is missing or no text"),
         ("null", "line 4: key reviewerID: is missing or no text"),
         ("[" * 100_000, "line 4: is no JSON object"),
-        (r'{"reviewerID": "\ud800", "asin": "B1"}', "line 4: key reviewerID: is missing or no text"),
+        (
+            r'{"reviewerID": "\ud800", "asin": "B1"}',
+            "line 4: key reviewerID: is missing or no text",
+        ),
     ],
 )
 def test_a_review_that_does_not_fit_is_named(tmp_path, line, message):
