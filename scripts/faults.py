@@ -29,6 +29,8 @@ import killed  # noqa: E402
 import psutil  # noqa: E402
 from projects import end_forks, make_smallest  # noqa: E402
 
+from domain_experts.files import TEMPORARY  # noqa: E402
+
 RESULTS = ROOT / "results/faults"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 WHOM = ("group", "snakemake", "job", "any")
@@ -50,7 +52,12 @@ def determined(folder: Path) -> dict[Path, bytes]:
         for pattern in patterns
         for path in (folder / name).rglob(pattern)
     }
-    return {path: found[path] for path in sorted(found) if path.name not in TIMES}
+    # temporary files of killed processes are for `gc`
+    return {
+        path: found[path]
+        for path in sorted(found)
+        if path.name not in TIMES and TEMPORARY not in str(path)
+    }
 
 
 def different(whole: dict[Path, bytes], other: dict[Path, bytes]) -> list[str]:
