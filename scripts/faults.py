@@ -1,22 +1,30 @@
 """Tries faults on small studies, and keeps what became of them in results/faults.
 
-    python scripts/faults.py kills [--number N] [--seed SEED]
+    python scripts/faults.py [kills] [faults] [--number N] [--seed SEED]
 
 `kills` (kills.csv): a study is killed at a random moment, then resumed by the documented commands
 (`domain-experts unlock` if Snakemake left its lock, and the same `snakemake` again), killed again,
 and so on until it ends. After each kill `domain-experts check` looks for damage; in the end all
 that the seed determines is compared with a study that nothing happened to.
+
+`faults` (faults.csv): disks that are full, limited, read-only or broken, clocks that are wrong,
+locks of processes that are gone, two users of one folder. What the command says is kept; then the
+fault is mended, the same command is run again, and its end compared. This mounts file systems: it
+must be root, on Linux, with a C compiler.
 """
 
 import argparse
 import os
 import random
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +48,10 @@ DETERMINED = {
     "results": ("results.parquet", "tables/*.csv"),
 }
 """Folder -> files that the seed determines."""
+Mend = Callable[[], None] | None
+DAY = 24 * 3600.0
+"""Seconds."""
+SHIM = "eio.so"
 TIMES = ("cost.csv",)
 """Files among these that tell how long something took."""
 
@@ -219,16 +231,254 @@ def kills(work: Path, number: int, seed: int) -> None:
             print(f"kept: {folder}", *apart, sep="\n")
 
 
+class Faults:
+    """Faults on projects below a folder, and what became of each."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.fresh, self.whole = whole_study(work)
+        self.prepared = self._copy("prepared", self.fresh)
+        self._well(killed.snakemake_in(self.prepared, "--", "split"))
+        self.rows: list[dict[str, Any]] = []
+
+    def _copy(self, name: str, source: Path) -> Path:
+        folder = self.work / name
+        if folder.exists() and not os.path.ismount(folder):
+            shutil.rmtree(folder)
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        folder.with_suffix(".log").unlink(missing_ok=True)
+        return folder
+
+    def _well(self, command: killed.Command) -> None:
+        if command.wait():
+            sys.exit(command.said()[-5000:])
+        command.deserted()
+
+    def _keep(
+        self, fault: str, of: str, command: killed.Command, folder: Path, mend: Mend = None
+    ) -> None:
+        """Note how a command ended; mend the fault, run the study again, and compare its end."""
+        status = command.wait()
+        command.deserted()
+        said = command.said()
+        if mend:
+            mend()
+        _unlock(folder, command)
+        command.output.unlink()
+        again = killed.snakemake_in(folder)
+        ended = again.wait()
+        again.deserted()
+        apart = different(self.whole, determined(folder)) if ended == 0 else ["no end"]
+        row = {
+            "fault": fault,
+            "of": of,
+            "status": status,
+            "said": self._message(said, folder),
+            "traceback": "Traceback" in said,
+            "resumed": ended == 0,
+            "equal": not apart,
+        }
+        self.rows.append(row)
+        print(row, *apart, flush=True)
+        if apart or row["traceback"]:
+            print(said[-3000:], again.said()[-3000:], sep="\n-- again --\n", flush=True)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        rows = pd.DataFrame(self.rows)
+        rows.to_csv(RESULTS / "faults.csv", index=False, lineterminator="\n")
+
+    def _message(self, said: str, folder: Path) -> str:
+        """The first line that names an error, without the paths of this machine."""
+        lines = said.replace(f"{folder}/", "").replace(str(folder), ".").splitlines()
+        marks = ("error:", "Error", "DAMAGED", "Exception")
+        found = [line.strip() for line in lines if any(mark in line for mark in marks)]
+        return found[0] if found else ""
+
+    def full_disk(self) -> None:
+        """A file system of its own that has room for a part of the study."""
+        size = _kilobytes(self.fresh)
+        for room in (60, 200, 600, 1000, 1400, 1800):
+            folder = self.work / "disk"
+            folder.mkdir(exist_ok=True)
+            _mount("-t", "tmpfs", "-o", f"size={size + room}k", "tmpfs", folder)
+            try:
+                self._copy("disk", self.fresh)
+                command = killed.snakemake_in(folder)
+                more = partial(_mount, "-o", "remount,size=200m", folder)
+                self._keep("full disk", f"{room} kB are free", command, folder, more)
+            finally:
+                _unmount(folder)
+
+    def quota(self) -> None:
+        """Files may not be larger than a limit."""
+        for limit in (1_000, 10_000, 40_000, 100_000):
+            folder = self._copy("quota", self.fresh)
+            limits = (limit, limit)
+            before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+            command = killed.snakemake_in(folder, before=before)
+            self._keep("file size limit", f"{limit} B", command, folder)
+
+    def read_only(self) -> None:
+        """A folder of the project on a file system that cannot be written."""
+        for name in ("data", "artifacts", ".runs", "results", "figures", "logs", ".snakemake", "."):
+            folder = self._copy("read-only", self.prepared)
+            own = folder / name
+            own.mkdir(exist_ok=True)
+            _mount("--bind", own, own)
+            _mount("-o", "remount,bind,ro", own)
+            try:
+                command = killed.snakemake_in(folder)
+                command.wait()
+                command.deserted()
+            finally:
+                _unmount(own)
+            self._keep("read-only folder", name, command, folder)
+
+    def broken_disk(self) -> None:
+        """Reading one file fails."""
+        finished = self._copy("finished", self.work / "whole")
+        half = self._copy("half", self.prepared)
+        _until_checkpoint(half)
+        train = ("train", "backbones", "planted-small", "mlp", "base", "--tier", "smoke")
+        evaluate = ("evaluate", "planted-small", "--tier", "smoke")
+        base = "artifacts/smoke/backbones/planted-small/mlp/base"
+        for source, part, asked in (
+            (self.prepared, "params.yaml", train),
+            (self.prepared, "planted-small/card.json", train),
+            (self.prepared, "planted-small/labels.npy", train),
+            (self.prepared, "planted-small/fields.npy", train),
+            (self.prepared, "smoke/planted-small/splits.json", train),
+            (self.prepared, "smoke/planted-small/2022.npy", train),
+            (half, "checkpoint", train),
+            (finished, "/files.json", train),
+            (finished, "/model.safetensors", train),
+            (finished, f"{base}/runs.json", evaluate),
+            (finished, f"{base}/default/seed=2022/record.json", evaluate),
+            (finished, f"{base}/default/seed=2022/test.npy", evaluate),
+            (finished, "evaluated/planted-small/results.parquet", ("results", "--tier", "smoke")),
+            (finished, "results/smoke/results.parquet", ("tables", "--tier", "smoke")),
+            (finished, "results/smoke/results.parquet", ("check", "--tier", "smoke")),
+            (finished, "planted-small/labels.npy", ("check", "--tier", "smoke")),
+        ):
+            folder = self._copy("broken", source)
+            before = partial(os.environ.__setitem__, "FAULTS_EIO", part)
+            command = killed.domain_experts_in(folder, *asked, before=before)
+            self._keep("EIO on read", f"{part} ({asked[0]})", command, folder)
+
+    def clock(self) -> None:
+        """Files of a half-made study come from tomorrow, or the clock goes wrong amidst it."""
+        for what, shift in (("a day ahead, then right", DAY), ("a day behind, then right", -DAY)):
+            folder = self._copy("clock", self.fresh)
+            # what Python reads; a file's time is the kernel's
+            clock = partial(_shift_clock, shift)
+            self._well(killed.snakemake_in(folder, "--", "experts", before=clock))
+            for path in (folder, *folder.rglob("*")):
+                status = path.lstat()
+                times = (status.st_atime + shift, status.st_mtime + shift)
+                os.utime(path, times, follow_symlinks=False)
+            self._keep("clock", what, killed.snakemake_in(folder), folder)
+
+    def stale_lock(self) -> None:
+        """The machine stops while a job runs; after the start its process numbers are others'."""
+        folder = self._copy("stale", self.prepared)
+        _until_checkpoint(folder)
+        moved = self._copy("rebooted", folder)
+        for holder in moved.glob(".runs/*/holder"):
+            holder.write_text(f"process {os.getpid()}")
+        self._keep("locks after a reboot", "of Snakemake", killed.snakemake_in(moved), moved)
+
+    def two_users(self) -> None:
+        """Two commands on one folder at the same time."""
+        for what, options in (("snakemake twice", ()), ("snakemake --nolock twice", ("--nolock",))):
+            folder = self._copy("shared", self.prepared)
+            first = killed.snakemake_in(folder, *options)
+            while first.running() and not [*folder.glob(".runs/*/holder")]:
+                time.sleep(0.01)
+            second = killed.snakemake_in(folder, *options, log=self.work / "second.log")
+            status = second.wait()
+            said = second.said()
+            first.wait()
+            first.deserted()
+            first.output.write_text(first.said() + said)
+            self._keep("two users", f"{what} (second: status {status})", first, folder)
+            second.output.unlink()
+
+
+def _until_checkpoint(folder: Path) -> None:
+    """Kill a study that has its data as soon as a run has been saved."""
+    command = killed.snakemake_in(folder)
+    while not [*folder.glob(".runs/*/checkpoint*")]:
+        if not command.running():
+            sys.exit(f"no checkpoint: {command.said()[-5000:]}")
+        time.sleep(0.002)
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+    command.deserted()
+
+
+def _shift_clock(seconds: float) -> None:
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + int(seconds * 1e9)
+
+
+def _kilobytes(folder: Path) -> int:
+    """What a folder takes on a file system of pages of 4 kB."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sum(-(-path.stat().st_size // 4096) * 4 for path in files)
+
+
+def _mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def faults(work: Path) -> None:
+    """Write faults.csv."""
+    on = Faults(work)
+    for fault in FAULTS:
+        fault(on)
+
+
+FAULTS = (
+    Faults.broken_disk,
+    Faults.full_disk,
+    Faults.quota,
+    Faults.read_only,
+    Faults.clock,
+    Faults.stale_lock,
+    Faults.two_users,
+)
+
+
+def with_broken_disks() -> None:
+    """Start this script anew with reads that can be made to fail."""
+    if SHIM in os.environ.get("LD_PRELOAD", ""):
+        return
+    library = Path(tempfile.mkdtemp(prefix="faults-")) / SHIM
+    source = Path(__file__).with_name("eio.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    os.execve(sys.executable, sys.orig_argv, os.environ | {"LD_PRELOAD": str(library)})
+
+
 def main() -> None:
     """The trials that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("trial", choices=["kills"])
-    parser.add_argument("--number", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("trials", nargs="*", choices=["kills", "faults"], default=["kills"])
+    parser.add_argument("--number", type=int, default=200, help="kills, at least")
+    parser.add_argument("--seed", type=int, default=1, help="of what is killed when")
     asked = parser.parse_args()
+    if "faults" in asked.trials:
+        with_broken_disks()
     killed.prepare()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        kills(Path(folder).resolve(), asked.number, asked.seed)
+        work = Path(folder).resolve()
+        if "faults" in asked.trials:
+            faults(work / "faults")
+        if "kills" in asked.trials:
+            kills(work / "kills", asked.number, asked.seed)
 
 
 if __name__ == "__main__":

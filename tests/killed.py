@@ -112,14 +112,15 @@ class Command:
             TimeoutError: it hangs.
         """
         end = time.monotonic() + WAIT
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
+        while self.running():
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.pid} hangs: {self.said()[-3000:]}")
             time.sleep(0.02)
+        # left as it is: its number is nobody else's, and this can be asked again
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert ended
+        own = ended.si_code == os.CLD_EXITED
+        return ended.si_status if own else 128 + ended.si_status
 
     def running(self) -> bool:
         return not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -139,14 +140,13 @@ class Command:
 
     def jobs(self) -> list[psutil.Process]:
         """The forks that do what `domain-experts` was called for."""
-        found = []
+        found, here = [], psutil.Process().cmdline()
         for process in self.session():
             with contextlib.suppress(psutil.NoSuchProcess):
                 ancestors = [parent.pid for parent in process.parents()]
                 # this process -> Snakemake -> server -> the fork's keeper -> the fork
-                if process.cmdline() == psutil.Process().cmdline() and len(ancestors) >= 4:
-                    if ancestors[2] == self.pid and ancestors[3] == os.getpid():
-                        found.append(process)
+                if ancestors[2:4] == [self.pid, os.getpid()] and process.cmdline() == here:
+                    found.append(process)
         return found
 
     def deserted(self) -> None:
@@ -162,8 +162,14 @@ class Command:
             time.sleep(0.02)
 
 
-def snakemake_in(folder: Path, *arguments: str, before: Callable[[], None] | None = None):
-    """Start `snakemake --config tier=smoke` in a project; `before` runs in its process first."""
+Before = Callable[[], object] | None
+"""What runs first in the process of a command."""
+
+
+def snakemake_in(
+    folder: Path, *arguments: str, before: Before = None, log: Path | None = None
+) -> Command:
+    """Start `snakemake --config tier=smoke` in a project, whose log is beside it."""
 
     def command() -> None:
         address = folder.parent / f"server-{os.getpid()}.sock"
@@ -171,10 +177,10 @@ def snakemake_in(folder: Path, *arguments: str, before: Callable[[], None] | Non
         forks.start = lambda path: (path.unlink(missing_ok=True), path.symlink_to(address))
         _snakemake("--cores", "2", "--config", "tier=smoke", *arguments)
 
-    return _forked(folder, command, before)
+    return _forked(folder, command, before, log)
 
 
-def domain_experts_in(folder: Path, *arguments: str, before: Callable[[], None] | None = None):
+def domain_experts_in(folder: Path, *arguments: str, before: Before = None) -> Command:
     """Start a `domain-experts` command in a project."""
 
     def command() -> None:
@@ -186,8 +192,10 @@ def domain_experts_in(folder: Path, *arguments: str, before: Callable[[], None] 
     return _forked(folder, command, before)
 
 
-def _forked(folder: Path, command: Callable[[], None], before: Callable[[], None] | None):
-    output = folder.with_suffix(".log")
+def _forked(
+    folder: Path, command: Callable[[], None], before: Before, log: Path | None = None
+) -> Command:
+    output = log or folder.with_suffix(".log")
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -215,7 +223,7 @@ def _serve(address: Path) -> None:
     if os.fork() == 0:
         os.close(write)
         os.dup2(read, 0)
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115, PTH123
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
         forks.serve(address)
         # a fork of it: a command
         forks._end_with(cli.main)
