@@ -51,6 +51,12 @@ DETERMINED = {
 Mend = Callable[[], None] | None
 DAY = 24 * 3600.0
 """Seconds."""
+EVALUATED = ("--", "evaluate")
+"""Up to the results."""
+FULL = 5
+"""Of so many studies that are killed one is run to its tables, figures and report."""
+EPOCHS = 15
+"""Of each run: one that is killed has something to go on from."""
 SHIM = "eio.so"
 TIMES = ("cost.csv",)
 """Files among these that tell how long something took."""
@@ -65,11 +71,7 @@ def determined(folder: Path) -> dict[Path, bytes]:
         for path in (folder / name).rglob(pattern)
     }
     # temporary files of killed processes are for `gc`
-    return {
-        path: found[path]
-        for path in sorted(found)
-        if path.name not in TIMES and TEMPORARY not in str(path)
-    }
+    return {path: found[path] for path in sorted(found) if TEMPORARY not in str(path)}
 
 
 def different(whole: dict[Path, bytes], other: dict[Path, bytes]) -> list[str]:
@@ -80,28 +82,29 @@ def different(whole: dict[Path, bytes], other: dict[Path, bytes]) -> list[str]:
 class Killer:
     """Kills studies, at moments and in ways that a generator draws."""
 
-    SECONDS, STEPS = 4.0, 25.0
+    SECONDS, STEPS = 3.5, 25.0
     """After how many seconds, or steps of writing, a kill comes in the mean."""
 
     def __init__(self, draws: random.Random) -> None:
         self.draws, self.fuse = draws, killed.Fuse()
+        self.fuse.place()
 
-    def once(self, folder: Path) -> tuple[killed.Command, dict[str, Any] | None]:
+    def once(self, folder: Path, *targets: str) -> tuple[killed.Command, dict[str, Any] | None]:
         """Run a study once; what was done to it, or nothing if it ended before."""
         number = self.draws.choice(SIGNALS)
         if self.draws.random() < 0.5:
-            return self._in_a_write(folder, number)
+            return self._in_a_write(folder, number, targets)
         whom = self.draws.choice(WHOM)
         # servers and keepers of jobs leave interrupts to the jobs
-        return self._at_a_time(folder, signal.SIGKILL if whom == "any" else number, whom)
+        return self._at_a_time(folder, signal.SIGKILL if whom == "any" else number, whom, targets)
 
     def _in_a_write(
-        self, folder: Path, number: signal.Signals
+        self, folder: Path, number: signal.Signals, targets: tuple[str, ...]
     ) -> tuple[killed.Command, dict[str, Any] | None]:
         group = self.draws.random() < 0.5
         self.fuse.light(1 + int(self.draws.expovariate(1 / self.STEPS)), number, group)
         began = time.monotonic()
-        command = killed.snakemake_in(folder)
+        command = killed.snakemake_in(folder, *targets)
         while command.running() and self.fuse.went_off is None:
             time.sleep(0.01)
         if self.fuse.went_off is None:
@@ -112,11 +115,11 @@ class Killer:
         return command, _kill(number, whom, self.fuse.went_off, seconds)
 
     def _at_a_time(
-        self, folder: Path, number: signal.Signals, whom: str
+        self, folder: Path, number: signal.Signals, whom: str, targets: tuple[str, ...]
     ) -> tuple[killed.Command, dict[str, Any] | None]:
         wait = self.draws.expovariate(1 / self.SECONDS)
         began = time.monotonic()
-        command = killed.snakemake_in(folder)
+        command = killed.snakemake_in(folder, *targets)
         while command.running():
             if time.monotonic() - began > wait and self._send(command, number, whom):
                 return command, _kill(number, whom, "any moment", time.monotonic() - began)
@@ -145,14 +148,14 @@ def _kill(number: signal.Signals, whom: str, moment: str, seconds: float) -> dic
     return {"signal": number.name, "whom": whom, "moment": moment, "seconds": round(seconds, 2)}
 
 
-def until_done(killer: Killer, folder: Path) -> Iterator[dict[str, Any]]:
+def until_done(killer: Killer, folder: Path, *targets: str) -> Iterator[dict[str, Any]]:
     """Kill and resume a study until it ends; yields each kill and the state that it left.
 
     Raises:
         SystemExit: a command failed that should not.
     """
     while True:
-        command, kill = killer.once(folder)
+        command, kill = killer.once(folder, *targets)
         status = command.wait()
         if kill is None:
             if status:
@@ -193,38 +196,43 @@ def _unlock(folder: Path, before: killed.Command) -> tuple[bool, bool]:
     return True, True
 
 
-def whole_study(work: Path) -> tuple[Path, dict[Path, bytes]]:
+def whole_study(work: Path, *targets: str) -> tuple[Path, dict[Path, bytes]]:
     """A project that is yet to be run, and the bytes of one that nothing happened to."""
     fresh = work / "fresh"
-    make_smallest(fresh)
+    project = make_smallest(fresh)
     end_forks()
+    given = project.params()["tiers"]["smoke"]["set"]
+    longer = {"training.max_epochs": EPOCHS, "training.patience": EPOCHS}
+    project.set("tiers.smoke.set", given | longer)
     folder = work / "whole"
     shutil.copytree(fresh, folder)
-    command = killed.snakemake_in(folder)
+    command = killed.snakemake_in(folder, *targets)
     if command.wait():
         sys.exit(command.said())
     return fresh, determined(folder)
 
 
 def kills(work: Path, number: int, seed: int) -> None:
-    """Write kills.csv: at least that many, each study to its end."""
-    killer = Killer(random.Random(seed))
-    fresh, whole = whole_study(work)
-    rows: list[dict[str, Any]] = []
-    study = 0
+    """Add to kills.csv until it has at least that many, each study to its end."""
+    killer, file = Killer(random.Random(seed)), RESULTS / "kills.csv"
+    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
+    fresh, whole = whole_study(work, *EVALUATED)
+    study = rows[-1]["study"] if rows else 0
     while len(rows) < number:
         study += 1
         folder = work / f"study {study}"
         shutil.copytree(fresh, folder)
         own = []
-        for kill in until_done(killer, folder):
+        # tables and figures take longer than all before, and are made again whole
+        targets = () if study % FULL == 0 else EVALUATED
+        for kill in until_done(killer, folder, *targets):
             own.append({"study": study, "kill": len(own) + 1} | kill)
             print(own[-1], flush=True)
         apart = different(whole, determined(folder))
         print(f"study {study}: {len(own)} kills, {apart or 'equal bytes'}", flush=True)
         rows += [row | {"equal": not apart} for row in own]
         RESULTS.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(RESULTS / "kills.csv", index=False, lineterminator="\n")
+        pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
         if not apart:
             shutil.rmtree(folder)
         else:
@@ -236,7 +244,7 @@ class Faults:
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        self.fresh, self.whole = whole_study(work)
+        self.fresh, self.whole = whole_study(work, *EVALUATED)
         self.prepared = self._copy("prepared", self.fresh)
         self._well(killed.snakemake_in(self.prepared, "--", "split"))
         self.rows: list[dict[str, Any]] = []
@@ -265,7 +273,7 @@ class Faults:
             mend()
         _unlock(folder, command)
         command.output.unlink()
-        again = killed.snakemake_in(folder)
+        again = killed.snakemake_in(folder, *EVALUATED)
         ended = again.wait()
         again.deserted()
         apart = different(self.whole, determined(folder)) if ended == 0 else ["no end"]
@@ -302,7 +310,7 @@ class Faults:
             _mount("-t", "tmpfs", "-o", f"size={size + room}k", "tmpfs", folder)
             try:
                 self._copy("disk", self.fresh)
-                command = killed.snakemake_in(folder)
+                command = killed.snakemake_in(folder, *EVALUATED)
                 more = partial(_mount, "-o", "remount,size=200m", folder)
                 self._keep("full disk", f"{room} kB are free", command, folder, more)
             finally:
@@ -314,7 +322,7 @@ class Faults:
             folder = self._copy("quota", self.fresh)
             limits = (limit, limit)
             before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
-            command = killed.snakemake_in(folder, before=before)
+            command = killed.snakemake_in(folder, *EVALUATED, before=before)
             self._keep("file size limit", f"{limit} B", command, folder)
 
     def read_only(self) -> None:
@@ -326,7 +334,7 @@ class Faults:
             _mount("--bind", own, own)
             _mount("-o", "remount,bind,ro", own)
             try:
-                command = killed.snakemake_in(folder)
+                command = killed.snakemake_in(folder, *EVALUATED)
                 command.wait()
                 command.deserted()
             finally:
@@ -375,7 +383,7 @@ class Faults:
                 status = path.lstat()
                 times = (status.st_atime + shift, status.st_mtime + shift)
                 os.utime(path, times, follow_symlinks=False)
-            self._keep("clock", what, killed.snakemake_in(folder), folder)
+            self._keep("clock", what, killed.snakemake_in(folder, *EVALUATED), folder)
 
     def stale_lock(self) -> None:
         """The machine stops while a job runs; after the start its process numbers are others'."""
@@ -384,16 +392,18 @@ class Faults:
         moved = self._copy("rebooted", folder)
         for holder in moved.glob(".runs/*/holder"):
             holder.write_text(f"process {os.getpid()}")
-        self._keep("locks after a reboot", "of Snakemake", killed.snakemake_in(moved), moved)
+        self._keep(
+            "locks after a reboot", "of Snakemake", killed.snakemake_in(moved, *EVALUATED), moved
+        )
 
     def two_users(self) -> None:
         """Two commands on one folder at the same time."""
         for what, options in (("snakemake twice", ()), ("snakemake --nolock twice", ("--nolock",))):
             folder = self._copy("shared", self.prepared)
-            first = killed.snakemake_in(folder, *options)
+            first = killed.snakemake_in(folder, *options, *EVALUATED)
             while first.running() and not [*folder.glob(".runs/*/holder")]:
                 time.sleep(0.01)
-            second = killed.snakemake_in(folder, *options, log=self.work / "second.log")
+            second = killed.snakemake_in(folder, *options, *EVALUATED, log=self.work / "second.log")
             status = second.wait()
             said = second.said()
             first.wait()

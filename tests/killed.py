@@ -8,6 +8,7 @@ What is patched here is patched in all of them: that is how a kill gets into the
 import contextlib
 import mmap
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -42,6 +43,9 @@ class Fuse:
 
     def __init__(self) -> None:
         self._shared = memoryview(mmap.mmap(-1, 4 * 8)).cast("q")
+
+    def place(self) -> None:
+        """Put it into the writing of this process and its forks."""
         sync, move = files._to_disk, Path.replace
 
         def synchronised(path: Path) -> None:
@@ -172,9 +176,11 @@ def snakemake_in(
     """Start `snakemake --config tier=smoke` in a project, whose log is beside it."""
 
     def command() -> None:
-        address = folder.parent / f"server-{os.getpid()}.sock"
+        # a workflow of few jobs has no server: they load for themselves, which takes longest here
+        address = Path(f".snakemake/forks-{platform.node()}-{os.getpid()}.sock")
+        address.parent.mkdir(exist_ok=True)
         _serve(address)
-        forks.start = lambda path: (path.unlink(missing_ok=True), path.symlink_to(address))
+        forks.start = lambda path: None
         _snakemake("--cores", "2", "--config", "tier=smoke", *arguments)
 
     return _forked(folder, command, before, log)
