@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint tables figures report paper docs bench bench-full unlock clean
+.PHONY: help reproduce test lint tables figures report paper docs bench bench-full faults unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -53,6 +53,9 @@ bench: .venv/installed-bench ## how fast the package is, beside other libraries 
 
 bench-full: .venv/installed-bench ## the same with all models and up to 10^8 rows
 	.venv/bin/python -m benchmarks --full
+
+faults: .venv/installed-test ## kills, full and broken disks, wrong clocks (docs/faults.md; hours, as root, on Linux)
+	OMP_NUM_THREADS=1 .venv/bin/python scripts/faults.py faults kills soak
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock
