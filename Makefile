@@ -55,7 +55,8 @@ bench-full: .venv/installed-bench ## the same with all models and up to 10^8 row
 	.venv/bin/python -m benchmarks --full
 
 faults: .venv/installed-test ## kills, full and broken disks, wrong clocks (docs/faults.md; hours, as root, on Linux)
-	OMP_NUM_THREADS=1 .venv/bin/python scripts/faults.py faults kills soak
+	OMP_NUM_THREADS=1 .venv/bin/python scripts/faults.py faults kills
+	OMP_NUM_THREADS=1 .venv/bin/python scripts/soak.py
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock
