@@ -56,7 +56,7 @@ EVALUATED = ("--", "evaluate")
 FULL = 5
 """Of so many studies that are killed one is run to its tables, figures and report."""
 EPOCHS = 15
-"""Of each run: one that is killed has something to go on from."""
+"""Of each run that is killed: there is something to go on from."""
 SHIM = "eio.so"
 TIMES = ("cost.csv",)
 """Files among these that tell how long something took."""
@@ -196,17 +196,17 @@ def _unlock(folder: Path, before: killed.Command) -> tuple[bool, bool]:
     return True, True
 
 
-def whole_study(work: Path, *targets: str) -> tuple[Path, dict[Path, bytes]]:
+def whole_study(work: Path, epochs: int) -> tuple[Path, dict[Path, bytes]]:
     """A project that is yet to be run, and the bytes of one that nothing happened to."""
     fresh = work / "fresh"
     project = make_smallest(fresh)
     end_forks()
     given = project.params()["tiers"]["smoke"]["set"]
-    longer = {"training.max_epochs": EPOCHS, "training.patience": EPOCHS}
-    project.set("tiers.smoke.set", given | longer)
+    own = {"training.max_epochs": epochs, "training.patience": epochs}
+    project.set("tiers.smoke.set", given | own)
     folder = work / "whole"
     shutil.copytree(fresh, folder)
-    command = killed.snakemake_in(folder, *targets)
+    command = killed.snakemake_in(folder, *EVALUATED)
     if command.wait():
         sys.exit(command.said())
     return fresh, determined(folder)
@@ -216,7 +216,7 @@ def kills(work: Path, number: int, seed: int) -> None:
     """Add to kills.csv until it has at least that many, each study to its end."""
     killer, file = Killer(random.Random(seed)), RESULTS / "kills.csv"
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    fresh, whole = whole_study(work, *EVALUATED)
+    fresh, whole = whole_study(work, EPOCHS)
     study = rows[-1]["study"] if rows else 0
     while len(rows) < number:
         study += 1
@@ -244,7 +244,7 @@ class Faults:
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        self.fresh, self.whole = whole_study(work, *EVALUATED)
+        self.fresh, self.whole = whole_study(work, epochs=2)
         self.prepared = self._copy("prepared", self.fresh)
         self._well(killed.snakemake_in(self.prepared, "--", "split"))
         self.rows: list[dict[str, Any]] = []
@@ -263,9 +263,18 @@ class Faults:
         command.deserted()
 
     def _keep(
-        self, fault: str, of: str, command: killed.Command, folder: Path, mend: Mend = None
+        self,
+        fault: str,
+        of: str,
+        command: killed.Command,
+        folder: Path,
+        mend: Mend = None,
+        again: tuple[str, ...] = (),
     ) -> None:
-        """Note how a command ended; mend the fault, run the study again, and compare its end."""
+        """Note how a command ended; mend the fault, run it again, and compare its end.
+
+        Again is run a `domain-experts` command, which makes a part, or else the whole study.
+        """
         status = command.wait()
         command.deserted()
         said = command.said()
@@ -273,10 +282,15 @@ class Faults:
             mend()
         _unlock(folder, command)
         command.output.unlink()
-        again = killed.snakemake_in(folder, *EVALUATED)
-        ended = again.wait()
-        again.deserted()
-        apart = different(self.whole, determined(folder)) if ended == 0 else ["no end"]
+        if again:
+            mended = killed.domain_experts_in(folder, *again)
+        else:
+            mended = killed.snakemake_in(folder, *EVALUATED)
+        ended = mended.wait()
+        mended.deserted()
+        found = determined(folder)
+        whole = {path: own for path, own in self.whole.items() if path in found or not again}
+        apart = different(whole, found) if ended == 0 else ["no end"]
         row = {
             "fault": fault,
             "of": of,
@@ -289,7 +303,7 @@ class Faults:
         self.rows.append(row)
         print(row, *apart, flush=True)
         if apart or row["traceback"]:
-            print(said[-3000:], again.said()[-3000:], sep="\n-- again --\n", flush=True)
+            print(said[-3000:], mended.said()[-3000:], sep="\n-- again --\n", flush=True)
         RESULTS.mkdir(parents=True, exist_ok=True)
         rows = pd.DataFrame(self.rows)
         rows.to_csv(RESULTS / "faults.csv", index=False, lineterminator="\n")
@@ -304,7 +318,7 @@ class Faults:
     def full_disk(self) -> None:
         """A file system of its own that has room for a part of the study."""
         size = _kilobytes(self.fresh)
-        for room in (60, 200, 600, 1000, 1400, 1800):
+        for room in (60, 300, 900, 1500):
             folder = self.work / "disk"
             folder.mkdir(exist_ok=True)
             _mount("-t", "tmpfs", "-o", f"size={size + room}k", "tmpfs", folder)
@@ -318,7 +332,7 @@ class Faults:
 
     def quota(self) -> None:
         """Files may not be larger than a limit."""
-        for limit in (1_000, 10_000, 40_000, 100_000):
+        for limit in (1_000, 20_000, 80_000):
             folder = self._copy("quota", self.fresh)
             limits = (limit, limit)
             before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
@@ -327,7 +341,7 @@ class Faults:
 
     def read_only(self) -> None:
         """A folder of the project on a file system that cannot be written."""
-        for name in ("data", "artifacts", ".runs", "results", "figures", "logs", ".snakemake", "."):
+        for name in ("artifacts", ".runs", "results", ".snakemake", "."):
             folder = self._copy("read-only", self.prepared)
             own = folder / name
             own.mkdir(exist_ok=True)
@@ -370,7 +384,7 @@ class Faults:
             folder = self._copy("broken", source)
             before = partial(os.environ.__setitem__, "FAULTS_EIO", part)
             command = killed.domain_experts_in(folder, *asked, before=before)
-            self._keep("EIO on read", f"{part} ({asked[0]})", command, folder)
+            self._keep("EIO on read", f"{part} ({asked[0]})", command, folder, again=asked)
 
     def clock(self) -> None:
         """Files of a half-made study come from tomorrow, or the clock goes wrong amidst it."""
