@@ -3,7 +3,7 @@ PYTHON ?= python3
 TIER ?= quick
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz lint tables figures report paper docs bench bench-full unlock clean
+.PHONY: help reproduce test fuzz lint tables figures report paper docs bench bench-full faults unlock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -57,6 +57,10 @@ bench: .venv/installed-bench ## how fast the package is, beside other libraries 
 
 bench-full: .venv/installed-bench ## the same with all models and up to 10^8 rows
 	.venv/bin/python -m benchmarks --full
+
+faults: .venv/installed-test ## kills, full and broken disks, wrong clocks (docs/faults.md; hours, as root, on Linux)
+	OMP_NUM_THREADS=1 .venv/bin/python scripts/faults.py faults kills
+	OMP_NUM_THREADS=1 .venv/bin/python scripts/soak.py
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock

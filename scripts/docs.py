@@ -19,7 +19,7 @@ from domain_experts.reporting.cluster_plan import Profile, cluster_plan
 from domain_experts.reporting.columns import STALE_MARK
 from domain_experts.reporting.frame import Frames, frames
 from domain_experts.reporting.published import published
-from domain_experts.reporting.render import markdown, number
+from domain_experts.reporting.render import Table, markdown, number
 from domain_experts.reporting.scaling import scaling
 from domain_experts.reporting.statistics import summed
 from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
@@ -30,7 +30,9 @@ TEMPLATES = {
     "paper.md": "docs/paper.md",
     "all-methods.md": "docs/all-methods.md",
     "cluster.md": "docs/cluster.md",
+    "faults.md": "docs/faults.md",
 }
+FAULTS = Path("results/faults")
 FACTS = Path("docs/quick/facts.json")
 MACHINES = Path("docs/quick/machines.csv")
 PICTURE = "gain_by_domain"
@@ -71,6 +73,42 @@ def cluster_facts(of: Frames) -> dict[str, object]:
         "plan": markdown(cluster_plan(of, profile, NODE_CORES)).strip(),
         "scaling": markdown(grown).strip(),
     }
+
+
+def faults_facts() -> dict[str, object]:
+    """What became of the studies that scripts/faults.py killed, and of its other faults."""
+    kills, faults = (pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults"))
+    of = {"moment": "When", "whom": "Who"}
+    by = kills.groupby(["moment", "whom"], sort=False)
+    counts = pd.crosstab([kills["moment"], kills["whom"]], kills["signal"])
+    counts["no file damaged"] = by["sound"].sum()
+    counts["equal bytes"] = by["equal"].sum()
+    counts = counts.sort_index().reset_index().rename(columns=of)
+    heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
+    shown = faults[list(heads)].rename(columns=heads)
+    shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
+    shown["What is said"] = shown["What is said"].fillna("")
+    return {
+        "kills": len(kills),
+        "studies": kills["study"].nunique(),
+        "in_writes": int((kills["moment"] != "any moment").sum()),
+        "locked": int(kills["locked"].sum()),
+        "refused": int(kills["unlock_refused"].sum()),
+        "with_checkpoint": int((kills["checkpoints"] > 0).sum()),
+        "unequal": int((~kills["equal"]).sum()),
+        "damaged": int((~kills["sound"]).sum()),
+        "kill_table": _plain(counts),
+        "faults": len(faults),
+        "faults_equal": int(faults["equal"].sum()),
+        "tracebacks": int(faults["traceback"].sum()),
+        "fault_table": _plain(shown),
+    }
+
+
+def _plain(frame: pd.DataFrame) -> str:
+    """A data frame as Markdown."""
+    printed = frame.astype(str)
+    return markdown(Table("", "", frame, printed, words=len(frame.columns))).strip()
 
 
 def between_machines() -> str:
@@ -146,6 +184,7 @@ def filled() -> dict[str, str]:
         "gain": paper.gain,
         "printed": paper.printed,
         "cluster": cluster_facts(paper.of),
+        "faults": faults_facts(),
         "methods": markdown(methods_table()).strip(),
     }
     return {path: environment.get_template(name).render(known) for name, path in TEMPLATES.items()}

@@ -34,6 +34,17 @@ _SETTLED_NS = 2 * 10**9
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name a file in the errors of reading or writing it: the system's own often do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+@contextmanager
 def replacing(path: Path, sealed: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it becomes `path`, else it goes.
 
@@ -161,7 +172,8 @@ def read_json(path: Path, remedy: str) -> Any:
     """
     try:
         check_seal(path, remedy)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with _named(path):
+            found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {remedy}") from None
     except ValueError as error:
@@ -192,7 +204,7 @@ def once(function: Callable[[Path], T]) -> Callable[[Path], T]:
 @once
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
+    with _named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -234,36 +246,29 @@ def check_seal(path: Path, remedy: str) -> bool:
 @once
 def _sound(path: Path) -> bool | None:
     """Whether a file is what its seal says; None if it has none."""
-    with _mapped(path) as data:
-        before, after = data.find(_BEFORE), data.find(_AFTER)
-        # no single damage takes away both ends
-        if before < 0 and after < 0:
-            return None
-        start = before + len(_BEFORE)
-        if before < 0 or after != start + _DIGITS:
-            return False
-        return data[start:after] == _digest(data, start)
+    # read, not mapped: where a disk is broken, looking at a map ends the process without a word
+    with _named(path):
+        data = path.read_bytes()
+    before, after = data.find(_BEFORE), data.find(_AFTER)
+    # no single damage takes away both ends
+    if before < 0 and after < 0:
+        return None
+    start = before + len(_BEFORE)
+    if before < 0 or after != start + _DIGITS:
+        return False
+    return data[start:after] == _digest(data, start)
 
 
 def _seal(path: Path) -> None:
-    with _mapped(path) as data:
-        start = data.find(_BEFORE) + len(_BEFORE)
-        if data[start - len(_BEFORE) : start + _DIGITS] != _BEFORE + b"0" * _DIGITS:
-            raise ValueError(f"{path} has no place for a seal")
-        digest = _digest(data, start)
     with path.open("r+b") as file:
+        # what was just written can be mapped: reading a large file would take its size again
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start = data.find(_BEFORE) + len(_BEFORE)
+            if data[start - len(_BEFORE) : start + _DIGITS] != _BEFORE + b"0" * _DIGITS:
+                raise ValueError(f"{path} has no place for a seal")
+            digest = _digest(data, start)
         file.seek(start)
         file.write(digest)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
-    if path.stat().st_size == 0:
-        # of nothing there is no map
-        yield b""
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
 
 
 def _digest(data: mmap.mmap | bytes, start: int) -> bytes:

@@ -1,0 +1,122 @@
+"""A short part of scripts/faults.py: jobs killed within a write, and a disk that cannot be read."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import plain_yaml
+import pytest
+from killed import Fuse
+from projects import ROOT
+
+from domain_experts.data.cut import write_splits
+from domain_experts.data.prepare import prepare
+from domain_experts.files import write_json
+from domain_experts.presence import load_study
+from domain_experts.training import checkpoint
+from domain_experts.training.job import execute
+
+KILLS = 6
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A project of two jobs with its data."""
+    folder = tmp_path_factory.mktemp("faults") / "my project"
+    folder.mkdir()
+    params = plain_yaml.read()
+    main = params["experiments"]["main"]
+    main |= {"backbones": ["mlp"], "arms": ["base", "moe_mlora_released"], "compare": []}
+    params["experiments"] = {"main": main}
+    few = {"training.max_epochs": 3, "training.batch_size": 512}
+    params["tiers"]["smoke"] |= {"seeds": [2022], "set": few}
+    plain_yaml.write(params, folder / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        study = load_study("smoke")
+        (dataset,) = study.datasets
+        prepare(dataset, study.params.data.datasets[dataset])
+        rule = study.params.data.split_rule(dataset)
+        write_splits(rule, "smoke", dataset, study.seeds(dataset))
+    return folder
+
+
+def train():
+    study = load_study("smoke")
+    for job in study.jobs():
+        execute(study, job, "cpu", 1)
+
+
+def in_a_fork(function):
+    """The exit status of a process that does it, negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def trained(folder):
+    patterns = ("*.npy", "*.safetensors", "record.json", "runs.json")
+    found = [path for pattern in patterns for path in folder.glob(f"artifacts/**/{pattern}")]
+    return {p.relative_to(folder): p.read_bytes() for p in found if not p.name.startswith(".new-")}
+
+
+def test_jobs_killed_within_writes_end_the_same(prepared, tmp_path, monkeypatch):
+    whole, folder, draws = tmp_path / "whole", tmp_path / "killed", random.Random(5)
+    shutil.copytree(prepared, whole)
+    monkeypatch.chdir(whole)
+    train()
+    expected = trained(whole)
+    assert len(expected) == 10
+
+    def train_until(steps, number):
+        checkpoint.SECONDS_BETWEEN = 0.0
+        fuse = Fuse()
+        fuse.place()
+        fuse.light(steps, number, group=False)
+        train()
+
+    kills = set()
+    while len(kills) < KILLS:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(prepared, folder)
+        monkeypatch.chdir(folder)
+        while True:
+            steps, number = draws.randint(1, 60), draws.choice([signal.SIGKILL, signal.SIGTERM])
+            status = in_a_fork(lambda: train_until(steps, number))  # noqa: B023
+            if status == 0:
+                break
+            assert status == -number
+            kills.add((len(kills), steps))
+        assert trained(folder) == expected
+
+
+def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, tmp_path):
+    """As a broken sector does: a read fails, and the access of a mapped page ends the process."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    shim = tmp_path / "eio.so"
+    source = ROOT / "scripts/eio.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    path = Path("data/interactions/planted-small/card.json")
+    write_json(path, {"a": 1}, sealed=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "domain_experts", "split", "planted-small", "--tier", "smoke"],
+        env=os.environ | {"LD_PRELOAD": str(shim), "FAULTS_EIO": path.name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"error: {path}: Input/output error" in done.stderr
+    assert "Traceback" not in done.stderr
