@@ -81,7 +81,7 @@ def faults_facts() -> dict[str, object]:
     of = {"moment": "When", "whom": "Who"}
     by = kills.groupby(["moment", "whom"], sort=False)
     counts = pd.crosstab([kills["moment"], kills["whom"]], kills["signal"])
-    counts["no file damaged"] = by["sound"].sum()
+    counts["damaged a file"] = by["damage"].agg(lambda found: int((found == "yes").sum()))
     counts["equal bytes"] = by["equal"].sum()
     counts = counts.sort_index().reset_index().rename(columns=of)
     heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
@@ -96,7 +96,7 @@ def faults_facts() -> dict[str, object]:
         "refused": int(kills["unlock_refused"].sum()),
         "with_checkpoint": int((kills["checkpoints"] > 0).sum()),
         "unequal": int((~kills["equal"]).sum()),
-        "damaged": int((~kills["sound"]).sum()),
+        "damaged": int((kills["damage"] == "yes").sum()),
         "kill_table": _plain(counts),
         "faults": len(faults),
         "faults_equal": int(faults["equal"].sum()),

@@ -4,8 +4,8 @@
 
 `kills` (kills.csv): a study is killed at a random moment, then resumed by the documented commands
 (`domain-experts unlock` if Snakemake left its lock, and the same `snakemake` again), killed again,
-and so on until it ends. After each kill `domain-experts check` looks for damage; in the end all
-that the seed determines is compared with a study that nothing happened to.
+and so on until it ends. After a kill within a write `domain-experts check` looks for damage; in the
+end all that the seed determines is compared with a study that nothing happened to.
 
 `faults` (faults.csv): disks that are full, limited, read-only or broken, clocks that are wrong,
 locks of processes that are gone, two users of one folder. What the command says is kept; then the
@@ -53,8 +53,9 @@ DAY = 24 * 3600.0
 """Seconds."""
 EVALUATED = ("--", "evaluate")
 """Up to the results."""
-FULL = 5
+FULL = 10
 """Of so many studies that are killed one is run to its tables, figures and report."""
+ANY_MOMENT = "any moment"
 EPOCHS = 15
 """Of each run that is killed: there is something to go on from."""
 SHIM = "eio.so"
@@ -82,7 +83,7 @@ def different(whole: dict[Path, bytes], other: dict[Path, bytes]) -> list[str]:
 class Killer:
     """Kills studies, at moments and in ways that a generator draws."""
 
-    SECONDS, STEPS = 3.5, 25.0
+    SECONDS, STEPS = 2.5, 20.0
     """After how many seconds, or steps of writing, a kill comes in the mean."""
 
     def __init__(self, draws: random.Random) -> None:
@@ -122,7 +123,7 @@ class Killer:
         command = killed.snakemake_in(folder, *targets)
         while command.running():
             if time.monotonic() - began > wait and self._send(command, number, whom):
-                return command, _kill(number, whom, "any moment", time.monotonic() - began)
+                return command, _kill(number, whom, ANY_MOMENT, time.monotonic() - began)
             time.sleep(0.01)
         return command, None
 
@@ -163,7 +164,6 @@ def until_done(killer: Killer, folder: Path, *targets: str) -> Iterator[dict[str
             return
         locked, refused = _unlock(folder, command)
         command.deserted()
-        checked = killed.domain_experts_in(folder, "check", "--tier", "smoke")
         finished = len([*folder.glob("artifacts/smoke/**/runs.json")])
         unfinished = len([*folder.glob(".runs/*/checkpoint*")])
         yield kill | {
@@ -172,8 +172,13 @@ def until_done(killer: Killer, folder: Path, *targets: str) -> Iterator[dict[str
             "unlock_refused": refused,
             "jobs_finished": finished,
             "checkpoints": unfinished,
-            "sound": checked.wait() == 0,
+            "damage": "" if kill["moment"] == ANY_MOMENT else _damage(folder),
         }
+
+
+def _damage(folder: Path) -> str:
+    """Whether `domain-experts check` finds some: yes or no."""
+    return "yes" if killed.domain_experts_in(folder, "check", "--tier", "smoke").wait() else "no"
 
 
 def _unlock(folder: Path, before: killed.Command) -> tuple[bool, bool]:
