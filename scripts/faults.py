@@ -258,7 +258,8 @@ class Faults:
         folder = self.work / name
         if folder.exists() and not os.path.ismount(folder):
             shutil.rmtree(folder)
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        sockets = shutil.ignore_patterns("*.sock")
+        shutil.copytree(source, folder, ignore=sockets, dirs_exist_ok=True)
         folder.with_suffix(".log").unlink(missing_ok=True)
         return folder
 
@@ -374,7 +375,7 @@ class Faults:
             (self.prepared, "planted-small/labels.npy", train),
             (self.prepared, "planted-small/fields.npy", train),
             (self.prepared, "smoke/planted-small/splits.json", train),
-            (self.prepared, "smoke/planted-small/2022.npy", train),
+            (self.prepared, "smoke/planted-small/seed=2022.npy", train),
             (half, "checkpoint", train),
             (finished, "/files.json", train),
             (finished, "/model.safetensors", train),
