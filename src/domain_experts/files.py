@@ -106,9 +106,9 @@ def _name_to_disk(path: Path) -> None:
 def beside(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside a path, for what is to become that; it goes at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.") as name:
-        with _named(path):
-            yield Path(name)
+    prefix = f"{TEMPORARY}{path.name}."
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as name, _named(path):
+        yield Path(name)
 
 
 def place(new: Path, folder: Path, index: str) -> None:
