@@ -509,13 +509,13 @@ def try_faults(work: Path) -> None:
 
 
 FAULTS = (
-    Faults.broken_disk,
     Faults.full_disk,
     Faults.quota,
     Faults.read_only,
     Faults.clock,
     Faults.stale_lock,
     Faults.two_users,
+    Faults.broken_disk,
 )
 
 
