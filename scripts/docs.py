@@ -78,12 +78,16 @@ def cluster_facts(of: Frames) -> dict[str, object]:
 def faults_facts() -> dict[str, object]:
     """What became of the studies that scripts/faults.py killed, and of its other faults."""
     kills, faults = (pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults"))
-    of = {"moment": "When", "whom": "Who"}
-    by = kills.groupby(["moment", "whom"], sort=False)
-    counts = pd.crosstab([kills["moment"], kills["whom"]], kills["signal"])
-    counts["no file damaged"] = by["sound"].sum()
+    kills["way"] = kills["way"].map(
+        {"by_snakemake": "`snakemake`", "by_commands": "each command by itself"}
+    )
+    keys = [kills[name] for name in ("way", "whom", "moment")]
+    counts = pd.crosstab(keys, kills["signal"])
+    by = kills.groupby(["way", "whom", "moment"])
+    counts["damaged a file"] = by["damage"].agg(lambda found: int((found == "yes").sum()))
     counts["equal bytes"] = by["equal"].sum()
-    counts = counts.sort_index().reset_index().rename(columns=of)
+    first = {"way": "Run by", "whom": "Who is killed", "moment": "When"}
+    counts = counts.sort_index(ascending=False).reset_index().rename(columns=first)
     heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
     shown = faults[list(heads)].rename(columns=heads)
     shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
@@ -96,7 +100,7 @@ def faults_facts() -> dict[str, object]:
         "refused": int(kills["unlock_refused"].sum()),
         "with_checkpoint": int((kills["checkpoints"] > 0).sum()),
         "unequal": int((~kills["equal"]).sum()),
-        "damaged": int((~kills["sound"]).sum()),
+        "damaged": int((kills["damage"] == "yes").sum()),
         "kill_table": _plain(counts),
         "faults": len(faults),
         "faults_equal": int(faults["equal"].sum()),

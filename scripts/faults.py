@@ -4,8 +4,8 @@
 
 `kills` (kills.csv): a study is killed at a random moment, then resumed by the documented commands
 (`domain-experts unlock` if Snakemake left its lock, and the same `snakemake` again), killed again,
-and so on until it ends. After each kill `domain-experts check` looks for damage; in the end all
-that the seed determines is compared with a study that nothing happened to.
+and so on until it ends. After a kill within a write `domain-experts check` looks for damage; in the
+end all that the seed determines is compared with a study that nothing happened to.
 
 `faults` (faults.csv): disks that are full, limited, read-only or broken, clocks that are wrong,
 locks of processes that are gone, two users of one folder. What the command says is kept; then the
@@ -14,6 +14,7 @@ must be root, on Linux, with a C compiler.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import resource
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,14 @@ import psutil  # noqa: E402
 from projects import end_forks, make_smallest  # noqa: E402
 
 from domain_experts.files import TEMPORARY  # noqa: E402
+from domain_experts.presence import load_study  # noqa: E402
 
 RESULTS = ROOT / "results/faults"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-WHOM = ("group", "snakemake", "job", "any")
 DETERMINED = {
     "data": ("*.npy", "card.json", "splits.json"),
     "artifacts": ("*.npy", "*.safetensors", "record.json", "runs.json"),
-    "results": ("results.parquet", "tables/*.csv"),
+    "results": ("results.parquet",),
 }
 """Folder -> files that the seed determines."""
 Mend = Callable[[], None] | None
@@ -53,8 +55,9 @@ DAY = 24 * 3600.0
 """Seconds."""
 EVALUATED = ("--", "evaluate")
 """Up to the results."""
-FULL = 5
+FULL = 15
 """Of so many studies that are killed one is run to its tables, figures and report."""
+ANY_MOMENT = "any moment"
 EPOCHS = 15
 """Of each run that is killed: there is something to go on from."""
 SHIM = "eio.so"
@@ -79,32 +82,66 @@ def different(whole: dict[Path, bytes], other: dict[Path, bytes]) -> list[str]:
     return [str(path) for path in sorted({*whole, *other}) if whole.get(path) != other.get(path)]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A command that is killed until it ends by itself.
+
+    `seconds` and `steps` of writing are those after which a kill comes in the mean; `whom` it may
+    strike.
+    """
+
+    start: Callable[[], killed.Command]
+    seconds: float
+    steps: float
+    whom: tuple[str, ...]
+
+
+def by_snakemake(folder: Path, study: int) -> list[Asked]:
+    """A whole study by one command."""
+    # tables and figures take longer than all before, and are made again whole
+    targets = () if study % FULL == 0 else EVALUATED
+    start = partial(killed.snakemake_in, folder, *targets)
+    return [Asked(start, 2.5, 20.0, ("group", "snakemake", "job", "any"))]
+
+
+def by_commands(folder: Path, study: int) -> list[Asked]:
+    """The same up to its results, by the commands that Snakemake calls."""
+    with contextlib.chdir(folder):
+        jobs = load_study("smoke").jobs()
+    names = [("train", job.phase, job.dataset, job.backbone, job.arm) for job in jobs]
+    (dataset,) = {job.dataset for job in jobs}
+    commands = [
+        ("prepare", dataset),
+        *((*own, "--tier", "smoke") for own in (("split", dataset), *names)),
+        *((*own, "--tier", "smoke") for own in (("evaluate", dataset), ("results",))),
+    ]
+    starts = [partial(killed.domain_experts_in, folder, *command) for command in commands]
+    return [Asked(start, 1.0, 15.0, ("group",)) for start in starts]
+
+
 class Killer:
     """Kills studies, at moments and in ways that a generator draws."""
-
-    SECONDS, STEPS = 3.5, 25.0
-    """After how many seconds, or steps of writing, a kill comes in the mean."""
 
     def __init__(self, draws: random.Random) -> None:
         self.draws, self.fuse = draws, killed.Fuse()
         self.fuse.place()
 
-    def once(self, folder: Path, *targets: str) -> tuple[killed.Command, dict[str, Any] | None]:
-        """Run a study once; what was done to it, or nothing if it ended before."""
+    def once(self, asked: Asked) -> tuple[killed.Command, dict[str, Any] | None]:
+        """Run a command once; what was done to it, or nothing if it ended before."""
         number = self.draws.choice(SIGNALS)
         if self.draws.random() < 0.5:
-            return self._in_a_write(folder, number, targets)
-        whom = self.draws.choice(WHOM)
-        # servers and keepers of jobs leave interrupts to the jobs
-        return self._at_a_time(folder, signal.SIGKILL if whom == "any" else number, whom, targets)
+            return self._in_a_write(asked, number)
+        whom = self.draws.choice(asked.whom)
+        # keepers of jobs leave interrupts to the jobs
+        return self._at_a_time(asked, signal.SIGKILL if whom == "any" else number, whom)
 
     def _in_a_write(
-        self, folder: Path, number: signal.Signals, targets: tuple[str, ...]
+        self, asked: Asked, number: signal.Signals
     ) -> tuple[killed.Command, dict[str, Any] | None]:
         group = self.draws.random() < 0.5
-        self.fuse.light(1 + int(self.draws.expovariate(1 / self.STEPS)), number, group)
+        self.fuse.light(1 + int(self.draws.expovariate(1 / asked.steps)), number, group)
         began = time.monotonic()
-        command = killed.snakemake_in(folder, *targets)
+        command = asked.start()
         while command.running() and self.fuse.went_off is None:
             time.sleep(0.01)
         if self.fuse.went_off is None:
@@ -115,14 +152,14 @@ class Killer:
         return command, _kill(number, whom, self.fuse.went_off, seconds)
 
     def _at_a_time(
-        self, folder: Path, number: signal.Signals, whom: str, targets: tuple[str, ...]
+        self, asked: Asked, number: signal.Signals, whom: str
     ) -> tuple[killed.Command, dict[str, Any] | None]:
-        wait = self.draws.expovariate(1 / self.SECONDS)
+        wait = self.draws.expovariate(1 / asked.seconds)
         began = time.monotonic()
-        command = killed.snakemake_in(folder, *targets)
+        command = asked.start()
         while command.running():
             if time.monotonic() - began > wait and self._send(command, number, whom):
-                return command, _kill(number, whom, "any moment", time.monotonic() - began)
+                return command, _kill(number, whom, ANY_MOMENT, time.monotonic() - began)
             time.sleep(0.01)
         return command, None
 
@@ -148,22 +185,21 @@ def _kill(number: signal.Signals, whom: str, moment: str, seconds: float) -> dic
     return {"signal": number.name, "whom": whom, "moment": moment, "seconds": round(seconds, 2)}
 
 
-def until_done(killer: Killer, folder: Path, *targets: str) -> Iterator[dict[str, Any]]:
-    """Kill and resume a study until it ends; yields each kill and the state that it left.
+def until_done(killer: Killer, folder: Path, asked: Asked) -> Iterator[dict[str, Any]]:
+    """Kill and resume a command until it ends; yields each kill and the state that it left.
 
     Raises:
         SystemExit: a command failed that should not.
     """
     while True:
-        command, kill = killer.once(folder, *targets)
+        command, kill = killer.once(asked)
         status = command.wait()
         if kill is None:
             if status:
-                sys.exit(f"snakemake failed in {folder}:\n{command.said()[-5000:]}")
+                sys.exit(f"a command failed in {folder}:\n{command.said()[-5000:]}")
             return
         locked, refused = _unlock(folder, command)
         command.deserted()
-        checked = killed.domain_experts_in(folder, "check", "--tier", "smoke")
         finished = len([*folder.glob("artifacts/smoke/**/runs.json")])
         unfinished = len([*folder.glob(".runs/*/checkpoint*")])
         yield kill | {
@@ -172,8 +208,13 @@ def until_done(killer: Killer, folder: Path, *targets: str) -> Iterator[dict[str
             "unlock_refused": refused,
             "jobs_finished": finished,
             "checkpoints": unfinished,
-            "sound": checked.wait() == 0,
+            "damage": "" if kill["moment"] == ANY_MOMENT else _damage(folder),
         }
+
+
+def _damage(folder: Path) -> str:
+    """Whether `domain-experts check` finds some: yes or no."""
+    return "yes" if killed.domain_experts_in(folder, "check", "--tier", "smoke").wait() else "no"
 
 
 def _unlock(folder: Path, before: killed.Command) -> tuple[bool, bool]:
@@ -212,7 +253,7 @@ def whole_study(work: Path, epochs: int) -> tuple[Path, dict[Path, bytes]]:
     return fresh, determined(folder)
 
 
-def kills(work: Path, number: int, seed: int) -> None:
+def kill_studies(work: Path, number: int, seed: int) -> None:
     """Add to kills.csv until it has at least that many, each study to its end."""
     killer, file = Killer(random.Random(seed)), RESULTS / "kills.csv"
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
@@ -222,11 +263,11 @@ def kills(work: Path, number: int, seed: int) -> None:
         study += 1
         folder = work / f"study {study}"
         shutil.copytree(fresh, folder)
+        way = by_snakemake if study % 3 == 0 else by_commands
+        kills = (kill for asked in way(folder, study) for kill in until_done(killer, folder, asked))
         own = []
-        # tables and figures take longer than all before, and are made again whole
-        targets = () if study % FULL == 0 else EVALUATED
-        for kill in until_done(killer, folder, *targets):
-            own.append({"study": study, "kill": len(own) + 1} | kill)
+        for kill in kills:
+            own.append({"study": study, "way": way.__name__, "kill": len(own) + 1} | kill)
             print(own[-1], flush=True)
         apart = different(whole, determined(folder))
         print(f"study {study}: {len(own)} kills, {apart or 'equal bytes'}", flush=True)
@@ -253,7 +294,8 @@ class Faults:
         folder = self.work / name
         if folder.exists() and not os.path.ismount(folder):
             shutil.rmtree(folder)
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        sockets = shutil.ignore_patterns("*.sock")
+        shutil.copytree(source, folder, ignore=sockets, dirs_exist_ok=True)
         folder.with_suffix(".log").unlink(missing_ok=True)
         return folder
 
@@ -369,8 +411,8 @@ class Faults:
             (self.prepared, "planted-small/labels.npy", train),
             (self.prepared, "planted-small/fields.npy", train),
             (self.prepared, "smoke/planted-small/splits.json", train),
-            (self.prepared, "smoke/planted-small/2022.npy", train),
-            (half, "checkpoint", train),
+            (self.prepared, "smoke/planted-small/seed=2022.npy", train),
+            (half, "/checkpoint.safetensors", train),
             (finished, "/files.json", train),
             (finished, "/model.safetensors", train),
             (finished, f"{base}/runs.json", evaluate),
@@ -459,7 +501,7 @@ def _unmount(folder: Path) -> None:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def faults(work: Path) -> None:
+def try_faults(work: Path) -> None:
     """Write faults.csv."""
     on = Faults(work)
     for fault in FAULTS:
@@ -467,13 +509,13 @@ def faults(work: Path) -> None:
 
 
 FAULTS = (
-    Faults.broken_disk,
     Faults.full_disk,
     Faults.quota,
     Faults.read_only,
     Faults.clock,
     Faults.stale_lock,
     Faults.two_users,
+    Faults.broken_disk,
 )
 
 
@@ -500,9 +542,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         work = Path(folder).resolve()
         if "faults" in asked.trials:
-            faults(work / "faults")
+            try_faults(work / "faults")
         if "kills" in asked.trials:
-            kills(work / "kills", asked.number, asked.seed)
+            kill_studies(work / "kills", asked.number, asked.seed)
 
 
 if __name__ == "__main__":

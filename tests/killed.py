@@ -135,11 +135,12 @@ class Command:
     def session(self) -> list[psutil.Process]:
         """All of its processes that are alive."""
         found = []
-        for process in psutil.process_iter():
+        for pid in psutil.pids():
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-                dead = process.status() == psutil.STATUS_ZOMBIE
-                if os.getsid(process.pid) == self.pid and not dead:
-                    found.append(process)
+                if os.getsid(pid) == self.pid:
+                    process = psutil.Process(pid)
+                    if process.status() != psutil.STATUS_ZOMBIE:
+                        found.append(process)
         return found
 
     def jobs(self) -> list[psutil.Process]:

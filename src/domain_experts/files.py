@@ -5,6 +5,7 @@ a job's index); a file that lists others, or stands alone, holds its own: its *s
 its bytes with zeros in the seal's place, which works in any format that has room for a text.
 """
 
+import errno
 import hashlib
 import json
 import mmap
@@ -39,9 +40,11 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.filename is not None:
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        # numpy's have no number
+        number, what = error.errno or errno.EIO, error.strerror or str(error)
+        raise OSError(number, what, str(path)) from error
 
 
 @contextmanager
@@ -61,7 +64,8 @@ def replacing(path: Path, sealed: bool = False) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _named(path):
+            yield temporary
         # mkstemp makes files that only their owner can read
         umask = os.umask(0)
         os.umask(umask)
@@ -102,7 +106,8 @@ def _name_to_disk(path: Path) -> None:
 def beside(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside a path, for what is to become that; it goes at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.") as name:
+    prefix = f"{TEMPORARY}{path.name}."
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as name, _named(path):
         yield Path(name)
 
 

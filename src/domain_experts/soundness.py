@@ -86,6 +86,8 @@ def _looked(kind: str, path: Path, look: Callable[[], object]) -> Finding:
         look()
     except UserError as error:
         return Finding(kind, path, DAMAGED if path.exists() else MISSING, str(error))
+    except OSError as error:
+        return Finding(kind, path, DAMAGED, f"{path} cannot be read: {error.strerror}")
     return Finding(kind, path, SOUND)
 
 
