@@ -33,6 +33,7 @@ from domain_experts.training.losses import Loss, by_task, of_rows, share_of_sum
 from domain_experts.training.progress import Progress
 from domain_experts.training.ranks import ALONE, Ranks
 from domain_experts.training.streams import numpy_stream
+from domain_experts.training.tiny import tiny_as_zero
 
 EVALUATION_BATCH = 16384
 
@@ -138,6 +139,7 @@ class Trainer:
             self._record(name, lane, usable, epochs, points[lane.name]) for lane in lanes
         ]
 
+    @tiny_as_zero()
     def _train(self, name: str, lanes: Sequence[Lane], epochs: int | None, identity: str) -> None:
         training, protocol = self.settings.training, self.settings.protocol
         most = (training.max_epochs if epochs is None else epochs) * training.validations
