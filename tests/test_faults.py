@@ -12,10 +12,11 @@ import plain_yaml
 import pytest
 from killed import Fuse
 from projects import ROOT
+from safetensors import SafetensorError
 
 from domain_experts.data.cut import write_splits
 from domain_experts.data.prepare import prepare
-from domain_experts.files import write_json
+from domain_experts.files import replacing, write_json
 from domain_experts.presence import load_study
 from domain_experts.training import checkpoint
 from domain_experts.training.job import execute
@@ -110,13 +111,27 @@ def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, 
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     path = Path("data/interactions/planted-small/card.json")
     write_json(path, {"a": 1}, sealed=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "domain_experts", "split", "planted-small", "--tier", "smoke"],
-        env=os.environ | {"LD_PRELOAD": str(shim), "FAULTS_EIO": path.name},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert f"error: {path}: Input/output error" in done.stderr
-    assert "Traceback" not in done.stderr
+    for command, said in (
+        (("split", "planted-small"), f"error: {path}: Input/output error"),
+        (("check",), f"DAMAGED: {path} cannot be read: Input/output error"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "domain_experts", *command, "--tier", "smoke"],
+            env=os.environ | {"LD_PRELOAD": str(shim), "FAULTS_EIO": path.name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert said in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_full_is_said_of_the_file(tmp_path):
+    path = tmp_path / "a.npy"
+    said = "No space left"
+    # as Python, numpy and safetensors say it
+    for error in (OSError(28, said), OSError(said), SafetensorError(said)):
+        with pytest.raises(OSError, match=rf"{said}: '{path}'"), replacing(path):
+            raise error
+    assert list(tmp_path.iterdir()) == []
