@@ -360,7 +360,7 @@ class Faults:
     def full_disk(self) -> None:
         """A file system of its own that has room for a part of the study."""
         size = _kilobytes(self.fresh)
-        for room in (60, 300, 900, 1500):
+        for room in (60, 200, 350, 500):
             folder = self.work / "disk"
             folder.mkdir(exist_ok=True)
             _mount("-t", "tmpfs", "-o", f"size={size + room}k", "tmpfs", folder)
