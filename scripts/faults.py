@@ -351,11 +351,11 @@ class Faults:
         rows.to_csv(RESULTS / "faults.csv", index=False, lineterminator="\n")
 
     def _message(self, said: str, folder: Path) -> str:
-        """The first line that names an error, without the paths of this machine."""
+        """A line that names an error, without the paths of this machine."""
         lines = said.replace(f"{folder}/", "").replace(str(folder), ".").splitlines()
-        marks = ("error:", "Error", "DAMAGED", "Exception")
-        found = [line.strip() for line in lines if any(mark in line for mark in marks)]
-        return found[0] if found else ""
+        marks = ("error:", "DAMAGED", "can be written", "Exception", "[Errno", "Error")
+        found = (line.strip() for mark in marks for line in lines if mark in line)
+        return next(found, "")
 
     def full_disk(self) -> None:
         """A file system of its own that has room for a part of the study."""
@@ -374,7 +374,7 @@ class Faults:
 
     def quota(self) -> None:
         """Files may not be larger than a limit."""
-        for limit in (1_000, 20_000, 80_000):
+        for limit in (1_000, 20_000, 50_000):
             folder = self._copy("quota", self.fresh)
             limits = (limit, limit)
             before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
