@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from domain_experts.data.cut import write_splits
 from domain_experts.data.prepare import prepare
+from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.files import replacing, write_json
 from domain_experts.presence import load_study
 from domain_experts.training import checkpoint
@@ -99,6 +100,36 @@ def test_jobs_killed_within_writes_end_the_same(prepared, tmp_path, monkeypatch)
             assert status == -number
             kills.add((len(kills), steps))
         assert trained(folder) == expected
+
+
+def test_results_that_were_killed_between_their_files_are_made_again(
+    prepared, tmp_path, monkeypatch
+):
+    folder = tmp_path / "my project"
+    shutil.copytree(prepared, folder)
+    monkeypatch.chdir(folder)
+    train()
+    study = load_study("smoke")
+    evaluate_dataset(study, *study.datasets)
+    merge(study)
+    results = Path("results/smoke")
+    expected = {path.name: path.read_bytes() for path in results.iterdir()}
+    assert sorted(expected) == ["records.parquet", "results.parquet"]
+
+    def merge_until(steps):
+        fuse = Fuse()
+        fuse.place()
+        fuse.light(steps, signal.SIGKILL, group=False)
+        merge(study)
+
+    for step in range(1, 100):
+        shutil.rmtree(results)
+        if in_a_fork(lambda: merge_until(step)) == 0:  # noqa: B023
+            break
+        merge(study)
+        found = {p.name: p.read_bytes() for p in results.iterdir() if p.name in expected}
+        assert found == expected, step
+    assert step > 10
 
 
 def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, tmp_path):
