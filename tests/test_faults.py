@@ -2,10 +2,12 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import plain_yaml
@@ -130,6 +132,21 @@ def test_results_that_were_killed_between_their_files_are_made_again(
         found = {p.name: p.read_bytes() for p in results.iterdir() if p.name in expected}
         assert found == expected, step
     assert step > 10
+
+
+def test_files_from_the_future_are_refused_with_the_way_out(finished, tmp_path):
+    project = finished.copy(tmp_path / "my project")
+    path = project.folder / "results/smoke/results.parquet"
+    tomorrow = time.time() + 24 * 3600
+    os.utime(path, (tomorrow, tomorrow))
+    refused = project.snakemake("-n", check=False)
+    assert refused.returncode == 1
+    said = re.search(
+        r"results/smoke/results.parquet is from the future.* `(find .*)`", refused.stdout
+    )
+    project.run("bash", "-c", said[1])
+    assert path.stat().st_mtime < time.time()
+    project.snakemake("-n")
 
 
 def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, tmp_path):
