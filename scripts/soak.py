@@ -44,6 +44,7 @@ def params_of(seed: int) -> dict[str, object]:
     main = params["experiments"]["main"]
     main |= {"backbones": ["mlp"], "arms": ["item_rate", "base", "moe_mlora"], "compare": ["base"]}
     params["experiments"] = {"main": main}
+    params["tier"] = "smoke"
     params["tiers"] = {"smoke": params["tiers"]["smoke"] | {"seeds": [seed]}}
     return params
 
