@@ -54,9 +54,7 @@ Mend = Callable[[], None] | None
 DAY = 24 * 3600.0
 """Seconds."""
 EVALUATED = ("--", "evaluate")
-"""Up to the results."""
-FULL = 15
-"""Of so many studies that are killed one is run to its tables, figures and report."""
+"""Up to the results: tables and figures take longer than all before, and are made again whole."""
 ANY_MOMENT = "any moment"
 EPOCHS = 15
 """Of each run that is killed: there is something to go on from."""
@@ -96,16 +94,14 @@ class Asked:
     whom: tuple[str, ...]
 
 
-def by_snakemake(folder: Path, study: int) -> list[Asked]:
-    """A whole study by one command."""
-    # tables and figures take longer than all before, and are made again whole
-    targets = () if study % FULL == 0 else EVALUATED
-    start = partial(killed.snakemake_in, folder, *targets)
+def by_snakemake(folder: Path) -> list[Asked]:
+    """A study up to its results by one command."""
+    start = partial(killed.snakemake_in, folder, *EVALUATED)
     return [Asked(start, 2.5, 20.0, ("group", "snakemake", "job", "any"))]
 
 
-def by_commands(folder: Path, study: int) -> list[Asked]:
-    """The same up to its results, by the commands that Snakemake calls."""
+def by_commands(folder: Path) -> list[Asked]:
+    """The same by the commands that Snakemake calls."""
     with contextlib.chdir(folder):
         jobs = load_study("smoke").jobs()
     names = [("train", job.phase, job.dataset, job.backbone, job.arm) for job in jobs]
@@ -264,7 +260,7 @@ def kill_studies(work: Path, number: int, seed: int) -> None:
         folder = work / f"study {study}"
         shutil.copytree(fresh, folder)
         way = by_snakemake if study % 3 == 0 else by_commands
-        kills = (kill for asked in way(folder, study) for kill in until_done(killer, folder, asked))
+        kills = (kill for asked in way(folder) for kill in until_done(killer, folder, asked))
         own = []
         for kill in kills:
             own.append({"study": study, "way": way.__name__, "kill": len(own) + 1} | kill)
