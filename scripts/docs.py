@@ -77,7 +77,9 @@ def cluster_facts(of: Frames) -> dict[str, object]:
 
 def faults_facts() -> dict[str, object]:
     """What became of the studies that scripts/faults.py killed, and of its other faults."""
-    kills, faults = (pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults"))
+    kills, faults, soak = (
+        pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults", "soak")
+    )
     kills["way"] = kills["way"].map(
         {"by_snakemake": "`snakemake`", "by_commands": "each command by itself"}
     )
@@ -93,6 +95,8 @@ def faults_facts() -> dict[str, object]:
     shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
     shown["What is said"] = shown["What is said"].fillna("")
     return {
+        "soak": {"studies": len(soak), "epochs": int(soak["epochs"].iloc[-1])},
+        "soak_table": _plain(soak.iloc[:: max(len(soak) // 6, 1)]),
         "kills": len(kills),
         "studies": kills["study"].nunique(),
         "in_writes": int((kills["moment"] != "any moment").sum()),
