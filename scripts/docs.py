@@ -77,7 +77,9 @@ def cluster_facts(of: Frames) -> dict[str, object]:
 
 def faults_facts() -> dict[str, object]:
     """What became of the studies that scripts/faults.py killed, and of its other faults."""
-    kills, faults = (pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults"))
+    kills, faults, soak = (
+        pd.read_csv(FAULTS / f"{name}.csv") for name in ("kills", "faults", "soak")
+    )
     kills["way"] = kills["way"].map(
         {"by_snakemake": "`snakemake`", "by_commands": "each command by itself"}
     )
@@ -88,11 +90,19 @@ def faults_facts() -> dict[str, object]:
     counts["equal bytes"] = by["equal"].sum()
     first = {"way": "Run by", "whom": "Who is killed", "moment": "When"}
     counts = counts.sort_index(ascending=False).reset_index().rename(columns=first)
+    later = soak.iloc[len(soak) // 3 :]
+    growth = later["memory_mb"].diff().mean()
     heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
     shown = faults[list(heads)].rename(columns=heads)
     shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
     shown["What is said"] = shown["What is said"].fillna("")
     return {
+        "soak": {
+            "studies": len(soak),
+            "epochs": int(soak["epochs"].iloc[-1]),
+            "growth": f"{growth:.1f} MB",
+        },
+        "soak_table": _plain(soak.iloc[:: max(len(soak) // 6, 1)]),
         "kills": len(kills),
         "studies": kills["study"].nunique(),
         "in_writes": int((kills["moment"] != "any moment").sum()),

@@ -42,8 +42,10 @@ def params_of(seed: int) -> dict[str, object]:
     """A study of one backbone, its experts and a gate."""
     params = read(ROOT / "params.yaml")
     main = params["experiments"]["main"]
+    main = {"question": main["question"], "datasets": {"smoke": main["datasets"]["smoke"]}}
     main |= {"backbones": ["mlp"], "arms": ["item_rate", "base", "moe_mlora"], "compare": ["base"]}
     params["experiments"] = {"main": main}
+    params["tier"] = "smoke"
     params["tiers"] = {"smoke": params["tiers"]["smoke"] | {"seeds": [seed]}}
     return params
 

@@ -227,15 +227,20 @@ def _log(output: Path) -> int:
 def _serve(address: Path) -> None:
     """Fork a server of jobs, whose standard input closes with this process."""
     read, write = os.pipe()
-    if os.fork() == 0:
+    server = os.fork()
+    if server == 0:
         os.close(write)
         os.dup2(read, 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        forks.serve(address)
+        try:
+            forks.serve(address)
+        except OSError:
+            os._exit(1)
         # a fork of it: a command
         forks._end_with(cli.main)
     os.close(read)
-    while not address.is_socket():
+    # it ends where no socket can be made
+    while not address.is_socket() and os.waitpid(server, os.WNOHANG) == (0, 0):
         time.sleep(0.005)
 
 

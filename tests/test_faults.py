@@ -2,20 +2,24 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import plain_yaml
 import pytest
 from killed import Fuse
 from projects import ROOT
+from safetensors import SafetensorError
 
 from domain_experts.data.cut import write_splits
 from domain_experts.data.prepare import prepare
-from domain_experts.files import write_json
+from domain_experts.evaluation.evaluate import evaluate_dataset, merge
+from domain_experts.files import replacing, write_json
 from domain_experts.presence import load_study
 from domain_experts.training import checkpoint
 from domain_experts.training.job import execute
@@ -100,6 +104,51 @@ def test_jobs_killed_within_writes_end_the_same(prepared, tmp_path, monkeypatch)
         assert trained(folder) == expected
 
 
+def test_results_that_were_killed_between_their_files_are_made_again(
+    prepared, tmp_path, monkeypatch
+):
+    folder = tmp_path / "my project"
+    shutil.copytree(prepared, folder)
+    monkeypatch.chdir(folder)
+    train()
+    study = load_study("smoke")
+    evaluate_dataset(study, *study.datasets)
+    merge(study)
+    results = Path("results/smoke")
+    expected = {path.name: path.read_bytes() for path in results.iterdir()}
+    assert sorted(expected) == ["records.parquet", "results.parquet"]
+
+    def merge_until(steps):
+        fuse = Fuse()
+        fuse.place()
+        fuse.light(steps, signal.SIGKILL, group=False)
+        merge(study)
+
+    for step in range(1, 100):
+        shutil.rmtree(results)
+        if in_a_fork(lambda: merge_until(step)) == 0:  # noqa: B023
+            break
+        merge(study)
+        found = {p.name: p.read_bytes() for p in results.iterdir() if p.name in expected}
+        assert found == expected, step
+    assert step > 10
+
+
+def test_files_from_the_future_are_refused_with_the_way_out(finished, tmp_path):
+    project = finished.copy(tmp_path / "my project")
+    path = project.folder / "results/smoke/results.parquet"
+    tomorrow = time.time() + 24 * 3600
+    os.utime(path, (tomorrow, tomorrow))
+    refused = project.snakemake("-n", check=False)
+    assert refused.returncode == 1
+    said = re.search(
+        r"results/smoke/results.parquet is from the future.* `(find .*)`", refused.stdout
+    )
+    project.run("bash", "-c", said[1])
+    assert path.stat().st_mtime < time.time()
+    project.snakemake("-n")
+
+
 def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, tmp_path):
     """As a broken sector does: a read fails, and the access of a mapped page ends the process."""
     if shutil.which("cc") is None:
@@ -110,13 +159,27 @@ def test_a_disk_that_cannot_be_read_ends_a_command_with_the_files_name(project, 
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     path = Path("data/interactions/planted-small/card.json")
     write_json(path, {"a": 1}, sealed=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "domain_experts", "split", "planted-small", "--tier", "smoke"],
-        env=os.environ | {"LD_PRELOAD": str(shim), "FAULTS_EIO": path.name},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert f"error: {path}: Input/output error" in done.stderr
-    assert "Traceback" not in done.stderr
+    for command, said in (
+        (("split", "planted-small"), f"error: {path}: Input/output error"),
+        (("check",), f"DAMAGED: {path} cannot be read: Input/output error"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "domain_experts", *command, "--tier", "smoke"],
+            env=os.environ | {"LD_PRELOAD": str(shim), "FAULTS_EIO": path.name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert said in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_full_is_said_of_the_file(tmp_path):
+    path = tmp_path / "a.npy"
+    said = "No space left"
+    # as Python, numpy and safetensors say it
+    for error in (OSError(28, said), OSError(said), SafetensorError(said)):
+        with pytest.raises(OSError, match=rf"{said}: '{path}'"), replacing(path):
+            raise error
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
+
 from domain_experts.errors import UserError
 
 T = TypeVar("T")
@@ -45,6 +47,9 @@ def _named(path: Path) -> Iterator[None]:
         # numpy's have no number
         number, what = error.errno or errno.EIO, error.strerror or str(error)
         raise OSError(number, what, str(path)) from error
+    except SafetensorError as error:
+        # so it says that a disk is full
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import platform
 import shlex
 import shutil
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from domain_experts.training.progress import TALLY, start_tally
 from domain_experts.versions import libraries
 
 CONFIG = ("tier", "allow_missing")
+# seconds by which clocks of several machines may differ
+SKEW = 60
 ALLOW_MISSING = "DOMAIN_EXPERTS_ALLOW_MISSING"
 # of several machines on one folder each has its own
 SERVER = Path(f".snakemake/forks-{platform.node()}-{os.getpid()}.sock")
@@ -78,7 +81,15 @@ def start():
 
 def refuse_unwritable():
     """Say so before any work starts if a folder that rules write to cannot be written."""
-    for name in ("data", "artifacts", "results", "figures", "logs", str(layout.STORE)):
+    for name in (
+        "data",
+        "artifacts",
+        "results",
+        "figures",
+        "logs",
+        ".snakemake",
+        str(layout.STORE),
+    ):
         path = Path(name) if Path(name).exists() else Path()
         if not path.is_dir() or not os.access(path, os.W_OK):
             raise UserError(
@@ -86,8 +97,23 @@ def refuse_unwritable():
             )
 
 
+def refuse_future():
+    """Say so before any work starts if files are from the future, as after a clock was set back.
+
+    Snakemake would refuse each output that is older than its input, until that time has come.
+    """
+    folders = "data", "artifacts", "results"
+    for path in (found for name in folders for found in Path(name).rglob("*")):
+        if path.lstat().st_mtime > time.time() + SKEW:
+            raise UserError(
+                f"{path} is from the future: was the clock set back? If it is right now, `find "
+                f"{' '.join(folders)} -newermt now -exec touch {{}} +` mends the times"
+            )
+
+
 try:
     refuse_unwritable()
+    refuse_future()
     STUDY, ALLOWED = read_study()
     LEDGER = load_claims(STUDY)
 except UserError as error:

@@ -149,8 +149,9 @@ def merge(study: Study) -> None:
     about_search = frame["run"].str.replace(TRIAL, "", regex=True).map(of_search)
     of_run = frame["run"].map(results.status)
     frame["status"] = of_run.fillna(about_data).fillna(about_search).fillna(frame["status"])
-    write(frame, path)
+    # results come last: where they are their records are, whatever ends this process
     write(new_records.sort_values(["dataset", "run"]), records_path, RECORD_COLUMNS)
+    write(frame, path)
 
 
 def searched(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
