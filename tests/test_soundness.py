@@ -17,6 +17,7 @@ from domain_experts import layout, soundness
 from domain_experts.artifacts import MODEL, PROVENANCE, RECORD
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.prepare import checked_record, prepare
+from domain_experts.data.registry import FILE_FORMATS
 from domain_experts.data.specs import Log
 from domain_experts.data.split import read_split
 from domain_experts.errors import UserError
@@ -87,9 +88,12 @@ def chosen(study):
 def raw(study):
     folder = layout.raw("ml-100k")
     folder.mkdir(parents=True)
-    (folder / "u.data").write_text("1\t2\t3\t4\n" * 50)
-    files = {"u.data": sha256(folder / "u.data")}
-    write_json(layout.raw_record("ml-100k"), {"files": files, "layout": "any"}, sealed=True)
+    files = {}
+    for name in FILE_FORMATS["movielens-100k"]:
+        (folder / name).write_text("1\t2\t3\t4\n" * 50)
+        files[name] = sha256(folder / name)
+    record = {"files": files, "layout": "movielens-100k"}
+    write_json(layout.raw_record("ml-100k"), record, sealed=True)
     return folder / "u.data"
 
 
