@@ -275,7 +275,7 @@ def test_a_tar_member_that_is_no_file_is_refused(tmp_path, kind):
 
 def test_members_beside_those_that_are_asked_for_are_not_unpacked(tmp_path):
     (tmp_path / "out").mkdir()
-    names = ("in/a", "../../up", "/tmp/absolute", "in/../../b")
+    names = ("in/a", "../../up", "/absolute", "in/../../b")
     tarred(tmp_path / "a.tar.gz", [(tarfile.TarInfo(name), b"x") for name in names])
     extract(tmp_path / "a.tar.gz", "in", ("a",), tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:

@@ -185,6 +185,9 @@ def html(table: Table) -> str:
     cells = _marked(table, _TAGS, _html)
     cells.columns = [_html(str(name)) for name in cells]
     body = cells.style.hide(axis="index").to_html(exclude_styles=True)
+    # pandas has a line a cell, and ends what ends by itself: a fifth of a long page's text
+    body = re.sub(r"(</t[dh]>)?\n +(?=<t[dh] |</tr>)", "", body)
+    body = re.sub("<(t[dh]) >", r"<\1>", body)
     notes = "".join(f"<li>{_html(note)}</li>" for note in table.notes)
     return (
         f'<figure class="table" data-words="{table.words}">\n'
