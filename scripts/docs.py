@@ -91,7 +91,7 @@ def faults_facts() -> dict[str, object]:
     first = {"way": "Run by", "whom": "Who is killed", "moment": "When"}
     counts = counts.sort_index(ascending=False).reset_index().rename(columns=first)
     later = soak.iloc[len(soak) // 3 :]
-    growth = later["memory_mb"].diff().mean()
+    growth = later[["memory_mb", "in_use_mb"]].diff().mean()
     heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
     shown = faults[list(heads)].rename(columns=heads)
     shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
@@ -100,7 +100,8 @@ def faults_facts() -> dict[str, object]:
         "soak": {
             "studies": len(soak),
             "epochs": int(soak["epochs"].iloc[-1]),
-            "growth": f"{growth:.1f} MB",
+            "growth": f"{growth['memory_mb']:.1f} MB",
+            "in_use": f"{growth['in_use_mb']:.2f} MB",
         },
         "soak_table": _plain(soak.iloc[:: max(len(soak) // 6, 1)]),
         "kills": len(kills),
