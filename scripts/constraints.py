@@ -1,6 +1,6 @@
 """Write constraints.txt: every package that the environment of this interpreter resolved to.
 
-Run it in an environment made by `pip install -e '.[test,lint,remotes-test,slurm]'`.
+Run it in an environment made by `pip install -e '.[test,lint,kubernetes-test,slurm]'`.
 """
 
 from importlib.metadata import distribution
@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = "domain-experts"
-EXTRAS = ("test", "lint", "remotes-test", "slurm")
+EXTRAS = ("test", "lint", "kubernetes-test", "slurm")
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 HEADER = """\

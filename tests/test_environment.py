@@ -52,7 +52,7 @@ def test_pins_are_plain_versions():
     ("name", "extras"),
     [
         ("src/domain_experts", ("export",)),
-        ("tests", ("test", "export", "slurm", "remotes-test")),
+        ("tests", ("test", "export", "slurm", "remotes-test", "kubernetes-test")),
         ("benchmarks", ("peers", "bench", "export")),
     ],
 )
