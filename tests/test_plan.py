@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from domain_experts.evaluation.registry import AUCS
 from domain_experts.presence import load_study
 from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import Frames, frames
-from domain_experts.reporting.plan import plan, search_costs, seconds
+from domain_experts.reporting.plan import plan, process_notes, search_costs, seconds
 from domain_experts.reporting.simulation import power
 from domain_experts.results import NOT_RUN, STALE, load
 
@@ -108,6 +109,13 @@ def test_the_power_is_that_of_the_stored_errors(of):
     errors = own["user_se"].median(), own["gain_sd"].median()
     three, five = (f"{100 * power(0.005, *errors, seeds):.0f}" for seeds in (3, 5))
     assert f"planted {three} and {five} %" in note
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_that_share_a_run_are_told(of, count):
+    params = of.study.params.model_copy(update={"processes": count})
+    said = process_notes(SimpleNamespace(study=SimpleNamespace(params=params)))
+    assert [f"takes {count} cores" in note for note in said] == [True] * (count - 1)
 
 
 @pytest.mark.parametrize(("text", "value"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400)])

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from domain_experts.errors import UserError
 from domain_experts.reporting.frame import Frames, frames
-from domain_experts.reporting.plan import COST, costs, search_costs
+from domain_experts.reporting.plan import COST, costs, process_notes, search_costs
 from domain_experts.reporting.render import MISSING, Shown, Table, number, terminal
 from domain_experts.reporting.scaling import PHASES, scaling
 from domain_experts.results import NOT_RUN, STALE
@@ -281,7 +281,8 @@ def _notes(of: Frames, frame: pd.DataFrame, profile: Profile, late: int) -> list
     away = frame["rows_read"].isna().sum()
     found = [
         f"By means over earlier runs, as measured on {'; '.join(machines) or MISSING}. Time in the "
-        "queue and the start of submissions are not in it."
+        "queue and the start of submissions are not in it.",
+        *process_notes(of),
     ]
     if not large.empty:
         found.append(

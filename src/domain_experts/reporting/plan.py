@@ -172,8 +172,18 @@ def _notes(of: Frames) -> list[str]:
         f"{'; '.join(machines) or MISSING}. Runs and trials of unknown cost are not in them, and "
         "with a budget do not fit; a search counts with all its trials, though it may end sooner.",
         *[f"{absent} runs on data that are not present are left out."] * bool(absent),
+        *process_notes(of),
         *_power_notes(of),
     ]
+
+
+def process_notes(of: Frames) -> list[str]:
+    """What hours leave out where several processes train a run together."""
+    count = of.study.params.processes
+    return [
+        f"`processes` is {count}: a run that they train together takes {count} cores, and by how "
+        "much it is shorter is not in these hours."
+    ] * (count > 1)
 
 
 def _power_notes(of: Frames) -> list[str]:
