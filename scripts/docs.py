@@ -1,4 +1,4 @@
-"""Fill README.md and docs/paper.md in from results: no number of theirs is typed.
+"""Fill README.md and pages of docs in from results: no number of theirs is typed.
 
 The quick tier's results are not in git, so what is said of them is kept in docs/quick.
 """
@@ -14,10 +14,11 @@ import pandas as pd
 from domain_experts import layout
 from domain_experts.methods import methods_table
 from domain_experts.presence import load_study
-from domain_experts.reporting.answer import sentences
+from domain_experts.reporting.answer import answer, sentences
 from domain_experts.reporting.cluster_plan import Profile, cluster_plan
 from domain_experts.reporting.columns import STALE_MARK
-from domain_experts.reporting.frame import Frames, frames
+from domain_experts.reporting.differences import differences
+from domain_experts.reporting.frame import WITH_NUMBERS, Frames, frames
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import Table, markdown, number
 from domain_experts.reporting.scaling import scaling
@@ -28,6 +29,7 @@ from domain_experts.results import STALE
 TEMPLATES = {
     "README.md": "README.md",
     "paper.md": "docs/paper.md",
+    "findings.md": "docs/findings.md",
     "all-methods.md": "docs/all-methods.md",
     "cluster.md": "docs/cluster.md",
     "faults.md": "docs/faults.md",
@@ -91,7 +93,7 @@ def faults_facts() -> dict[str, object]:
     first = {"way": "Run by", "whom": "Who is killed", "moment": "When"}
     counts = counts.sort_index(ascending=False).reset_index().rename(columns=first)
     later = soak.iloc[len(soak) // 3 :]
-    growth = later["memory_mb"].diff().mean()
+    growth = later[["memory_mb", "in_use_mb"]].diff().mean()
     heads = {"fault": "Fault", "of": "Of what", "said": "What is said", "equal": "Equal bytes"}
     shown = faults[list(heads)].rename(columns=heads)
     shown["Equal bytes"] = shown["Equal bytes"].map({True: "yes", False: "NO"})
@@ -100,7 +102,8 @@ def faults_facts() -> dict[str, object]:
         "soak": {
             "studies": len(soak),
             "epochs": int(soak["epochs"].iloc[-1]),
-            "growth": f"{growth:.1f} MB",
+            "growth": f"{growth['memory_mb']:.1f} MB",
+            "in_use": f"{growth['in_use_mb']:.2f} MB",
         },
         "soak_table": _plain(soak.iloc[:: max(len(soak) // 6, 1)]),
         "kills": len(kills),
@@ -139,21 +142,67 @@ def between_machines() -> str:
 
 
 class Filled:
-    """Numbers of the paper tier as text, for the templates."""
+    """Numbers of the paper tier as text, for the templates; each leads to its table."""
 
     def __init__(self, of: Frames) -> None:
         self.of = of
 
+    def claims(self, *names: str) -> str:
+        """Claims with verdict and evidence, a line each."""
+        made = verdicts(self.of).printed.set_index("Name")
+        lines = (
+            f"- {own['Claim']} **{own['Verdict'].capitalize()}**: {own['Evidence']} "
+            f"([{name}](../results/paper/tables/evidence.md))"
+            for name in names
+            for own in (made.loc[name],)
+        )
+        return "\n".join(lines)
+
+    def answers(self, experiment: str) -> str:
+        """On each data set the best on validation rows of all but the reference, a line each."""
+        made = answer(self.of).printed
+        lines = (
+            f"- {row['Data set']}: {row['Best of the others']}, against {row['Against']} "
+            f"{row['Difference']} ({row['95 % interval']}; {row['Metric']}): {row['Verdict']}"
+            for row in made[made["Experiment"] == experiment].to_dict("records")
+        )
+        return "\n".join(lines) or "Not run."
+
+    def noise(self) -> str:
+        """By data set how far seeds move a run, and how wide the interval of a difference is."""
+        runs = self.of.runs[self.of.runs["status"].isin(WITH_NUMBERS)]
+        runs = runs.assign(auc=runs["wauc"].fillna(runs["macro_auc"]))
+        by = ["dataset", "backbone", "arm", "variant"]
+        spread = runs.groupby(by)["auc"].agg(["std", "count"]).query("count >= 3").reset_index()
+        spread = spread.groupby("dataset")["std"].agg(["median", "count"])
+        apart = differences(self.of)
+        apart = apart[apart["metric"].isin(["wauc", "macro_auc"]) & (apart["seeds"] >= 3)]
+        half = (apart["high"] - apart["low"]) / 2
+        half = half.groupby(apart["dataset"]).agg(["median", "count"])
+        frame = spread.join(half.add_prefix("half_"), how="left").reset_index()
+        stale = runs[runs["status"] == STALE]["dataset"].unique()
+        shown = {
+            "Data set": frame["dataset"],
+            "Seeds move a run by (standard deviation)": frame["median"].map(number),
+            "Methods and settings": frame["count"].map(str),
+            "Half of a difference's 95 % interval": frame["half_median"].map(number),
+            "Differences": frame["half_count"].map(lambda n: number(n, 0)),
+        }
+        printed = pd.DataFrame(shown)
+        marked = frame["dataset"].isin(stale)
+        printed.loc[marked, "Data set"] += STALE_MARK
+        return markdown(Table("", "", frame, printed, words=1)).strip()
+
     def value(self, experiment: str, dataset: str, backbone: str, arm: str, metric: str) -> str:
         """A mean over seeds of a run's default settings."""
         frame = self.of.of(experiment)
-        return self._one(frame, dataset, backbone, arm, metric, signed=False)
+        return _linked(self._one(frame, dataset, backbone, arm, metric, signed=False), experiment)
 
     def gain(self, experiment: str, dataset: str, backbone: str, arm: str, over: str) -> str:
         """A mean difference in an experiment's metric with its interval."""
         frame = self.of.gains(experiment)
         frame = summed(frame[frame["over"] == over])
-        return self._one(frame, dataset, backbone, arm, "gain", signed=True)
+        return _linked(self._one(frame, dataset, backbone, arm, "gain", signed=True), experiment)
 
     def printed(self, dataset: str, backbone: str, arm: str, metric: str) -> str:
         """A published value."""
@@ -180,6 +229,10 @@ class Filled:
         return text
 
 
+def _linked(text: str, experiment: str) -> str:
+    return f"[{text}](../results/paper/tables/{experiment}.md)"
+
+
 def filled() -> dict[str, str]:
     """Path -> text of each document."""
     paper = Filled(frames(load_study("paper")))
@@ -197,6 +250,9 @@ def filled() -> dict[str, str]:
         "value": paper.value,
         "gain": paper.gain,
         "printed": paper.printed,
+        "claims": paper.claims,
+        "answers": paper.answers,
+        "noise": paper.noise,
         "cluster": cluster_facts(paper.of),
         "faults": faults_facts(),
         "methods": markdown(methods_table()).strip(),

@@ -348,7 +348,9 @@ class Faults:
 
     def _message(self, said: str, folder: Path) -> str:
         """A line that names an error, without the paths of this machine."""
-        lines = said.replace(f"{folder}/", "").replace(str(folder), ".").splitlines()
+        said = said.replace(f"{folder}/", "").replace(str(folder), ".")
+        # Snakemake says in the next line what its exception is
+        lines = said.replace("Exception:\n", "Exception: ").splitlines()
         marks = (
             "error:",
             "DAMAGED",

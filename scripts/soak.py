@@ -4,12 +4,13 @@
 
 Each has a seed of its own: its split is drawn, a backbone, experts and a gate are trained and
 evaluated, and `domain-experts gc --delete` takes away what it no longer needs of the one before.
-After each is noted what would grow without end if something were never given back: memory, open
-files and threads of the process, files and bytes of the project's folders.
+After each is noted what would grow without end if something were never given back: memory of the
+process and what of it is in use, open files and threads, files and bytes of the project's folders.
 """
 
 import argparse
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import pyarrow as pa
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -67,6 +69,26 @@ def one(seed: int) -> int:
     return sum(json.loads(path.read_text())["epochs"] for path in made)
 
 
+class Allocations(ctypes.Structure):
+    """glibc's `struct mallinfo2`, in bytes."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks"),
+            *("uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def in_use() -> int:
+    """Bytes that somebody holds: glibc's, and those of Arrow, which has an allocator of its own."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = Allocations
+    found = libc.mallinfo2()
+    return int(found.uordblks + found.hblkhd + pa.total_allocated_bytes())
+
+
 def held(seconds: float) -> dict[str, float]:
     """What the process and its folder hold."""
     process = psutil.Process()
@@ -74,6 +96,7 @@ def held(seconds: float) -> dict[str, float]:
     return {
         "seconds": round(seconds, 1),
         "memory_mb": round(process.memory_info().rss / 2**20, 1),
+        "in_use_mb": round(in_use() / 2**20, 1),
         "open_files": process.num_fds(),
         "threads": process.num_threads(),
         "files": len(files),

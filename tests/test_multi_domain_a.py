@@ -35,7 +35,8 @@ from domain_experts.schema import Schema
 
 OWN = {
     "pepnet": {"hidden": [6, 4], "gate_hidden": 3},
-    "hamur": {"hidden": [6, 5, 4], "bottleneck": 3, "hyper_hidden": 4, "rank": 2},
+    "hamur": {"hidden": [6, 5, 4], "bottleneck": 3, "hyper_hidden": 4, "rank": 2}
+    | {"moments": "domain"},
     "adasparse": {
         **{"hidden": [6, 4], "factor": "fused", "threshold": 0.9, "scale": 2.0},
         **{"alpha": 1.5, "alpha_growth": 0.25, "sparsity": [0.2, 0.4], "penalty": 0.5},
@@ -363,7 +364,8 @@ def checked(part, *inputs, **fixed):
 
 @pytest.mark.parametrize("counts", [[1, 2], [0, 3]])
 def test_gradients_of_the_adapter_cell(counts):
-    cell = scrambled(hamur.AdapterCell(2, 3, 2, 2, torch.Generator()))
+    norm_of_two = hamur.DomainNorm(2, 3)
+    cell = scrambled(hamur.AdapterCell(norm_of_two, 3, 2, 2, torch.Generator()))
     assert checked(cell, normal(3, 3, seed=6), normal(3, 2, 2, seed=7), counts=counts)
 
 
@@ -408,6 +410,15 @@ def test_the_domain_norm_takes_the_moments_of_its_own_rows():
     own.eval(), oracles[1].eval()
     torch.testing.assert_close(own(x, [0, 7, 0]), oracles[1](x), rtol=0, atol=1e-12)
     torch.testing.assert_close(own.mean[2], oracles[2].running_mean, rtol=0, atol=1e-12)
+
+
+def test_the_norm_takes_the_moments_of_all_rows_where_asked():
+    model = fresh("hamur", moments="all").double()
+    oracle = nn.BatchNorm1d(OWN["hamur"]["hidden"][-1]).double()
+    h = normal(7, OWN["hamur"]["hidden"][-1], seed=4).detach()
+    own = model.cells[-1].norm
+    torch.testing.assert_close(own(h, [4, 0, 3]), oracle(h), rtol=0, atol=1e-12)
+    torch.testing.assert_close(own.mean[0], oracle.running_mean, rtol=0, atol=1e-12)
 
 
 def test_one_row_of_a_domain_trains():

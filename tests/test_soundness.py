@@ -1,9 +1,11 @@
 """One flipped byte in any kind of stored file is found by name before its content is used."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from domain_experts.errors import UserError
 from domain_experts.evaluation.evaluate import evaluate_dataset, merge
 from domain_experts.files import read_json, sha256, write_json
 from domain_experts.presence import load_study
-from domain_experts.reporting import published
+from domain_experts.reporting import crate, published
 from domain_experts.results import load
 from domain_experts.serving.keep import encoder_of
 from domain_experts.serving.model import SavedModel
@@ -264,6 +266,35 @@ def test_check_tells_what_is_sound_missing_and_damaged(smoke):
     assert f"DAMAGED: {labels} is damaged" in text
     assert f"run `domain-experts prepare {DATASET}`" in text
     assert [one.path for one in findings(smoke) if one.state == MISSING] == [weights]
+
+
+def test_check_goes_on_where_results_cannot_be_read(smoke, monkeypatch):
+    """A broken disk: reading the file fails, for whatever purpose."""
+    broken = layout.results_file(smoke.tier)
+
+    def failing(real):
+        def read(path, *arguments):
+            if path == broken:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(path, *arguments)
+
+        return read
+
+    for name in ("read", "sha256"):
+        monkeypatch.setattr(soundness, name, failing(getattr(soundness, name)))
+    sound, text = said(smoke)
+    assert not sound
+    assert f"DAMAGED: {broken} cannot be read: Input/output error" in text
+    assert "1 damaged, 0 missing" in text
+
+
+@pytest.mark.parametrize("content", ['{"@graph": ', "[]", "{}"])
+def test_check_names_a_crate_that_is_none(smoke, content):
+    crate.FILE.write_text(content)
+    sound, text = said(smoke)
+    assert not sound
+    assert f"DAMAGED: {crate.FILE} " in text
+    assert "domain-experts crate" in text
 
 
 def test_check_ends_with_1_only_if_something_is_damaged(smoke, monkeypatch):

@@ -75,9 +75,11 @@ def findings(study: Study) -> Iterator[Finding]:
         yield _search(study, search)
     for job in study.jobs():
         yield from _artifacts(study, job)
-    yield from _results(study)
+    results = [*_results(study)]
+    yield from results
     yield _looked("published values", PUBLISHED, check_published)
-    yield from _described(study)
+    if not any(one.state == DAMAGED for one in results):
+        yield from _described(study)
 
 
 def _looked(kind: str, path: Path, look: Callable[[], object]) -> Finding:
@@ -174,8 +176,12 @@ def _results(study: Study) -> Iterator[Finding]:
 
 def _described(study: Study) -> Iterator[Finding]:
     """Tables, figures and report, as far as an RO-Crate of these very results describes them."""
-    tier, kept = study.tier, described_files()
-    results = layout.results_file(tier)
+    kind, tier, results = "tables, figures, report", study.tier, layout.results_file(study.tier)
+    crate = _looked(kind, FILE, described_files)
+    if crate.state == DAMAGED:
+        yield crate
+        return
+    kept = described_files()
     if not results.is_file() or kept.get(results) != sha256(results):
         return
     again = (
@@ -185,5 +191,4 @@ def _described(study: Study) -> Iterator[Finding]:
     own = (layout.tables(tier), layout.figures(tier))
     for path, expected in kept.items():
         if path == layout.report(tier) or path.parent in own:
-            look = partial(check_file, path, expected, FILE, again)
-            yield _looked("tables, figures, report", path, look)
+            yield _looked(kind, path, partial(check_file, path, expected, FILE, again))

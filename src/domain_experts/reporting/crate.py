@@ -89,11 +89,19 @@ def described(study: Study) -> dict[str, Any]:
 
 
 def described_files() -> dict[Path, str]:
-    """Files that an RO-Crate here describes, with their SHA-256; none where there is none."""
+    """Files that an RO-Crate here describes, with their SHA-256; none where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not FILE.is_file():
         return {}
-    entities = read_json(FILE, "write it again by `domain-experts crate`")["@graph"]
-    return {Path(one["@id"]): one["sha256"] for one in entities if "sha256" in one}
+    again = "write it again by `domain-experts crate`"
+    try:
+        entities = read_json(FILE, again)["@graph"]
+        return {Path(one["@id"]): one["sha256"] for one in entities if "sha256" in one}
+    except (KeyError, TypeError):
+        raise UserError(f"{FILE} is no RO-Crate; {again}") from None
 
 
 def _workflow(

@@ -8,8 +8,9 @@
 
 norm_d has the moments of domain d's rows, and scales and shifts as for all domains. Equations are
 those of the authors' released code, with these departures: there norm takes the moments of all
-rows of a batch, in evaluation too, though abstract and figure call it the domain's; U and V start
-at 1, which leaves all units of an adapter alike, and here at random.
+rows of a batch, though abstract and figure call it the domain's (`moments` chooses), in evaluation
+too, where here the moving ones stand; U and V start at 1, which leaves all units of an adapter
+alike, and here at random.
 """
 
 from itertools import pairwise
@@ -25,7 +26,7 @@ ADAPTERS = 2
 
 
 class DomainNorm(nn.Module):
-    """gamma (x - mu_d) / sqrt(var_d + eps) + beta.
+    """gamma (x - mu_d) / sqrt(var_d + eps) + beta; with one domain's moments, those of all rows.
 
     In training the moments are those of the batch's rows of domain d, and its moving moments follow
     them; one row alone has no variance, and takes the moving ones, as in evaluation.
@@ -52,7 +53,7 @@ class DomainNorm(nn.Module):
                 self.beta,
                 training=self.training and len(own) > 1,
             )
-            for d, own in by_domain(x, counts)
+            for d, own in by_domain(x, counts if len(self.mean) > 1 else [len(x)])
         ]
         return torch.cat(normed)
 
@@ -75,7 +76,7 @@ class AdapterCell(nn.Module):
     """
 
     def __init__(
-        self, domains: int, width: int, bottleneck: int, rank: int, generator: torch.Generator
+        self, norm: DomainNorm, width: int, bottleneck: int, rank: int, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.U_down = uniform(generator, width, width, rank)
@@ -84,7 +85,7 @@ class AdapterCell(nn.Module):
         self.U_up = uniform(generator, bottleneck, bottleneck, rank)
         self.V_up = uniform(generator, rank, rank, width)
         self.b_up = nn.Parameter(torch.zeros(width))
-        self.norm = DomainNorm(domains, width)
+        self.norm = norm
 
     def forward(self, h: Tensor, H: Tensor, counts: list[int]) -> Tensor:
         """Map h (B, width) to (B, width) with H (B, r, r)."""
@@ -107,8 +108,9 @@ class Model(MultiModel):
         )
         self.rank = own.rank
         self.hyper = Experts(1, (self.width, own.hyper_hidden, own.rank**2), generator)
+        normed = domains if own.moments == "domain" else 1
         self.cells = nn.ModuleList(
-            AdapterCell(domains, width, own.bottleneck, own.rank, generator)
+            AdapterCell(DomainNorm(normed, width), width, own.bottleneck, own.rank, generator)
             for width in own.hidden[-ADAPTERS:]
         )
         last = own.hidden[-1]

@@ -93,6 +93,10 @@ class HamurSettings(Settings):
     bottleneck: Positive = Field(description="width between the two products of an adapter")
     hyper_hidden: Positive = Field(description="hidden width of the hyper-network")
     rank: Positive = Field(description="r, rows and columns of the matrix that a row generates")
+    moments: Literal["domain", "all"] = Field(
+        description="of which rows an adapter's normalisation takes mean and variance: those of "
+        "the row's domain, as the paper's figure has it, or all, as the released code does"
+    )
 
 
 class AdaSparseSettings(Settings):
