@@ -63,7 +63,7 @@ class Adam:
     def _state(self, p: nn.Parameter) -> dict[str, Tensor]:
         """Step count and moments of a parameter."""
         state = self.state.get(p)
-        if state is None:
+        if not state:
             state = self.state[p] = {}
             state["step"] = torch.zeros((), device=p.device)
             state["exp_avg"] = _zeros_like(p)
