@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from domain_experts.errors import UserError
+from domain_experts.models import low_rank as low_rank_module
+from domain_experts.models import routers
 from domain_experts.models.adapter import AdaptedLinear, Tower
 from domain_experts.models.build import build
 from domain_experts.models.ctr import CTRContext
@@ -186,6 +188,46 @@ def test_a_gate_on_features_sends_no_gradient_into_the_embedding():
     weights = model.router(domain, model.concatenated(model.embedding(fields), dense)).detach()
     model(fields, dense, domain, weights).sum().backward()
     torch.testing.assert_close(model.embedding.weight.grad, through, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": 2}, {"top_k": 1}])
+def test_products_by_domain_are_the_gated_sum(monkeypatch, options):
+    """Logits and all gradients are those of the weights given row by row."""
+    model, (fields, dense, domain) = model_with_gate(**options)
+    # a domain without rows
+    domain = domain.clamp(max=1)
+    x = model.embedding(fields).flatten(1)
+    by_row = model(fields, dense, domain, model.router(domain, x))
+    used = [p for p in model.parameters() if p.numel()]
+    expected = torch.autograd.grad(by_row.square().sum(), used)
+    monkeypatch.setattr(routers, "MANY", EXPERTS)
+    monkeypatch.setattr(low_rank_module, "WORTH_IT", 0)
+    found = model(fields, dense, domain)
+    assert "OwnProducts" in graph_of(found)
+    assert "OwnProducts" not in graph_of(by_row)
+    torch.testing.assert_close(found, by_row, rtol=0, atol=1e-12)
+    gradients = torch.autograd.grad(found.square().sum(), used)
+    for own, literal_one in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(own, literal_one, rtol=0, atol=1e-12)
+
+
+def graph_of(output):
+    """The names of all functions that made an output."""
+    names, waiting = set(), [output.grad_fn]
+    while waiting:
+        function = waiting.pop()
+        names.add(function.name().removesuffix("Backward"))
+        waiting += [before for before, _ in function.next_functions if before is not None]
+    return names
+
+
+@pytest.mark.parametrize("rows, by_matrix", [(8, False), (4096, True)])
+def test_products_are_by_domain_where_that_saves_half(monkeypatch, rows, by_matrix):
+    monkeypatch.setattr(routers, "MANY", EXPERTS)
+    model, _ = model_with_gate()
+    one = torch.zeros(rows, dtype=torch.int64)
+    logits = model(torch.zeros(rows, 2, dtype=torch.int64), torch.zeros(rows, 0).double(), one)
+    assert ("OwnProducts" in graph_of(logits)) == by_matrix
 
 
 @pytest.mark.parametrize("options", [{}, {"features": 6}, {"layers": 2}, {"top_k": 1}])

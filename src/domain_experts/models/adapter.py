@@ -5,6 +5,7 @@
 | None, PLAIN | the plain layer |
 | Hard, rows grouped by domain | MLoRA; experts in training |
 | (B, E) weights, one for all layers or one a layer | MoE-MLoRA's gated sum |
+| ByDomain, a table of such weights | the same, with products by domain where they are fewer |
 
 What an expert does is a `Modulation`: low-rank updates (`models.low_rank`), or another subclass.
 """
@@ -42,7 +43,20 @@ class Owned:
     own: Tensor
 
 
-Soft = Tensor | Owned
+@dataclass(frozen=True)
+class ByDomain:
+    """Weights of a gate that go by the domain alone: `table` (D, E) of the rows' `domain` (B,)."""
+
+    table: Tensor
+    domain: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """Those of each row, (B, E)."""
+        return self.table[self.domain]
+
+
+Soft = Tensor | Owned | ByDomain
 Routing = Hard | Soft | tuple[Soft, ...] | None
 EPSILON = 1e-6
 PLAIN = Hard((), ())
@@ -86,6 +100,10 @@ class Modulation(nn.Module, ABC):
         """Outputs y + sum_e g[b,e] (y_e - y), y_e being those of expert e and g (B, E)."""
         changes = [g[:, e : e + 1] * (self.expert(e, x, y) - y) for e in range(self.count)]
         return y + torch.stack(changes).sum(0)
+
+    def by_domain(self, x: Tensor, y: Tensor, routing: ByDomain) -> Tensor:
+        """As `gated`."""
+        return self.gated(x, y, routing.weights)
 
     def owned(self, x: Tensor, y: Tensor, routing: Owned) -> Tensor:
         """As `gated`, but a row sends no gradient into the weights of experts it does not own."""
@@ -149,13 +167,19 @@ class AdaptedLinear(nn.Module):
             return y
         if isinstance(routing, Hard):
             return self.experts.grouped(x, y, routing)
-        weights = routing.weights if isinstance(routing, Owned) else routing
         if self.orthogonality and self.training:
             changes = [self.experts.expert(e, x, y) - y for e in range(self.experts.count)]
-            self.overlap = overlap(torch.stack(changes, 1), weights > 0)
+            self.overlap = overlap(torch.stack(changes, 1), by_row(routing) > 0)
         if isinstance(routing, Owned):
             return self.experts.owned(x, y, routing)
-        return self.experts.gated(x, y, weights)
+        if isinstance(routing, ByDomain):
+            return self.experts.by_domain(x, y, routing)
+        return self.experts.gated(x, y, routing)
+
+
+def by_row(routing: Soft) -> Tensor:
+    """Weights (B, E) of each row."""
+    return routing if isinstance(routing, Tensor) else routing.weights
 
 
 def overlap(changes: Tensor, chosen: Tensor) -> Tensor:

@@ -178,5 +178,6 @@ class LinearPart(nn.Module):
 
     def forward(self, fields: Tensor, dense: Tensor) -> Tensor:
         """Map codes (B, C) and dense (B, K) to (B, T)."""
-        wide: Tensor = self.weights(fields).sum(1) + dense @ self.dense
-        return wide
+        wide: Tensor = self.weights(fields).sum(1)
+        # a product with nothing takes as long as a small one
+        return wide + dense @ self.dense if dense.shape[1] else wide

@@ -3,8 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.adapter import Hard, Modulation
+from domain_experts.models.adapter import ByDomain, Hard, Modulation
+from domain_experts.models.functions import applied, of_one_type
+from domain_experts.models.groups import OwnProducts
 from domain_experts.models.init import glorot
+
+WORTH_IT = 2
+"""How many times as many multiplications a domain's own products must save: they are small."""
 
 
 def rank(width: int, alpha: int) -> int:
@@ -83,6 +88,19 @@ class LowRank(Modulation):
         low = (x @ torch.cat(a, 1)).view(len(x), self.count, self.rank)
         weighted = (low * g.unsqueeze(2)).flatten(1)
         return y + torch.addmm(g @ torch.stack([*self.c]), weighted, torch.cat(b, 0))
+
+    def by_domain(self, x: Tensor, y: Tensor, routing: ByDomain) -> Tensor:
+        domains, (d_in, d_out) = len(routing.table), self.shape
+        # multiplications: through the experts' ranks, or by one matrix a domain, made first
+        by_rank = len(x) * self.count * self.rank * (d_in + d_out)
+        by_matrix = (len(x) + self.count * (self.rank + domains)) * d_in * d_out
+        if by_rank < WORTH_IT * by_matrix:
+            return self.gated(x, y, routing.weights)
+        a, b = zip(*map(self._factors, range(self.count)), strict=True)
+        each = torch.bmm(torch.stack(a), torch.stack(b)).flatten(1)
+        W = (routing.table @ each).view(domains, d_in, d_out)
+        c = routing.table @ torch.stack([*self.c])
+        return y + applied(OwnProducts, *of_one_type(x, W, c), routing.domain)
 
     def grouped(self, x: Tensor, y: Tensor, routing: Hard) -> Tensor:
         experts, counts = routing.experts, routing.counts

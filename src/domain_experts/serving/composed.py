@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from domain_experts.models.adapter import Routing
+from domain_experts.models.adapter import Routing, by_row
 
 
 class Served(NamedTuple):
@@ -93,7 +93,9 @@ class Appended(nn.Module):
 
     def forward(self, domain: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Weights (B, E + added), or a tuple with one a layer."""
-        return self.joined(self.router(domain.clamp(max=self.domains - 1), x), domain, x)
+        before = self.router(domain.clamp(max=self.domains - 1), x)
+        each = tuple(map(by_row, before)) if isinstance(before, tuple) else by_row(before)
+        return self.joined(each, domain, x)
 
     def joined(
         self, before: Tensor | tuple[Tensor, ...], domain: Tensor, x: Tensor

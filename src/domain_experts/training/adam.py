@@ -1,4 +1,4 @@
-"""Adam by torch's functional forms."""
+"""Adam by torch's kernels."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim._functional import sparse_adam
-from torch.optim.adam import adam
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015), with L2 penalties by group.
+    """Adam (Kingma and Ba 2015), with L2 penalties by group; all parameters are of one type.
 
     `torch.optim.Adam` gives the same bits, but imports torch's compiler at its first step, which
     costs every process a second. A parameter without gradient is left alone: weight, moments and
@@ -39,28 +38,33 @@ class Adam:
             for p in sparse:
                 self._move_rows(p, decay)
             moved = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
+            if not moved:
+                continue
             states = [self._state(p) for p in moved]
-            adam(
-                list(moved),
+            steps = [state["step"] for state in states]
+            # what torch.optim calls for parameters of one device and type
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                [*moved],
                 [p.grad for p in moved if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],
-                [state["step"] for state in states],
-                fused=True,
-                amsgrad=False,
+                steps,
+                lr=self.learning_rate,
                 beta1=BETA_1,
                 beta2=BETA_2,
-                lr=self.learning_rate,
                 weight_decay=decay,
                 eps=EPSILON,
+                amsgrad=False,
                 maximize=False,
             )
 
     def _state(self, p: nn.Parameter) -> dict[str, Tensor]:
         """Step count and moments of a parameter."""
-        state = self.state.setdefault(p, {})
+        state = self.state.get(p)
         if not state:
+            state = self.state[p] = {}
             state["step"] = torch.zeros((), device=p.device)
             state["exp_avg"] = _zeros_like(p)
             state["exp_avg_sq"] = _zeros_like(p)

@@ -10,6 +10,7 @@ gradient, so that the optimiser leaves its weights, moments and step count alone
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from domain_experts.training.adam import Adam
 from domain_experts.training.balance import Balance
 from domain_experts.training.batches import OF_ONE_DOMAIN, Rows, mixed
 from domain_experts.training.checkpoint import Checkpoint
+from domain_experts.training.garbage import old_objects_aside
 from domain_experts.training.lanes import Lane, LaneRecord
 from domain_experts.training.losses import Loss, by_task, of_rows, share_of_sum
 from domain_experts.training.progress import Progress
@@ -290,10 +292,11 @@ class Trainer:
             logits: Tensor = self._forward(fields, dense, domain, route)
         return logits.to(dense.dtype)
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products have the precision of the settings."""
-        lowered = self.settings.training.precision == "bfloat16"
-        return torch.autocast(self.rows.domain.device.type, torch.bfloat16, enabled=lowered)
+        if self.settings.training.precision == "bfloat16":
+            return torch.autocast(self.rows.domain.device.type, torch.bfloat16)
+        return nullcontext()
 
     def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
         """Freeze all but `trained`, and have an optimiser for it."""
@@ -323,6 +326,7 @@ class Trainer:
         groups = [(group(True), self.decay), (group(False), 0.0)]
         return Adam(groups, self.settings.training.learning_rate)
 
+    @old_objects_aside()
     def _interval(self, leg: str, interval: int, lanes: Sequence[Lane]) -> dict[Lane, float]:
         """Train every lane to its next validation.
 
@@ -348,7 +352,11 @@ class Trainer:
             stepping = [i for i, own in enumerate(batches) if step < len(own)]
             parts = [batches[i][step] for i in stepping]
             losses = self._step([lanes[i] for i in stepping], parts, [masks[i] for i in stepping])
-            totals[stepping] += losses * torch.tensor(list(map(len, parts)), device=device)
+            sums = losses * torch.tensor(list(map(len, parts)), device=device)
+            if len(stepping) == len(lanes):
+                totals += sums
+            else:
+                totals[stepping] += sums
         rows = [sum(map(len, own)) for own in batches]
         means = (totals / torch.tensor(rows, device=device)).tolist()
         return {lane: mean for lane, mean, count in zip(lanes, means, rows, strict=True) if count}
@@ -368,7 +376,8 @@ class Trainer:
         """Take a step with one batch of each lane, and its dropout stream; the lanes' losses."""
         assert self._optimizer is not None
         counts = list(map(len, batches))
-        batch = torch.from_numpy(np.concatenate(batches)).to(self.rows.domain.device)
+        together = np.concatenate(batches) if len(batches) > 1 else batches[0]
+        batch = torch.from_numpy(together).to(self.rows.domain.device)
         if self.ranks.size > 1:
             batch = self._by_expert(batch)
         here = self.ranks.part(len(batch))
