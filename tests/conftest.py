@@ -13,7 +13,7 @@ from assignments import make_assignment as new_assignment
 from assignments import multi_data, small_data
 from fabricated import FEW_RUNS, fabricate
 from hypothesis import HealthCheck, settings
-from projects import end_forks, make_smallest
+from projects import FORKS, end_forks, make_smallest, start_forks
 from served import Trained
 from smoke import run_study
 
@@ -72,8 +72,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(shared[0]))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config):
+    """Start the processes that commands are forks of, once for all workers."""
+    # pytest clears its folders away, whatever ended the run that made them
+    folder = config._tmp_path_factory.mktemp("forks")
+    start_forks(folder)
+    os.environ[FORKS] = str(folder)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish():
-    """End the processes that commands are forks of: a worker of xdist ends without `atexit`."""
+    """End them: a worker of xdist ends without `atexit`."""
     end_forks()
 
 
