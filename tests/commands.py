@@ -12,13 +12,13 @@ import pkgutil
 import sys
 from pathlib import Path
 
-import domain_experts
 from domain_experts import forks
 from domain_experts.digest import code_digest
 
 
 def load():
     """Import all that Snakemake and DVC need."""
+    gc.disable()
     import dvc.cli.parser
     import dvc.repo
     import snakemake.cli
@@ -34,6 +34,7 @@ def load():
     code_digest([module.name for module in modules])
     # a collection in a fork would copy all of it
     gc.freeze()
+    gc.enable()
 
 
 def share(address):
