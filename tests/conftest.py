@@ -1,5 +1,6 @@
 """How the tests are run: groups of workers, servers of forks, and where fixtures come from."""
 
+import gc
 import os
 
 import pytest
@@ -57,4 +58,12 @@ def pytest_sessionfinish():
 def pytest_configure(config):
     """Load the fixtures where tests run: the process that starts workers has no need of torch."""
     if not config.getoption("numprocesses", None):
+        # modules and tests stay: to look through them for garbage, again and again, takes long
+        gc.disable()
         config.pluginmanager.import_plugin("common")
+
+
+def pytest_collection_finish():
+    """From now on garbage is looked for among what tests make."""
+    gc.freeze()
+    gc.enable()
