@@ -43,40 +43,55 @@ from domain_experts.forks import hand_over
 sys.exit(hand_over(["{name}", *sys.argv[1:]]))
 """
 """A command that is a fork of `commands.py`."""
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+"-m snakemake" | "-m dvc") name=$2; shift 2; exec "$(dirname "$0")/$name" "$@" ;;
+esac
+exec "{python}" "$@"
+"""
+"""Python, by which the package starts those two."""
+
+FORKS = "TESTS_FORKS"
+"""Environment variable with the folder of the forks' servers, if workers of xdist share them."""
+_STARTED = contextlib.ExitStack()
 
 
-_FORKS = contextlib.ExitStack()
+def start_forks(folder):
+    """Start the processes that commands are forks of; `end_forks` ends them."""
+    for name in ("commands.sock", "jobs.sock"):
+        process = [sys.executable, Path(__file__).with_name("commands.py"), folder / name]
+        _STARTED.callback(subprocess.Popen(process, stdin=subprocess.PIPE).communicate)
+    for name in ("snakemake", "dvc"):
+        values = {"address": forks.ADDRESS, "server": folder / "commands.sock", "name": name}
+        _write_command(folder / name, CLIENT.format(python=sys.executable, **values))
+    _write_command(folder / "python", PYTHON.format(python=sys.executable))
+
+
+def _write_command(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 @cache
 def forked():
     """Folder of `snakemake` and `dvc` without the seconds in which they are imported.
 
-    Both, and the jobs of Snakemake, are forks of processes that `end_forks` ends, or the end of
-    this one. DVC calls Snakemake, and finds this one.
+    DVC calls Snakemake, and finds this one. Both, and the package's own commands, are forks of
+    processes that `start_forks` starts, if no other one has.
     """
-    folder = Path(_FORKS.enter_context(tempfile.TemporaryDirectory(prefix="forks")))
-    server, jobs = folder / "commands.sock", folder / "jobs.sock"
-    for process in (
-        [Path(__file__).with_name("commands.py"), server],
-        ["-m", forks.__name__, jobs],
-    ):
-        held = subprocess.Popen([sys.executable, *process], stdin=subprocess.PIPE)
-        _FORKS.callback(held.communicate)
-    while not (server.is_socket() and jobs.is_socket()):
+    if FORKS in os.environ:
+        folder = Path(os.environ[FORKS])
+    else:
+        folder = Path(_STARTED.enter_context(tempfile.TemporaryDirectory(prefix="forks")))
+        start_forks(folder)
+    while not all((folder / name).is_socket() for name in ("commands.sock", "jobs.sock")):
         time.sleep(0.01)
-    for name in ("snakemake", "dvc"):
-        path, address = folder / name, forks.ADDRESS
-        path.write_text(
-            CLIENT.format(python=sys.executable, address=address, server=server, name=name)
-        )
-        path.chmod(0o755)
     return folder
 
 
 def end_forks():
-    """End the processes that `forked` started, if it did, and take their folder away."""
-    _FORKS.close()
+    """End the processes that this one started for `forked`, if it did."""
+    _STARTED.close()
     forked.cache_clear()
 
 
@@ -92,7 +107,7 @@ class Project:
         env |= GIT | {"PATH": os.pathsep.join(map(str, (forked(), BIN, env["PATH"])))}
         if "PYTHONPATH" not in environment:
             # of another package the jobs load their own
-            env["SHARED_FORKS"] = str(forked() / "jobs.sock")
+            env["SHARED_FORKS"] = env[forks.ADDRESS] = str(forked() / "jobs.sock")
         done = subprocess.run(
             command,
             cwd=self.folder,

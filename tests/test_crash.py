@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import to_disk
+from common import to_disk
 from test_interactions import changed
 
 from domain_experts import files, layout

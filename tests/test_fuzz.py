@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_movielens
+from common import write_movielens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import STEPS, changed, columns

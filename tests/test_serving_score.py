@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -326,6 +327,18 @@ ONE_OF_A_KIND = [
 EXPORTED = CASES if os.environ.get("DOMAIN_EXPERTS_ALL_EXPORTS") else ONE_OF_A_KIND
 
 
+@pytest.fixture(scope="module")
+def operators():
+    """The exporter reads the library of its operators, a second's work, once and not each time."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        once = staticmethod(cache(ONNXRegistry.from_torchlib))
+        patch.setattr(ONNXRegistry, "from_torchlib", once)
+        yield
+
+
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize(("arm", "backbone"), EXPORTED)
 def test_onnx_runtime_agrees_on_batches_of_any_size(trained, tmp_path, arm, backbone):
     model = trained.model(arm, backbone)

@@ -2,8 +2,8 @@
 
 import json
 import multiprocessing
+import os
 import resource
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from projects import make_smallest
 from safetensors.torch import load_file, save_file
 
+from domain_experts import forks
 from domain_experts.cli import main
 from domain_experts.errors import UserError
 from domain_experts.training.checkpoint import Checkpoint, Timer
@@ -129,12 +130,20 @@ def test_foreign_checkpoints(checkpoint, project):
         checkpoint.load()
 
 
-LIMITED = """
-import resource
-from domain_experts.cli import main
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-main()
-"""
+def limited(project, limit, arguments):
+    """Exit status and errors of a command that may write files of so many bytes.
+
+    It is a fork of this process, as importing all of it takes longer.
+    """
+    path = project.folder.parent / "errors"
+    child = os.fork()
+    if child == 0:
+        os.chdir(project.folder)
+        sys.stdout = sys.stderr = path.open("w")
+        sys.argv = ["domain-experts", *arguments]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        forks._end_with(main)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), path.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +169,11 @@ def test_files_that_cannot_be_written(smallest_prepared, kind):
     if kind == "unwritable":
         (project.folder / "artifacts").write_text("in the way")
     arguments = ["train", "baselines", "planted-small", "none", "item_rate", "--tier", "smoke"]
-    command = [sys.executable, "-c", LIMITED.format(limit=limit), *arguments]
-    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "error:" in done.stderr
-    assert "what was finished is kept" in done.stderr
+    status, said = limited(project, limit, arguments)
+    assert status == 1
+    assert "Traceback" not in said
+    assert "error:" in said
+    assert "what was finished is kept" in said
     assert not list(project.folder.glob(".runs/*/.*"))
     if kind == "unwritable":
         (project.folder / "artifacts").unlink()

@@ -207,14 +207,25 @@ class Frames:
         frame["gain"] = frame[metric] - frame[f"other_{metric}"]
         stale = (frame["status"] == STALE) | (frame["other_status"] == STALE)
         frame["status"] = frame["status"].mask(stale, STALE)
-        numbers = self.results.numbers
         keys = ["run", "other", "task"]
         for name in ("se", "user_se"):
-            errors = numbers[numbers["metric"] == f"{metric}_difference_{name}"]
-            errors = errors.rename(columns={"against": "other", "value": name})
-            errors = errors.assign(task=errors["task"].replace("", ALL_TASKS))
-            frame = frame.merge(errors[[*keys, name]], "left", keys)
+            errors = self._paired.get(f"{metric}_difference_{name}", self._no_pairs)
+            frame = frame.merge(errors.rename(columns={"value": name}), "left", keys)
         return frame
+
+    @cached_property
+    def _paired(self) -> dict[str, pd.DataFrame]:
+        """By metric the numbers that are about two runs: run, other, task and value."""
+        numbers = self.results.numbers
+        pairs = numbers.loc[numbers["against"] != "", ["metric", "run", "against", "task", "value"]]
+        pairs = pairs.rename(columns={"against": "other"})
+        pairs["task"] = pairs["task"].replace("", ALL_TASKS)
+        return {str(name): own for name, own in pairs.set_index("metric").groupby(level=0)}
+
+    @cached_property
+    def _no_pairs(self) -> pd.DataFrame:
+        words = dict.fromkeys(["run", "other", "task"], "str")
+        return pd.DataFrame(columns=[*words, "value"]).astype(words | {"value": "float64"})
 
     def _is_best_floor(self, pairs: pd.DataFrame, metric: str) -> "pd.Series[bool]":
         """Which pairs have the floor that is best on validation rows of their data set.
@@ -280,6 +291,8 @@ class Frames:
         return pd.DataFrame(rows, columns=["dataset", "domain", "number"])
 
 
+_FIRST = (STALE, CURRENT, NOT_RUN, ABSENT)
+"""The status of several runs is the first that one of them has."""
 _IDENTITY = ["run", "status", "dataset", "backbone", "arm", "variant", "seed", "split_seed"]
 
 
@@ -299,20 +312,20 @@ def over_seeds(runs: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
     there are no numbers. `seeds` counts runs with numbers, `expected` all. A value that no run has
     is NaN.
     """
-    runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *values])])
-    runs = runs.assign(made=runs["status"].isin(WITH_NUMBERS))
-    groups = runs.groupby(keys, sort=False)
+    wanted = [*dict.fromkeys(values)]
+    runs = runs.reindex(columns=[*dict.fromkeys([*runs.columns, *wanted])])
+    order = runs["status"].map({status: place for place, status in enumerate(_FIRST)})
+    own = runs[[*keys, *wanted]].assign(first=order, made=runs["status"].isin(WITH_NUMBERS))
+    groups = own.groupby(keys, sort=False)
     columns: dict[str, Any] = {
-        "status": groups["status"].agg(over_status),
+        "status": groups["first"].min().map(dict(enumerate(_FIRST))),
         "seeds": groups["made"].sum(),
-        "expected": groups["status"].count(),
+        "expected": groups["first"].count(),
     }
-    for value in values:
-        columns |= {
-            value: groups[value].mean(),
-            f"{value}_sd": groups[value].std(),
-            f"{value}_n": groups[value].count(),
-        }
+    if wanted:
+        mean, sd, n = groups[wanted].mean(), groups[wanted].std(), groups[wanted].count()
+        for value in wanted:
+            columns |= {value: mean[value], f"{value}_sd": sd[value], f"{value}_n": n[value]}
     return pd.DataFrame(columns).reset_index()
 
 
@@ -335,7 +348,7 @@ def status_text(found: Iterable[str]) -> str:
 def over_status(found: "pd.Series[str]") -> str:
     """Status of several runs: stale if one is, current if one is, else why there are no numbers."""
     known = set(found)
-    return next(status for status in (STALE, CURRENT, NOT_RUN, ABSENT) if status in known)
+    return next(status for status in _FIRST if status in known)
 
 
 def _of_record(path: str, record: dict[str, Any]) -> dict[str, Any]:
