@@ -60,7 +60,7 @@ bench-full: .venv/installed-bench ## the same with all models and up to 10^8 row
 
 faults: .venv/installed-test ## kills, full and broken disks, wrong clocks (docs/faults.md; hours, as root, on Linux)
 	OMP_NUM_THREADS=1 .venv/bin/python scripts/faults.py faults kills
-	OMP_NUM_THREADS=1 .venv/bin/python scripts/soak.py
+	OMP_NUM_THREADS=1 PYTHONMALLOC=malloc MIMALLOC_PURGE_DELAY=0 .venv/bin/python scripts/soak.py
 
 unlock: .venv/installed ## clear Snakemake's lock after a crash, if no process holds it
 	domain-experts unlock

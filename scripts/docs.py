@@ -16,7 +16,7 @@ from domain_experts.methods import methods_table
 from domain_experts.presence import load_study
 from domain_experts.reporting.answer import answer, sentences
 from domain_experts.reporting.cluster_plan import Profile, cluster_plan
-from domain_experts.reporting.columns import STALE_MARK
+from domain_experts.reporting.columns import STALE_MARK, column
 from domain_experts.reporting.differences import differences
 from domain_experts.reporting.frame import WITH_NUMBERS, Frames, frames
 from domain_experts.reporting.published import published
@@ -25,6 +25,7 @@ from domain_experts.reporting.scaling import scaling
 from domain_experts.reporting.statistics import summed
 from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
 from domain_experts.results import STALE
+from domain_experts.runs import DEFAULT_VARIANT, SEARCH
 
 TEMPLATES = {
     "README.md": "README.md",
@@ -39,6 +40,8 @@ FACTS = Path("docs/quick/facts.json")
 MACHINES = Path("docs/quick/machines.csv")
 PICTURE = "gain_by_domain"
 NODE_CORES = 32
+FEWEST = 3
+"""Seeds from which a spread over them is told."""
 
 
 def quick_facts() -> dict[str, object]:
@@ -145,53 +148,101 @@ class Filled:
     """Numbers of the paper tier as text, for the templates; each leads to its table."""
 
     def __init__(self, of: Frames) -> None:
-        self.of = of
+        self.of, self.told = of, set[str]()
 
     def claims(self, *names: str) -> str:
-        """Claims with verdict and evidence, a line each."""
-        made = verdicts(self.of).printed.set_index("Name")
+        """How many of some claims hold, then each with verdict and evidence."""
+        made = verdicts(self.of).printed.set_index("Name").loc[[*names]]
+        self.told.update(names)
+        words = made["Verdict"].str.removesuffix(STALE_MARK)
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in words.value_counts().items())
         lines = (
             f"- {own['Claim']} **{own['Verdict'].capitalize()}**: {own['Evidence']} "
             f"([{name}](../results/paper/tables/evidence.md))"
-            for name in names
-            for own in (made.loc[name],)
+            for name, own in made.iterrows()
         )
-        return "\n".join(lines)
+        return "\n".join([f"Of {len(made)} claims: {counts}.", "", *lines])
+
+    def other_claims(self) -> str:
+        """Those that no part of the page had so far."""
+        every = verdicts(self.of).printed["Name"]
+        return self.claims(*every[~every.isin(self.told)])
 
     def answers(self, experiment: str) -> str:
         """On each data set the best on validation rows of all but the reference, a line each."""
-        made = answer(self.of).printed
-        lines = (
-            f"- {row['Data set']}: {row['Best of the others']}, against {row['Against']} "
-            f"{row['Difference']} ({row['95 % interval']}; {row['Metric']}): {row['Verdict']}"
-            for row in made[made["Experiment"] == experiment].to_dict("records")
-        )
+        made, runs = answer(self.of).printed, self.of.of(experiment)
+        runs = runs[runs["variant"].str.startswith(f"{SEARCH}=")]
+        lines = []
+        for row in made[made["Experiment"] == experiment].to_dict("records"):
+            own = runs[runs["dataset"] == row["Data set"]].groupby(["backbone", "arm"])["status"]
+            tuned = own.agg(lambda found: found.isin(WITH_NUMBERS).all())
+            lines.append(
+                f"- {row['Data set']} ({tuned.sum()} of {len(tuned)} methods are tuned): "
+                f"{row['Best of the others']}, against {row['Against']} {row['Difference']} "
+                f"({row['95 % interval']}; {row['Metric']}): {row['Verdict']}"
+            )
         return "\n".join(lines) or "Not run."
+
+    def moved(self) -> str:
+        """By data set the share of experts and gates that are not what they were at the start."""
+        lanes = self.of.lanes[self.of.lanes["variant"] == DEFAULT_VARIANT]
+        shares = {
+            head: lanes[(lanes["arm"] == arm) & (lanes["phase"] == phase)]
+            for head, arm, phase in (
+                ("Experts that moved", "experts", "experts"),
+                ("Gates that moved", "moe_mlora", "gate"),
+            )
+        }
+        stale = {
+            name
+            for own in shares.values()
+            for name in own.loc[own["status"] == STALE, "dataset"].unique()
+        }
+        printed = pd.DataFrame(
+            {
+                head: own.groupby("dataset")["moved"].agg(
+                    lambda found: f"{found.sum()} of {len(found)}"
+                )
+                for head, own in shares.items()
+            }
+        )
+        order = [name for name in self.of.study.all_datasets if name in printed.index]
+        printed = printed.loc[order].reset_index(names="Data set").fillna("not run")
+        printed["Data set"] = [name + STALE_MARK * (name in stale) for name in printed["Data set"]]
+        return markdown(Table("", "", printed, printed, words=1)).strip()
 
     def noise(self) -> str:
         """By data set how far seeds move a run, and how wide the interval of a difference is."""
         runs = self.of.runs[self.of.runs["status"].isin(WITH_NUMBERS)]
-        runs = runs.assign(auc=runs["wauc"].fillna(runs["macro_auc"]))
-        by = ["dataset", "backbone", "arm", "variant"]
-        spread = runs.groupby(by)["auc"].agg(["std", "count"]).query("count >= 3").reset_index()
-        spread = spread.groupby("dataset")["std"].agg(["median", "count"])
+        parts = []
+        for metric in ("wauc", "macro_auc"):
+            of_one = runs[metric].notna() & ((metric == "wauc") | runs["wauc"].isna())
+            own = runs[of_one].assign(stale=runs["status"] == STALE)
+            own = own.groupby(["dataset", "backbone", "arm", "variant"])
+            spread = own.agg(sd=(metric, "std"), n=(metric, "count"), stale=("stale", "any"))
+            parts.append(spread[spread["n"] >= FEWEST].assign(metric=column(metric).head))
+        spread = pd.concat(parts).reset_index().groupby(["dataset", "metric"], sort=False)
+        found = spread.agg(sd=("sd", "median"), runs=("sd", "count"), stale=("stale", "any"))
         apart = differences(self.of)
-        apart = apart[apart["metric"].isin(["wauc", "macro_auc"]) & (apart["seeds"] >= 3)]
-        half = (apart["high"] - apart["low"]) / 2
-        half = half.groupby(apart["dataset"]).agg(["median", "count"])
-        frame = spread.join(half.add_prefix("half_"), how="left").reset_index()
-        stale = runs[runs["status"] == STALE]["dataset"].unique()
-        shown = {
-            "Data set": frame["dataset"],
-            "Seeds move a run by (standard deviation)": frame["median"].map(number),
-            "Methods and settings": frame["count"].map(str),
-            "Half of a difference's 95 % interval": frame["half_median"].map(number),
-            "Differences": frame["half_count"].map(lambda n: number(n, 0)),
-        }
-        printed = pd.DataFrame(shown)
-        marked = frame["dataset"].isin(stale)
-        printed.loc[marked, "Data set"] += STALE_MARK
-        return markdown(Table("", "", frame, printed, words=1)).strip()
+        apart = apart[apart["seeds"] >= FEWEST]
+        apart = apart.assign(
+            half=(apart["high"] - apart["low"]) / 2,
+            metric=apart["metric"].map(lambda metric: column(metric).head),
+        )
+        half = apart.groupby(["dataset", "metric"])["half"].agg(["median", "count"])
+        frame = found.join(half).reset_index()
+        marks = frame["stale"].map({True: STALE_MARK, False: ""})
+        printed = pd.DataFrame(
+            {
+                "Data set": frame["dataset"],
+                "Metric": frame["metric"],
+                "Deviation over seeds": frame["sd"].map(number) + marks,
+                "Methods and settings": frame["runs"].map(str),
+                "Half of a difference's 95 % interval": frame["median"].map(number),
+                "Differences": frame["count"].map(lambda n: number(n, 0)),
+            }
+        )
+        return markdown(Table("", "", frame, printed, words=2)).strip()
 
     def value(self, experiment: str, dataset: str, backbone: str, arm: str, metric: str) -> str:
         """A mean over seeds of a run's default settings."""
@@ -252,6 +303,8 @@ def filled() -> dict[str, str]:
         "printed": paper.printed,
         "claims": paper.claims,
         "answers": paper.answers,
+        "other_claims": paper.other_claims,
+        "moved": paper.moved,
         "noise": paper.noise,
         "cluster": cluster_facts(paper.of),
         "faults": faults_facts(),

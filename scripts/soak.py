@@ -1,6 +1,9 @@
 """Makes many small studies in one process, and keeps what it holds in results/faults/soak.csv.
 
-    python scripts/soak.py [--studies N]
+    PYTHONMALLOC=malloc MIMALLOC_PURGE_DELAY=0 python scripts/soak.py [--studies N]
+
+With these, Python allocates as all else does, and Arrow gives back at once what is freed; by
+default both keep pages for later.
 
 Each has a seed of its own: its split is drawn, a backbone, experts and a gate are trained and
 evaluated, and `domain-experts gc --delete` takes away what it no longer needs of the one before.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -175,6 +176,14 @@ def test_labels_may_have_any_names():
     assert list(model.classes_) == ["no", "yes"]
     np.testing.assert_array_equal(model.predict_proba(X), numbers.predict_proba(X))
     assert set(model.predict(X)) <= {"no", "yes"}
+
+
+def test_training_is_in_the_settings_precision_alone():
+    plain = small("Base").fit(X, Y).predict_proba(X)
+    model = small("Base")
+    with torch.autocast("cpu", torch.bfloat16):
+        model.fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(X), plain)
 
 
 def test_weights_count_in_the_loss():

@@ -19,6 +19,7 @@ from domain_experts.models.ctr import CTRContext
 from domain_experts.models.dropout import KeyedDropout
 from domain_experts.models.routers import Gate
 from domain_experts.schema import Schema
+from domain_experts.serving.composed import Appended
 from domain_experts.settings import ModelSettings
 
 DOMAINS, EXPERTS, DIM, WIDTH = 3, 4, 2, 5
@@ -278,6 +279,16 @@ def test_a_layer_without_experts_is_plain_whatever_the_routing():
     layer = AdaptedLinear(3, 4, None, "glorot_normal", stream())
     x = torch.ones(2, 3)
     torch.testing.assert_close(layer(x, torch.full((2, 5), 0.2)), layer(x, None))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_later_domains_leave_a_gate_of_many_experts_as_it_is(monkeypatch, layers):
+    """As one whose weights come by row."""
+    domain, x = torch.tensor([0, 2, 3, 4]), torch.zeros(4, WIDTH, dtype=torch.float64)
+    appended = Appended(gate_of(layers=layers).eval(), DOMAINS, EXPERTS, 2)
+    by_row = appended(domain, x)
+    monkeypatch.setattr(routers, "MANY", EXPERTS)
+    torch.testing.assert_close(appended(domain, x), by_row, rtol=0, atol=0)
 
 
 def test_settings_reach_the_gate(make_assignment):

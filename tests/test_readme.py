@@ -52,6 +52,15 @@ def test_links_lead_somewhere():
             assert (folder / link).exists(), f"{name}: {link}"
 
 
+def test_findings_have_every_claim_once():
+    page = (ROOT / "docs/findings.md").read_text()
+    names = re.findall(
+        "^  - id: (.*)$", "".join(p.read_text() for p in (ROOT / "claims").iterdir()), re.M
+    )
+    assert len(names) > 70
+    assert [name for name in names if page.count(f"([{name}](") != 1] == []
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make ([a-z]+)", README):

@@ -138,11 +138,15 @@ def limited(project, limit, arguments):
     path = project.folder.parent / "errors"
     child = os.fork()
     if child == 0:
-        os.chdir(project.folder)
-        sys.stdout = sys.stderr = path.open("w")
-        sys.argv = ["domain-experts", *arguments]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        forks._end_with(main)
+
+        def command():
+            os.chdir(project.folder)
+            sys.stdout = sys.stderr = path.open("w")
+            sys.argv = ["domain-experts", *arguments]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            main()
+
+        forks._end_with(command)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), path.read_text()
 
 

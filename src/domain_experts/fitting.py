@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from domain_experts.data.interactions import Interactions
 from domain_experts.data.split import SPLITS, TEST, TRAIN, VALIDATION
@@ -94,7 +95,9 @@ def fitted(
             del record["rows"][SPLITS[TEST]]
             return Fitted(assignment, Upstream(outcome.state, record))
 
-        return train(run)
+        # in the settings' precision, whatever that around the call
+        with torch.autocast(device, enabled=False):
+            return train(run)
 
 
 def _run(arm: str, backbone: str, settings: Mapping[str, Any], seed: int) -> Run:
