@@ -4,6 +4,7 @@ import itertools
 import re
 import struct
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from domain_experts.reporting.catalog import experiments, figure_names, table_na
 from domain_experts.reporting.columns import STALE_MEANS
 from domain_experts.reporting.frame import frames, status_text
 from domain_experts.reporting.notes import status_notes
-from domain_experts.reporting.render import number
+from domain_experts.reporting.render import Table, number
 from domain_experts.reporting.terminal import print_headline, print_status
 from domain_experts.results import STALE
 from domain_experts.versions import libraries
@@ -150,6 +151,18 @@ def test_the_page_opens_on_the_verdicts_and_its_headings_are_in_order(smoke):
     assert page.headings[0][1] == answer.question(frames(smoke))
     assert next(one for one in page.ids if one != "theme") == "verdicts"
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_rows_of_which_nothing_is_known_are_in_the_tables_file_alone():
+    printed = pd.DataFrame({"Arm": ["a", "b", "c"], "AUC": [".7", "–", ".8"], "Seeds": list("202")})
+    marks = pd.DataFrame({"AUC": ["", "", "best"]})
+    some = Table("arms", "", printed, printed, 1, marks)
+    shown = report._known(some)
+    assert list(shown.printed["Arm"]) == list("ac")
+    assert list(shown.emphasis["AUC"]) == ["", "best"]
+    assert shown.notes == ("Rows without numbers, in arms.md alone: 1.",)
+    none = replace(some, printed=printed[1:2], emphasis=marks[1:2])
+    assert report._known(none) is none
 
 
 def test_verdicts_come_first(smoke, capsys):

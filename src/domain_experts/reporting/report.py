@@ -2,11 +2,12 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
@@ -26,7 +27,7 @@ from domain_experts.reporting.catalog import (
 )
 from domain_experts.reporting.columns import STALE_MARK, STALE_MEANS
 from domain_experts.reporting.frame import Frames, frames, status_counts
-from domain_experts.reporting.render import html
+from domain_experts.reporting.render import Table, html
 from domain_experts.reporting.tables import matrix, table
 from domain_experts.reporting.verdicts import counts
 from domain_experts.study import Study
@@ -102,6 +103,20 @@ def page(of: Frames) -> str:
     )
 
 
+def _known(whole: Table) -> Table:
+    """A table without the rows that no seed has made, unless there are no others."""
+    made = whole.printed.get("Seeds", pd.Series("", whole.printed.index)) != "0"
+    if made.all() or not made.any():
+        return whole
+    note = f"Rows without numbers, in {whole.name}.md alone: {(~made).sum()}."
+    return replace(
+        whole,
+        printed=whole.printed[made],
+        emphasis=whole.emphasis[made] if len(whole.emphasis) else whole.emphasis,
+        notes=(*whole.notes, note),
+    )
+
+
 def _section(of: Frames, name: str) -> dict[str, Any]:
     """What the page shows of an experiment."""
     own = (name, name + CELLS, name + SEARCH)
@@ -111,6 +126,6 @@ def _section(of: Frames, name: str) -> dict[str, Any]:
         "question": of.study.params.experiments[name].question,
         "line": answer.line(of, name),
         "status": status_counts(of.of(name)["status"]),
-        "tables": [table(of, own) for own in names],
+        "tables": [_known(table(of, own)) for own in names],
         "picture": Picture.of(of.study.tier, name),
     }
