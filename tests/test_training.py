@@ -1,7 +1,6 @@
 """The loop and the legs: what each trains, and that lanes do not see one another."""
 
 import dataclasses
-import gc
 import math
 
 import numpy as np
@@ -19,7 +18,6 @@ from domain_experts.schema import Schema
 from domain_experts.training.assignment import Assignment, Upstream
 from domain_experts.training.checkpoint import Checkpoint
 from domain_experts.training.deep import expert_of, is_expert, new_model, new_trainer
-from domain_experts.training.garbage import old_objects_aside
 from domain_experts.training.job import record_of
 from domain_experts.training.lanes import Lane
 from domain_experts.training.loop import Trainer
@@ -413,19 +411,6 @@ def test_lower_precision_is_a_switch(make_assignment, backbone):
     assert all(found.dtype == np.float32 for found in logits)
     difference = np.abs(logits[1] - logits[0])
     assert 0 < difference.max() < 0.2 * np.abs(logits[0]).max()
-
-
-@pytest.mark.parametrize("aside", [True, False])
-def test_objects_that_somebody_else_put_aside_stay_there(aside):
-    gc.unfreeze()
-    try:
-        if aside:
-            gc.freeze()
-        with old_objects_aside():
-            assert gc.get_freeze_count() > 0
-        assert (gc.get_freeze_count() > 0) == aside
-    finally:
-        gc.freeze()
 
 
 # of torch's own tracing

@@ -10,12 +10,8 @@ def old_objects_aside() -> Iterator[None]:
     """Have the collector pass over all objects that there are, until this ends.
 
     Every few hundred steps it would go through all that a process has imported, for nothing. What
-    a step leaves behind it still finds. Where some objects are aside already, it is left to who put
-    them there.
+    a step leaves behind it still finds.
     """
-    if gc.get_freeze_count():
-        yield
-        return
     gc.freeze()
     try:
         yield

@@ -294,13 +294,8 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         """Context in which matrix products have the precision of the settings."""
-        lowered, device = (
-            self.settings.training.precision == "bfloat16",
-            self.rows.domain.device.type,
-        )
-        # to enter one takes some of a small step, and of a caller's own it must keep out
-        if lowered or torch.is_autocast_enabled(device):
-            return torch.autocast(device, torch.bfloat16, enabled=lowered)
+        if self.settings.training.precision == "bfloat16":
+            return torch.autocast(self.rows.domain.device.type, torch.bfloat16)
         return nullcontext()
 
     def _prepare(self, trained: Mapping[str, nn.Parameter]) -> None:
