@@ -12,20 +12,21 @@ import jinja2
 import pandas as pd
 
 from domain_experts import layout
+from domain_experts.evaluation.registry import AUCS
 from domain_experts.methods import methods_table
 from domain_experts.presence import load_study
 from domain_experts.reporting.answer import answer, sentences
 from domain_experts.reporting.cluster_plan import Profile, cluster_plan
-from domain_experts.reporting.columns import STALE_MARK, column
+from domain_experts.reporting.columns import STALE_MARK, column, stale_marked
 from domain_experts.reporting.differences import differences
-from domain_experts.reporting.frame import WITH_NUMBERS, Frames, frames
+from domain_experts.reporting.frame import WITH_NUMBERS, Frames, frames, over_status
 from domain_experts.reporting.published import published
 from domain_experts.reporting.render import Table, markdown, number
 from domain_experts.reporting.scaling import scaling
 from domain_experts.reporting.statistics import summed
 from domain_experts.reporting.verdicts import UNTESTABLE, counts, decided, verdicts
 from domain_experts.results import STALE
-from domain_experts.runs import DEFAULT_VARIANT, SEARCH
+from domain_experts.runs import SEARCH
 
 TEMPLATES = {
     "README.md": "README.md",
@@ -183,63 +184,30 @@ class Filled:
             )
         return "\n".join(lines) or "Not run."
 
-    def moved(self) -> str:
-        """By data set the share of experts and gates that are not what they were at the start."""
-        lanes = self.of.lanes[self.of.lanes["variant"] == DEFAULT_VARIANT]
-        shares = {
-            head: lanes[(lanes["arm"] == arm) & (lanes["phase"] == phase)]
-            for head, arm, phase in (
-                ("Experts that moved", "experts", "experts"),
-                ("Gates that moved", "moe_mlora", "gate"),
-            )
-        }
-        stale = {
-            name
-            for own in shares.values()
-            for name in own.loc[own["status"] == STALE, "dataset"].unique()
-        }
-        printed = pd.DataFrame(
-            {
-                head: own.groupby("dataset")["moved"].agg(
-                    lambda found: f"{found.sum()} of {len(found)}"
-                )
-                for head, own in shares.items()
-            }
-        )
-        order = [name for name in self.of.study.all_datasets if name in printed.index]
-        printed = printed.loc[order].reset_index(names="Data set").fillna("not run")
-        printed["Data set"] = [name + STALE_MARK * (name in stale) for name in printed["Data set"]]
-        return markdown(Table("", "", printed, printed, words=1)).strip()
-
     def noise(self) -> str:
-        """By data set how far seeds move a run, and how wide the interval of a difference is."""
-        runs = self.of.runs[self.of.runs["status"].isin(WITH_NUMBERS)]
-        parts = []
-        for metric in ("wauc", "macro_auc"):
-            of_one = runs[metric].notna() & ((metric == "wauc") | runs["wauc"].isna())
-            own = runs[of_one].assign(stale=runs["status"] == STALE)
-            own = own.groupby(["dataset", "backbone", "arm", "variant"])
-            spread = own.agg(sd=(metric, "std"), n=(metric, "count"), stale=("stale", "any"))
-            parts.append(spread[spread["n"] >= FEWEST].assign(metric=column(metric).head))
-        spread = pd.concat(parts).reset_index().groupby(["dataset", "metric"], sort=False)
-        found = spread.agg(sd=("sd", "median"), runs=("sd", "count"), stale=("stale", "any"))
-        apart = differences(self.of)
-        apart = apart[apart["seeds"] >= FEWEST]
-        apart = apart.assign(
-            half=(apart["high"] - apart["low"]) / 2,
-            metric=apart["metric"].map(lambda metric: column(metric).head),
-        )
-        half = apart.groupby(["dataset", "metric"])["half"].agg(["median", "count"])
-        frame = found.join(half).reset_index()
-        marks = frame["stale"].map({True: STALE_MARK, False: ""})
+        """By data set how far seeds move a difference, and how wide its interval is."""
+        every = differences(self.of)
+        known = every[every["metric"].isin(AUCS) & (every["seeds"] >= FEWEST)]
+        half = (known["high"] - known["low"]) / 2
+        groups = known.assign(half=half).groupby(["dataset", "metric"], sort=False)
+        frame = groups.agg(
+            count=("gain", "count"),
+            sd=("gain_sd", "median"),
+            half=("half", "median"),
+            status=("status", over_status),
+        ).reset_index()
         printed = pd.DataFrame(
             {
                 "Data set": frame["dataset"],
-                "Metric": frame["metric"],
-                "Deviation over seeds": frame["sd"].map(number) + marks,
-                "Methods and settings": frame["runs"].map(str),
-                "Half of a difference's 95 % interval": frame["median"].map(number),
-                "Differences": frame["count"].map(lambda n: number(n, 0)),
+                "Metric": [column(metric).head for metric in frame["metric"]],
+                "Differences": frame["count"].map(str),
+                **{
+                    head: [*map(stale_marked, frame[name].map(number), frame["status"])]
+                    for head, name in (
+                        ("Deviation over seeds", "sd"),
+                        ("Half of the 95 % interval", "half"),
+                    )
+                },
             }
         )
         return markdown(Table("", "", frame, printed, words=2)).strip()
@@ -304,7 +272,6 @@ def filled() -> dict[str, str]:
         "claims": paper.claims,
         "answers": paper.answers,
         "other_claims": paper.other_claims,
-        "moved": paper.moved,
         "noise": paper.noise,
         "cluster": cluster_facts(paper.of),
         "faults": faults_facts(),

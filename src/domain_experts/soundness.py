@@ -177,11 +177,10 @@ def _results(study: Study) -> Iterator[Finding]:
 def _described(study: Study) -> Iterator[Finding]:
     """Tables, figures and report, as far as an RO-Crate of these very results describes them."""
     kind, tier, results = "tables, figures, report", study.tier, layout.results_file(study.tier)
-    crate = _looked(kind, FILE, described_files)
+    kept: dict[Path, str] = {}
+    crate = _looked(kind, FILE, lambda: kept.update(described_files()))
     if crate.state == DAMAGED:
         yield crate
-        return
-    kept = described_files()
     if not results.is_file() or kept.get(results) != sha256(results):
         return
     again = (

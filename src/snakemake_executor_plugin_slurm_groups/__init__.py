@@ -22,6 +22,7 @@ except ImportError:
         non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
     )
 
+    # the one of the two definitions that holds where the plugin `slurm` is not there
     @dataclass
     class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[no-redef]
         """What the profile sets."""
